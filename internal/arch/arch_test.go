@@ -1,0 +1,183 @@
+package arch
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.."
+	module = "lade/"
+)
+
+// rows lists every package, lowest first. A package imports packages of lower
+// rows only, never of its own; "x/..." covers what is below x and is not named
+// elsewhere.
+var rows = [][]string{
+	// words
+	{"internal/errdefs", "internal/ids", "internal/trace", "internal/need"},
+	{"internal/digest", "internal/filters"},
+	{"internal/reference", "internal/oci"},
+	// one kernel facility each
+	{"internal/linux/sys"},
+	{"internal/linux/..."},
+	// mechanisms
+	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/builtin"},
+	// domains
+	{"internal/snapshot", "internal/network/..."},
+	{"internal/snapshot/...", "internal/image", "internal/network", "internal/volume", "internal/supervisor", "internal/runtime"},
+	{"internal/image/...", "internal/registry"},
+	// composites
+	{"internal/build", "internal/supervisor/server", "internal/engine/spec"},
+	// use cases
+	{"internal/engine/..."},
+	{"internal/engine"},
+	// faces
+	{"internal/server/..."},
+	{"internal/server", "internal/cri", "internal/debugz"},
+	{"internal/daemon"},
+	// the client, which shares only words with the rest
+	{"client"},
+	{"internal/cli/..."},
+	{"internal/cli"},
+	{"cmd/..."},
+}
+
+// never lists what a binary must not link, even indirectly.
+var never = map[string][]string{
+	"cmd/lade":            {"lade/internal/linux/...", "lade/internal/engine/...", "lade/internal/store", "lade/internal/snapshot/..."},
+	"cmd/laded":           {"lade/internal/runtime", "lade/internal/program", "text/template", "html/template"},
+	"cmd/lade-supervisor": {"net/http", "crypto/tls", "encoding/gob", "text/template", "lade/internal/store", "lade/internal/engine/..."},
+	"cmd/lade-runtime":    {"net/http", "crypto/tls", "encoding/gob", "text/template", "lade/internal/store", "lade/internal/engine/..."},
+	"cmd/lade-init":       {"net", "fmt", "encoding/json"},
+}
+
+// vague names say nothing of what a package provides.
+var vague = []string{"util", "utils", "common", "helper", "helpers", "misc", "manager", "types", "base"}
+
+type source struct {
+	rel, dir string
+	ast      *ast.File
+}
+
+func sources(t *testing.T) (all []source) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if b := d.Name(); p != root && (b == "testdata" || b == "test" || b == "bin" || strings.HasPrefix(b, ".")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(p, ".go") || strings.HasSuffix(p, "_test.go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), p, nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, p)
+		all = append(all, source{rel, path.Dir(rel), f})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// covers reports whether pattern names pkg, or, ending in "/...", its parent.
+func covers(pattern, pkg string) bool {
+	dir, tree := strings.CutSuffix(pattern, "/...")
+	return pkg == dir || tree && strings.HasPrefix(pkg, dir+"/")
+}
+
+// row returns the row that names pkg exactly, else the last one whose pattern
+// covers it, else -1.
+func row(pkg string) int {
+	found := -1
+	for i, r := range rows {
+		if slices.Contains(r, pkg) {
+			return i
+		}
+		if slices.ContainsFunc(r, func(p string) bool { return strings.HasSuffix(p, "/...") && covers(p, pkg) }) {
+			found = i
+		}
+	}
+	return found
+}
+
+func TestImports(t *testing.T) {
+	for _, s := range sources(t) {
+		from := row(s.dir)
+		if strings.HasSuffix(s.dir, "test") { // conformance suites, test servers
+			continue
+		}
+		if from < 0 {
+			t.Errorf("%s: the package is in no row", s.rel)
+			continue
+		}
+		for _, im := range s.ast.Imports {
+			p, err := strconv.Unquote(im.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, ours := strings.CutPrefix(p, module)
+			if !ours {
+				continue
+			}
+			if r := row(to); r < 0 || r >= from {
+				t.Errorf("%s (row %d) must not import %s (row %d)", s.rel, from, to, r)
+			}
+		}
+	}
+}
+
+func TestNever(t *testing.T) {
+	for cmd, bad := range never {
+		t.Run(path.Base(cmd), func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+cmd).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for dep := range strings.FieldsSeq(string(out)) {
+				for _, pattern := range bad {
+					if covers(pattern, dep) {
+						t.Errorf("links %s", dep)
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestPackages(t *testing.T) {
+	docs := map[string]int{}
+	for _, s := range sources(t) {
+		docs[s.dir] += 0
+		if s.ast.Doc != nil {
+			docs[s.dir]++
+		}
+	}
+	for dir, n := range docs {
+		if n != 1 {
+			t.Errorf("%s: %d package comments, want one", dir, n)
+		}
+		if slices.Contains(vague, path.Base(dir)) {
+			t.Errorf("%s: a package is named for what it provides", dir)
+		}
+	}
+}

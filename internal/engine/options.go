@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"io"
+	"iter"
+	"os"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/filters"
+	"lade/internal/logs"
+)
+
+// CreateOptions is the request of ContainerCreate.
+type CreateOptions struct {
+	Name       string // "" picks one
+	Platform   *ocispec.Platform
+	Config     *container.Config
+	HostConfig *container.HostConfig // nil: all defaults
+	Networking *network.NetworkingConfig
+	// AdjustCPUShares is set for API versions before 1.22, which clamp.
+	AdjustCPUShares bool
+}
+
+// StopOptions is the request of ContainerStop and ContainerRestart.
+type StopOptions struct {
+	Signal  string // "" is the container's own stop signal
+	Timeout *int   // seconds until SIGKILL; nil is the container's own, -1 waits forever
+}
+
+// RemoveOptions is the request of ContainerRemove.
+type RemoveOptions struct {
+	Force   bool // kill it first
+	Volumes bool // remove its anonymous volumes too
+	Link    bool
+}
+
+// ListOptions is the request of ContainerList.
+type ListOptions struct {
+	All     bool
+	Size    bool
+	Limit   int // of the newest, stopped ones included; 0: no limit
+	Filters filters.Args
+}
+
+// LogsOptions is the request of ContainerLogs.
+type LogsOptions struct {
+	Stdout, Stderr bool
+	Follow         bool
+	Since, Until   time.Time // zero: no bound
+	Tail           int       // lines from the end; -1: all
+}
+
+// LogStream is a container's output, read back.
+type LogStream struct {
+	Tty      bool // stdout only, to be sent without frames
+	Messages iter.Seq2[logs.Message, error]
+}
+
+// Conn is a client's connection, taken over from the HTTP server after the
+// answer's header was written. Whoever receives it closes File.
+type Conn struct {
+	File  *os.File // a connected stream socket
+	Early []byte   // what the client sent already
+}
+
+// Hijack writes the header of a streaming answer (101 or 200, as the client
+// asked) and takes the connection over. tty tells the media type: raw-stream
+// or multiplexed-stream. It is called at most once, and not when the request
+// is refused.
+type Hijack func(tty bool) (Conn, error)
+
+// AttachOptions is the request of ContainerAttach.
+type AttachOptions struct {
+	Stdin, Stdout, Stderr bool
+	Stream                bool // go on with live output
+	Logs                  bool // replay what was logged
+	DetachKeys            string
+	Hijack                Hijack
+}
+
+// ExecStartOptions is the request of ExecStart.
+type ExecStartOptions struct {
+	Detach      bool
+	Tty         bool
+	ConsoleSize *[2]uint // height, width
+	Hijack      Hijack   // nil when Detach
+}
+
+// StatsOptions is the request of ContainerStats.
+type StatsOptions struct {
+	Stream  bool
+	OneShot bool // do not wait for a second sample
+}
+
+// Archive is a tar stream of a path in a container, and what stat says of it.
+type Archive struct {
+	Stat    container.PathStat
+	Content io.ReadCloser
+}
+
+// ExtractOptions is the request of ContainerArchiveExtract.
+type ExtractOptions struct {
+	NoOverwriteDirNonDir bool
+	CopyUIDGID           bool
+}
+
+// Progress receives what a long operation tells its client, in order.
+type Progress func(jsonstream.Message)
+
+// PullOptions is the request of ImagePull.
+type PullOptions struct {
+	Reference string // as given: name[:tag|@digest]
+	Platform  *ocispec.Platform
+	Auth      *registry.AuthConfig // nil: anonymous
+	All       bool                 // every tag of the repository
+	Progress  Progress
+}
+
+// ImportOptions is the request of ImageImport.
+type ImportOptions struct {
+	Source    io.Reader // a tar, compressed or not
+	Reference string    // "" leaves the image untagged
+	Message   string
+	Changes   []string // Dockerfile instructions
+	Platform  *ocispec.Platform
+	Progress  Progress
+}
+
+// ImageListOptions is the request of ImageList.
+type ImageListOptions struct {
+	All        bool
+	SharedSize bool
+	Manifests  bool
+	Filters    filters.Args
+}
+
+// ImageRemoveOptions is the request of ImageRemove.
+type ImageRemoveOptions struct {
+	Force   bool
+	NoPrune bool
+}
+
+// EventsOptions is the request of Events.
+type EventsOptions struct {
+	Since, Until time.Time // zero: from now on, without end
+	Filters      filters.Args
+}
+
+// EventStream yields events until the context ends or Until has passed.
+type EventStream = iter.Seq2[events.Message, error]
+
+// DiskUsageOptions is the request of DiskUsage.
+type DiskUsageOptions struct {
+	Containers, Images, Volumes, BuildCache bool
+	Verbose                                 bool
+}

@@ -1,0 +1,109 @@
+package server
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/engine"
+	"lade/internal/filters"
+)
+
+// Containers is what the server needs of the engine for containers. A name may
+// be a name, an id, or a unique prefix of an id.
+type Containers interface {
+	ContainerCreate(ctx context.Context, o engine.CreateOptions) (container.CreateResponse, error)
+	ContainerStart(ctx context.Context, name string) error
+	ContainerStop(ctx context.Context, name string, o engine.StopOptions) error
+	ContainerRestart(ctx context.Context, name string, o engine.StopOptions) error
+	ContainerKill(ctx context.Context, name, signal string) error
+	ContainerPause(ctx context.Context, name string) error
+	ContainerUnpause(ctx context.Context, name string) error
+	ContainerRename(ctx context.Context, name, to string) error
+	ContainerUpdate(ctx context.Context, name string, u container.UpdateConfig) (container.UpdateResponse, error)
+	ContainerRemove(ctx context.Context, name string, o engine.RemoveOptions) error
+	ContainerPrune(ctx context.Context, f filters.Args) (container.PruneReport, error)
+
+	ContainerInspect(ctx context.Context, name string, size bool) (*container.InspectResponse, error)
+	ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
+	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
+	ContainerStats(ctx context.Context, name string, o engine.StatsOptions) (iter.Seq2[*container.StatsResponse, error], error)
+	ContainerLogs(ctx context.Context, name string, o engine.LogsOptions) (engine.LogStream, error)
+	ContainerChanges(ctx context.Context, name string) ([]container.FilesystemChange, error)
+	// ContainerWait returns when waiting has begun; the channel then delivers
+	// one response. An unknown container or condition is an error at once.
+	ContainerWait(ctx context.Context, name string, until container.WaitCondition) (<-chan container.WaitResponse, error)
+	ContainerAttach(ctx context.Context, name string, o engine.AttachOptions) error
+	ContainerResize(ctx context.Context, name string, height, width uint16) error
+
+	ContainerArchiveStat(ctx context.Context, name, path string) (container.PathStat, error)
+	ContainerArchive(ctx context.Context, name, path string) (engine.Archive, error)
+	ContainerArchiveExtract(ctx context.Context, name, path string, o engine.ExtractOptions, content io.Reader) error
+	ContainerExport(ctx context.Context, name string, w io.Writer) error
+}
+
+// Execs is what the server needs of the engine for additional processes.
+type Execs interface {
+	ExecCreate(ctx context.Context, name string, r container.ExecCreateRequest) (id string, err error)
+	ExecStart(ctx context.Context, id string, o engine.ExecStartOptions) error
+	ExecResize(ctx context.Context, id string, height, width uint16) error
+	ExecInspect(ctx context.Context, id string) (*container.ExecInspectResponse, error)
+}
+
+// Images is what the server needs of the engine for images.
+type Images interface {
+	ImagePull(ctx context.Context, o engine.PullOptions) error
+	ImageLoad(ctx context.Context, r io.Reader, p engine.Progress) error
+	ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error
+	ImageImport(ctx context.Context, o engine.ImportOptions) error
+	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
+	ImageInspect(ctx context.Context, name string, platform *ocispec.Platform) (*image.InspectResponse, error)
+	ImageHistory(ctx context.Context, name string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error)
+	ImageTag(ctx context.Context, name, repo, tag string) error
+	ImageRemove(ctx context.Context, name string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)
+	ImagePrune(ctx context.Context, f filters.Args) (image.PruneReport, error)
+	ImageConfig(ctx context.Context, name string) (*dockerspec.DockerOCIImage, error)
+}
+
+// Volumes is what the server needs of the engine for volumes.
+type Volumes interface {
+	VolumeCreate(ctx context.Context, r volume.CreateRequest) (*volume.Volume, error)
+	VolumeInspect(ctx context.Context, name string) (*volume.Volume, error)
+	VolumeList(ctx context.Context, f filters.Args) (volume.ListResponse, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
+	VolumePrune(ctx context.Context, f filters.Args) (volume.PruneReport, error)
+}
+
+// Networks is what the server needs of the engine for networks.
+type Networks interface {
+	NetworkList(ctx context.Context, f filters.Args) ([]network.Summary, error)
+	NetworkInspect(ctx context.Context, name string, verbose bool) (*network.Inspect, error)
+}
+
+// System is what the server needs of the engine as a whole.
+type System interface {
+	SystemInfo(ctx context.Context) (*system.Info, error)
+	SystemVersion(ctx context.Context) (system.VersionResponse, error)
+	SystemDiskUsage(ctx context.Context, o engine.DiskUsageOptions) (*system.DiskUsage, error)
+	SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error)
+	Events(ctx context.Context, o engine.EventsOptions) (engine.EventStream, error)
+}
+
+// Backend is the whole engine as the server sees it.
+type Backend interface {
+	Containers
+	Execs
+	Images
+	Volumes
+	Networks
+	System
+}

@@ -1,0 +1,227 @@
+package wire
+
+import (
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Version is the protocol's version. Both sides say it in Hello; fields may be
+// added within a version, a changed meaning needs a new one.
+const Version = 1
+
+// FD names a file descriptor that travels with a frame: its index among the
+// frame's descriptors, counted from 1; 0 means none.
+type FD int
+
+// Hello opens a connection. The supervisor answers Welcome.
+type Hello struct {
+	Version int `json:"version"`
+}
+
+// Welcome tells who answers and what it supervises.
+type Welcome struct {
+	Version    int       `json:"version"`
+	Build      string    `json:"build"`
+	Pid        int       `json:"pid"`
+	StartedAt  time.Time `json:"started_at"`
+	Containers []Live    `json:"containers,omitempty"`
+	Exits      []Exited  `json:"exits,omitempty"` // not yet forgotten by Forget
+}
+
+// Live is a running container or exec as the supervisor sees it.
+type Live struct {
+	ID        string    `json:"id"`
+	ExecID    string    `json:"exec_id,omitempty"`
+	Pid       int       `json:"pid"`
+	StartedAt time.Time `json:"started_at"`
+	Frozen    bool      `json:"frozen,omitempty"`
+	OOM       bool      `json:"oom,omitempty"` // the kernel killed a process of it for memory
+}
+
+// PutFilter hands over a compiled seccomp filter, once; Start and Exec name it
+// by its digest.
+type PutFilter struct {
+	Digest string `json:"digest"` // of Code
+	Code   []byte `json:"code"`   // struct sock_filter[], seccomp(2)
+}
+
+// Start starts a container: namespaces, control groups, root file system,
+// process. The answer is Started.
+type Start struct {
+	ID   string      `json:"id"`
+	Spec *specs.Spec `json:"spec"` // linux.seccomp is empty: see Filter
+	// Filter is the digest of a filter given before, or empty for none.
+	Filter string `json:"filter,omitempty"`
+	Rootfs Rootfs `json:"rootfs"`
+	// User is "user[:group]" by name or number, resolved in the container's own
+	// /etc/passwd and /etc/group; it overrides spec.process.user.
+	User     string   `json:"user"`
+	GroupAdd []string `json:"group_add,omitempty"`
+	// Init asks for lade-init as process 1, with the container's as its child.
+	Init bool `json:"init,omitempty"`
+	// NetNS is the network namespace to join; none: what the spec says.
+	NetNS FD    `json:"net_ns,omitempty"`
+	Stdio Stdio `json:"stdio"`
+	Log   Log   `json:"log"`
+	// Attach are the clients that attached before the start.
+	Attach []Attach `json:"attach,omitempty"`
+}
+
+// Rootfs says where a container's root comes from: an overlay to mount
+// (Lower not empty) or a directory.
+type Rootfs struct {
+	Lower    []string `json:"lower,omitempty"` // top layer first
+	Upper    string   `json:"upper,omitempty"`
+	Work     string   `json:"work,omitempty"`
+	Volatile bool     `json:"volatile,omitempty"` // overlayfs(5): no sync; see the kernel's overlayfs.rst
+	Path     string   `json:"path,omitempty"`
+}
+
+// Stdio says how a process's standard streams are connected. With
+// spec.process.terminal all three are one pseudo-terminal.
+type Stdio struct {
+	Stdin     bool `json:"stdin,omitempty"`      // keep stdin open (docker -i); otherwise /dev/null
+	StdinOnce bool `json:"stdin_once,omitempty"` // close stdin when the first attached client leaves
+	Stdout    bool `json:"stdout,omitempty"`     // exec only: otherwise /dev/null
+	Stderr    bool `json:"stderr,omitempty"`
+}
+
+// Log says where a container's output is kept.
+type Log struct {
+	Driver  string            `json:"driver"` // "json-file" or "none"
+	Path    string            `json:"path,omitempty"`
+	MaxSize int64             `json:"max_size,omitempty"` // bytes a file may have; 0: no rotation
+	MaxFile int               `json:"max_file,omitempty"` // files kept, the current one included
+	Attrs   map[string]string `json:"attrs,omitempty"`    // written with every line
+}
+
+// Started answers Start, Exec and Adopt. With it come duplicates of what the
+// supervisor holds, so that a lost supervisor loses nothing: the pidfd, and
+// the daemon's ends of the standard streams.
+type Started struct {
+	Pid       int       `json:"pid"`
+	StartedAt time.Time `json:"started_at"`
+	Pidfd     FD        `json:"pidfd"`
+	Console   FD        `json:"console,omitempty"`
+	Stdin     FD        `json:"stdin,omitempty"`
+	Stdout    FD        `json:"stdout,omitempty"`
+	Stderr    FD        `json:"stderr,omitempty"`
+	// Prepare and Program are how long the set-up before clone3(2) and the
+	// start program itself took, until the execve(2).
+	Prepare time.Duration `json:"prepare"`
+	Program time.Duration `json:"program"`
+}
+
+// Exec starts an additional process in a running container. The answer is
+// Started; its end is an Exited with the ExecID.
+type Exec struct {
+	ID       string         `json:"id"`
+	ExecID   string         `json:"exec_id"`
+	Process  *specs.Process `json:"process"`
+	Filter   string         `json:"filter,omitempty"`
+	User     string         `json:"user"`
+	GroupAdd []string       `json:"group_add,omitempty"`
+	Stdio    Stdio          `json:"stdio"`
+	Attach   []Attach       `json:"attach,omitempty"` // at most one
+}
+
+// Attach connects a client's stream with a running process. Output is framed
+// as by stdcopy unless the process has a terminal. The stream is closed when
+// the process has ended and its output was passed on.
+type Attach struct {
+	ID         string `json:"id,omitempty"`
+	ExecID     string `json:"exec_id,omitempty"`
+	Stream     FD     `json:"stream"` // a connected stream socket, both directions
+	Stdin      bool   `json:"stdin,omitempty"`
+	Stdout     bool   `json:"stdout,omitempty"`
+	Stderr     bool   `json:"stderr,omitempty"`
+	Early      []byte `json:"early,omitempty"`       // stdin that was read already
+	DetachKeys []byte `json:"detach_keys,omitempty"` // empty: the client cannot detach
+	// Raw passes output unframed although there is no terminal.
+	Raw bool `json:"raw,omitempty"`
+}
+
+// Signal sends a signal to a process.
+type Signal struct {
+	ID     string `json:"id"`
+	ExecID string `json:"exec_id,omitempty"`
+	Signal int    `json:"signal"`
+	// All sends it to every process of the container, a frozen one included
+	// (SIGKILL only): cgroup.kill, or freeze, kill, thaw on version 1.
+	All bool `json:"all,omitempty"`
+}
+
+// Resize sets a terminal's size in characters.
+type Resize struct {
+	ID     string `json:"id"`
+	ExecID string `json:"exec_id,omitempty"`
+	Rows   uint16 `json:"rows"`
+	Cols   uint16 `json:"cols"`
+}
+
+// Freeze stops (or with Thaw continues) every process of a container, and
+// answers when the kernel says that it is so.
+type Freeze struct {
+	ID   string `json:"id"`
+	Thaw bool   `json:"thaw,omitempty"`
+}
+
+// Update changes a running container's limits.
+type Update struct {
+	ID        string                `json:"id"`
+	Resources *specs.LinuxResources `json:"resources"`
+}
+
+// Forget drops what is kept of an ended container or exec: its exit record.
+type Forget struct {
+	ID     string `json:"id"`
+	ExecID string `json:"exec_id,omitempty"`
+}
+
+// Adopt hands a running container to a supervisor that did not start it: after
+// the one that did was lost. The answer is Started.
+type Adopt struct {
+	ID        string    `json:"id"`
+	Pid       int       `json:"pid"`
+	Pidfd     FD        `json:"pidfd"`
+	StartedAt time.Time `json:"started_at"`
+	Cgroup    string    `json:"cgroup"` // as spec.linux.cgroupsPath
+	Terminal  bool      `json:"terminal,omitempty"`
+	Console   FD        `json:"console,omitempty"`
+	Stdin     FD        `json:"stdin,omitempty"`
+	Stdout    FD        `json:"stdout,omitempty"`
+	Stderr    FD        `json:"stderr,omitempty"`
+	Stdio     Stdio     `json:"stdio"`
+	Log       Log       `json:"log"`
+}
+
+// Shutdown asks the supervisor to end; it refuses (Conflict) while a container
+// runs.
+type Shutdown struct{}
+
+// Exited is the event that a process has ended and its output was passed on.
+// It is repeated in Welcome until Forget.
+type Exited struct {
+	ID     string    `json:"id"`
+	ExecID string    `json:"exec_id,omitempty"`
+	Pid    int       `json:"pid"`
+	Code   int       `json:"code"`             // exit status, or 128+n for signal n; -1: not known
+	Signal int       `json:"signal,omitempty"` // that ended it
+	OOM    bool      `json:"oom,omitempty"`    // the kernel killed a process of it for memory
+	At     time.Time `json:"at"`
+}
+
+// OOM is the event that the kernel killed a process of a container for memory.
+type OOM struct {
+	ID string `json:"id"`
+}
+
+// Error answers a request that failed.
+type Error struct {
+	Kind    uint8  `json:"kind"` // errdefs.Kind
+	Message string `json:"message"`
+	// Code is the exit code that the failed start stands for: 126, 127 or 128;
+	// 0 if the failure is not the command's.
+	Code int `json:"code,omitempty"`
+}
