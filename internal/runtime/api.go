@@ -1,0 +1,100 @@
+package runtime
+
+import (
+	"context"
+	"log/slog"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/linux/cgroup"
+)
+
+// Options configure a Launcher.
+type Options struct {
+	// Threads is how many programs may run at the same time; 0 means 4.
+	Threads int
+	// Logger receives what is worth knowing but no failure; nil: discarded.
+	Logger *slog.Logger
+	// InitPath is the host path of lade-init; needed only for containers that
+	// ask for Init.
+	InitPath string
+}
+
+// Rootfs says where a container's root comes from: an overlay to mount
+// (Lower not empty, top layer first) or the directory Path.
+type Rootfs struct {
+	Lower       []string
+	Upper, Work string
+	// Volatile mounts the overlay without any sync of the upper layer.
+	Volatile bool
+	Path     string
+}
+
+// Container is what Start needs to know.
+type Container struct {
+	ID   string
+	Spec *specs.Spec
+	// Filter is the seccomp program as an array of sock_filter; nil: none.
+	// Spec.Linux.Seccomp is not looked at.
+	Filter []byte
+	Rootfs Rootfs
+	// User is "user[:group]" by name or number, resolved in the container's own
+	// /etc/passwd and /etc/group. Unless empty it overrides Spec.Process.User.
+	User string
+	// GroupAdd are additional groups, by name or number.
+	GroupAdd []string
+	// NetNS is a network namespace to join, or -1: what the spec says. It stays
+	// the caller's.
+	NetNS int
+	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; -1 means /dev/null.
+	// They stay the caller's and are ignored with Spec.Process.Terminal.
+	Stdin, Stdout, Stderr int
+	// Init runs lade-init as process 1, at /sbin/docker-init, and the
+	// container's command as its child.
+	Init bool
+}
+
+// Process is a started process. Its descriptors are the caller's to close.
+type Process struct {
+	Pid     int
+	Pidfd   int
+	Console int // the terminal's master side, or -1
+	Cgroup  *cgroup.Group
+	// StartedAt is when execve succeeded.
+	StartedAt time.Time
+	// Prepare is the time before clone3, Program that from clone3 to execve.
+	Prepare, Program time.Duration
+}
+
+// Exec is an additional process for a running container.
+type Exec struct {
+	Pid    int // of a process of the container
+	Pidfd  int // the same process
+	Cgroup *cgroup.Group
+	// Process is the process's part of the spec.
+	Process               *specs.Process
+	Filter                []byte
+	User                  string
+	GroupAdd              []string
+	Stdin, Stdout, Stderr int
+}
+
+// StartError is a failed start whose reason is the request: the command, the
+// user, a mount. Error gives it in runc's words.
+type StartError struct {
+	// Code is the exit code that the failure stands for: 127 the command was not
+	// found, 126 it could not be executed, 128 the start failed otherwise;
+	// 0: not the command's fault.
+	Code  int
+	Op    string // what was tried, in the words of the message
+	Path  string // on what
+	Errno syscall.Errno
+}
+
+var _ interface {
+	Start(context.Context, *Container) (*Process, error)
+	Exec(context.Context, *Exec) (*Process, error)
+	Close() error
+} = (*Launcher)(nil)
