@@ -1,0 +1,35 @@
+// Package network connects containers: the default bridge with its addresses,
+// the namespaces, address translation and published ports, and the predefined
+// networks host and none.
+//
+// What exists in the kernel for one engine, all of it named after its bridge:
+//
+//	docker0 ── veth<hash><random> ═ eth0 (in the container's namespace)
+//	table ip lade_docker0: maps of published ports, NAT and filter chains
+//
+// docs/design/network.md draws the chains and the path of a packet.
+//
+// A network namespace is taken from a pool that goroutines fill in the
+// background: unshare(2), lo up, a veth pair with its host end in the bridge,
+// everything but the address, which Connect gives with one netlink message.
+// Only file descriptors hold a namespace of the pool, so that it vanishes with
+// the process; that of a container lives as long as a process in it. The
+// kernel removes the veth pair with the namespace: Release never does.
+//
+// A published port is one element of an nftables map. Its number is reserved
+// by a socket that is bound and does not listen, so that neither the engine
+// nor a program of the host takes it twice.
+//
+// Crash behaviour: an endpoint's record is written before Connect returns.
+// New makes bridge and table as the records say, in one nftables transaction,
+// so that connections through published ports go on; Restore then releases
+// what did not survive. Both are idempotent.
+//
+// Concurrency: all methods may be called at any time; calls for one container
+// come one after the other. Lock order: Networks.mu is never held across a
+// system call; firewall.mu orders nftables transactions and is taken alone.
+//
+// Sources: network_namespaces(7), rtnetlink(7), veth(4),
+// Documentation/networking/ip-sysctl.rst (route_localnet, ip_forward),
+// https://wiki.nftables.org, Docker's "Packet filtering and firewalls".
+package network

@@ -1,0 +1,76 @@
+package network
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/store"
+)
+
+// Config says what New sets up. Bools have no default here: the daemon sets
+// them (Docker's defaults are all true).
+type Config struct {
+	Store  *store.Store // networks and endpoints are recorded here
+	Logger *slog.Logger
+
+	Bridge      string       // name of the link: "docker0"
+	BIP         netip.Prefix // its address; zero: as before, else a free default pool
+	FixedCIDR   netip.Prefix // addresses of containers come from here; zero: the whole subnet
+	Gateway     netip.Addr   // default route of containers; zero: the bridge
+	MTU         int          // 0: 1500
+	ICC         bool         // containers may reach each other's unpublished ports
+	IPMasq      bool         // what containers send outside gets the host's address
+	IPForward   bool         // enable net.ipv4.ip_forward
+	DefaultBind netip.Addr   // host address of ports that name none; zero: 0.0.0.0
+
+	PoolSize int  // prepared namespaces; 0: 16, negative: none
+	Disabled bool // no default bridge (--bridge=none): only host and none
+}
+
+// Publish makes a container's port reachable through an address of the host.
+type Publish struct {
+	Proto    string // tcp, udp or sctp
+	Port     uint16 // in the container
+	HostIP   netip.Addr
+	HostPort uint16 // 0: one of net.ipv4.ip_local_port_range
+	// HostPortEnd, when greater than HostPort, lets the engine take the first
+	// free port from HostPort to HostPortEnd.
+	HostPortEnd uint16
+}
+
+// Request asks for a container's connection.
+type Request struct {
+	ContainerID string
+	Name        string // of the container, without slash: for messages and Inspect
+	Network     string // name or id: bridge (also "" and "default"), host, none
+	MAC         net.HardwareAddr
+	IPv4        netip.Addr // zero: the next free one
+	Ports       []Publish
+	Sysctls     map[string]string // net.*, written inside the namespace
+}
+
+// Endpoint is a container's connection to a network.
+type Endpoint struct {
+	NetworkID   string
+	NetworkName string
+	EndpointID  string
+	SandboxID   string
+	MAC         net.HardwareAddr // nil without an interface
+	IPv4        netip.Prefix     // address and length; zero without an interface
+	Gateway     netip.Addr
+	Ports       network.PortMap // what was bound; empty, not nil, without ports
+	// NetNS is the namespace for the container's processes, set by Connect
+	// only, and nil for host. The caller closes it: the namespace, and the
+	// interface in it, die with their last process and descriptor.
+	NetNS *os.File
+}
+
+// Counters are an interface's statistics, as the container sees them.
+type Counters struct {
+	RxBytes, RxPackets, RxErrors, RxDropped uint64
+	TxBytes, TxPackets, TxErrors, TxDropped uint64
+}
