@@ -96,9 +96,11 @@ type Log struct {
 	Attrs   map[string]string `json:"attrs,omitempty"`    // written with every line
 }
 
-// Started answers Start, Exec and Adopt. With it come duplicates of what the
-// supervisor holds, so that a lost supervisor loses nothing: the pidfd, and
-// the daemon's ends of the standard streams.
+// Started answers Start, Exec, Adopt and Duplicate. With it come duplicates of
+// what the supervisor holds, so that a lost supervisor loses nothing: the
+// pidfd, and our ends of the standard streams. Stdin comes only where it stays
+// open whoever leaves: a duplicate would keep the process from seeing the end
+// of its input when the supervisor closes it (an exec's, or StdinOnce).
 type Started struct {
 	Pid       int       `json:"pid"`
 	StartedAt time.Time `json:"started_at"`
@@ -183,10 +185,12 @@ type Forget struct {
 // the one that did was lost. The answer is Started.
 type Adopt struct {
 	ID        string    `json:"id"`
+	ExecID    string    `json:"exec_id,omitempty"` // an exec of a container adopted before
 	Pid       int       `json:"pid"`
 	Pidfd     FD        `json:"pidfd"`
 	StartedAt time.Time `json:"started_at"`
 	Cgroup    string    `json:"cgroup"` // as spec.linux.cgroupsPath
+	Frozen    bool      `json:"frozen,omitempty"`
 	Terminal  bool      `json:"terminal,omitempty"`
 	Console   FD        `json:"console,omitempty"`
 	Stdin     FD        `json:"stdin,omitempty"`
@@ -195,6 +199,24 @@ type Adopt struct {
 	Stdio     Stdio     `json:"stdio"`
 	Log       Log       `json:"log"`
 }
+
+// Duplicate asks for the descriptors of a running process again, for a daemon
+// that was restarted. The answer is Started.
+type Duplicate struct {
+	ID     string `json:"id"`
+	ExecID string `json:"exec_id,omitempty"`
+}
+
+// Upgrade makes the supervisor execute another binary in place: process
+// number, children, descriptors and clients' streams are kept, connections of
+// the daemon are closed and it connects again. Without it the binary that
+// is at the supervisor's path now.
+type Upgrade struct {
+	Binary FD `json:"binary,omitempty"`
+}
+
+// OK answers a request that has no other answer.
+type OK struct{}
 
 // Shutdown asks the supervisor to end; it refuses (Conflict) while a container
 // runs.
