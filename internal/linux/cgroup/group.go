@@ -1,55 +1,236 @@
 package cgroup
 
 import (
-	"context"
+	"errors"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 )
 
-// Version is the layout of the host's control groups.
-type Version int
-
-// The layouts. V1 also stands for a host whose unified hierarchy is not
-// mounted.
-const (
-	V1     Version = 1
-	V2     Version = 2
-	Hybrid Version = 3 // controllers in v1, and a unified hierarchy beside them
-)
-
-// Host is the set of mounted hierarchies.
-type Host struct{}
-
-// Detect reads which hierarchies are mounted in the caller's mount namespace.
-// The Host keeps a descriptor for each of them, for as long as the program
-// runs. Errors: Unavailable if there is none.
-func Detect() (*Host, error) { return nil, errdefs.NotImplementedf("cgroup detect") }
-
-// Version tells the layout.
-func (h *Host) Version() Version { return V1 }
-
-// Controllers returns the names of the controllers that groups can use, sorted.
-func (h *Host) Controllers() []string { return nil }
-
 // Group is one control group: the same path in every hierarchy.
-type Group struct{}
+type Group struct {
+	h    *Host
+	path string // relative, never empty: "docker/<id>"
+}
+
+// clean checks a group's path. The root itself is refused: nothing here may
+// kill or remove it.
+func clean(p string) (string, error) {
+	rel := strings.TrimPrefix(path.Clean("/"+p), "/")
+	if rel == "" || slices.Contains(strings.Split(p, "/"), "..") || strings.ContainsAny(p, "\x00\n") {
+		return "", errdefs.Invalidf("invalid control group path %q", p)
+	}
+	return rel, nil
+}
 
 // Create makes the group at path, with its parents, in every hierarchy and
 // writes the limits of r, which may be nil. When it fails, it removes what it
-// made. An empty group of the same path, a leftover, is replaced. Errors:
-// Conflict if the group exists and has processes; Invalid if the kernel
-// refuses a value or the host lacks what a limit needs.
-func (h *Host) Create(path string, r *specs.LinuxResources) (*Group, error) {
-	return nil, errdefs.NotImplementedf("cgroup create")
+// made, parents excepted. An empty group of the same path, a leftover, is
+// replaced. Errors: Conflict if the group exists and has processes; Invalid if
+// the kernel refuses a value or the host lacks what a limit needs.
+func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error) {
+	rel, err := clean(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{h, rel}
+	p, err := h.plan(r)
+	if err != nil {
+		return nil, err
+	}
+	var made []*hierarchy
+	defer func() {
+		if err != nil {
+			for _, m := range slices.Backward(made) {
+				err = errors.Join(err, m.removeTree(rel))
+			}
+		}
+	}()
+	for _, m := range h.all() {
+		if err = h.make(m, rel, p); err != nil {
+			return nil, err
+		}
+		made = append(made, m)
+	}
+	if err = g.apply(p, true); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+// make makes one directory, its parents where they are missing, and fills what
+// the kernel wants filled before a process can enter.
+func (h *Host) make(m *hierarchy, rel string, p *plan) error {
+	if m.v2 {
+		if err := h.enable(m, path.Dir(rel), p); err != nil {
+			return err
+		}
+	}
+	err := m.mkdir(rel)
+	if errors.Is(err, unix.ENOENT) {
+		if err = h.makeParents(m, path.Dir(rel)); err != nil {
+			return err
+		}
+		if m.v2 {
+			if err := h.enable(m, path.Dir(rel), p); err != nil {
+				return err
+			}
+		}
+		err = m.mkdir(rel)
+	}
+	if errors.Is(err, unix.EEXIST) {
+		if err = m.removeTree(rel); err == nil {
+			err = m.mkdir(rel)
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return errdefs.Conflictf("the control group /%s exists and has processes: %w", rel, err)
+		}
+	}
+	if err == nil && slices.Contains(m.controllers, "cpuset") && !m.v2 {
+		err = m.inheritCpuset(rel)
+	}
+	return err
+}
+
+func (h *Host) makeParents(m *hierarchy, rel string) error {
+	cpuset := slices.Contains(m.controllers, "cpuset") && !m.v2
+	for i := range len(rel) + 1 {
+		if i < len(rel) && rel[i] != '/' {
+			continue
+		}
+		if err := m.mkdir(rel[:i]); errors.Is(err, unix.EEXIST) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if !cpuset {
+			continue
+		}
+		if err := m.inheritCpuset(rel[:i]); err != nil {
+			return err
+		}
+		// From now on the kernel copies cpus and mems to what is made below.
+		if err := m.write(rel[:i], "cgroup.clone_children", "1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inheritCpuset gives a v1 cpuset group its parent's cpus and mems unless it
+// has them: a group without them takes no process (ENOSPC).
+//
+// Source: Documentation/admin-guide/cgroup-v1/cpusets.rst.
+func (m *hierarchy) inheritCpuset(rel string) error {
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		own, err := m.read(rel, file)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(own) != "" {
+			continue
+		}
+		parent := path.Dir(rel)
+		if parent == "." {
+			parent = ""
+		} else if err := m.inheritCpuset(parent); err != nil {
+			return err
+		}
+		from, err := m.read(parent, file)
+		if err != nil {
+			return err
+		}
+		if err := m.write(rel, file, strings.TrimSpace(from)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enable makes controllers available to the groups below parent: on a v2 host
+// all that there are (statistics need them too), on a hybrid one those that p
+// has a limit of. A controller that cannot be enabled, because a parent has
+// processes of its own, is an error only when its limit is written.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst, "Enabling and Disabling".
+func (h *Host) enable(m *hierarchy, parent string, p *plan) error {
+	want := m.controllers
+	if len(h.v1) > 0 {
+		want = p.unified
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	if parent == "." {
+		parent = ""
+	}
+	have, err := m.read(parent, "cgroup.subtree_control")
+	if isGone(err) {
+		return nil // made by the caller, which comes back
+	}
+	if err != nil {
+		return err
+	}
+	now := strings.Fields(have)
+	var missing []string
+	for _, c := range want {
+		if !slices.Contains(now, c) {
+			missing = append(missing, "+"+c)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if parent != "" {
+		if err := h.enable(m, path.Dir(parent), p); err != nil {
+			return err
+		}
+	}
+	if m.write(parent, "cgroup.subtree_control", strings.Join(missing, " ")) == nil {
+		return nil
+	}
+	for _, c := range missing { // one that is refused must not hold back the others
+		_ = m.write(parent, "cgroup.subtree_control", c)
+	}
+	return nil
 }
 
 // Open returns the group at path. Errors: NotFound.
-func (h *Host) Open(path string) (*Group, error) { return nil, errdefs.NotImplementedf("cgroup open") }
+func (h *Host) Open(path string) (*Group, error) {
+	rel, err := clean(path)
+	if err != nil {
+		return nil, err
+	}
+	g := &Group{h, rel}
+	for _, m := range h.all() {
+		if m.exists(rel) {
+			return g, nil
+		}
+	}
+	return nil, g.gone(unix.ENOENT)
+}
 
 // Path returns the group's path below the hierarchies' mount points.
-func (g *Group) Path() string { return "" }
+func (g *Group) Path() string { return "/" + g.path }
+
+func (g *Group) gone(err error) error {
+	return errdefs.NotFoundf("the control group /%s does not exist: %w", g.path, err)
+}
+
+// missing classifies an error of a group's file: NotFound if it means that the
+// group is gone.
+func (g *Group) missing(m *hierarchy, err error) error {
+	if isGone(err) && !m.exists(g.path) {
+		return g.gone(err)
+	}
+	return err
+}
 
 // AttachFDs returns what a new process needs to be born in the group: for each
 // v1 hierarchy the descriptor of tasks, in which the child writes "0" while it
@@ -57,49 +238,94 @@ func (g *Group) Path() string { return "" }
 // CLONE_INTO_CGROUP (-1: there is none). All are close-on-exec; the caller
 // closes them. Errors: NotFound.
 func (g *Group) AttachFDs() (tasks []int, into int, err error) {
-	return nil, -1, errdefs.NotImplementedf("cgroup attach")
+	tasks = make([]int, 0, len(g.h.v1))
+	for _, m := range g.h.v1 {
+		fd, err := m.open(g.path, "tasks", unix.O_WRONLY)
+		if err != nil {
+			closeAll(tasks)
+			return nil, -1, g.missing(m, err)
+		}
+		tasks = append(tasks, fd)
+	}
+	if g.h.unified == nil {
+		return tasks, -1, nil
+	}
+	if into, err = g.h.unified.open(g.path, "", unix.O_PATH|unix.O_DIRECTORY); err != nil {
+		closeAll(tasks)
+		return nil, -1, g.missing(g.h.unified, err)
+	}
+	return tasks, into, nil
 }
 
 // Add moves a process, with all its threads, into the group. It costs about
-// 10 ms per v1 hierarchy; see AttachFDs.
-func (g *Group) Add(pid int) error { return errdefs.NotImplementedf("cgroup add") }
-
-// Update changes the limits that r names and leaves the others. Errors: as
-// Create.
-func (g *Group) Update(r *specs.LinuxResources) error {
-	return errdefs.NotImplementedf("cgroup update")
+// 10 ms per v1 hierarchy; see AttachFDs. Errors: NotFound if the group or the
+// process is gone.
+func (g *Group) Add(pid int) error {
+	for _, m := range g.h.all() {
+		err := m.write(g.path, "cgroup.procs", strconv.Itoa(pid))
+		if errors.Is(err, unix.ESRCH) {
+			return errdefs.NotFoundf("process %d does not exist: %w", pid, err)
+		}
+		if err != nil {
+			return g.missing(m, err)
+		}
+	}
+	return nil
 }
 
-// Freeze stops every process in the group and waits until the kernel says so,
-// or ctx ends (the group is then thawed). It is idempotent. Errors: NotFound.
-func (g *Group) Freeze(ctx context.Context) error { return errdefs.NotImplementedf("cgroup freeze") }
-
-// Thaw lets the group's processes go on and waits until the kernel says so, or
-// ctx ends. It is idempotent. Errors: NotFound.
-func (g *Group) Thaw(ctx context.Context) error { return errdefs.NotImplementedf("cgroup thaw") }
-
-// Kill sends SIGKILL to every process of the group and of the groups below it,
-// frozen or not, and waits until none is left or ctx ends. A group that is gone
-// has no processes: that is no error.
-func (g *Group) Kill(ctx context.Context) error { return errdefs.NotImplementedf("cgroup kill") }
+// Update changes the limits that r names and leaves the others. It goes on
+// until the first one that the kernel refuses. Errors: as Create; NotFound if
+// the group is gone.
+func (g *Group) Update(r *specs.LinuxResources) error {
+	p, err := g.h.plan(r)
+	if err != nil {
+		return err
+	}
+	if g.h.unified != nil && len(p.unified) > 0 {
+		if err := g.h.enable(g.h.unified, path.Dir(g.path), p); err != nil {
+			return err
+		}
+	}
+	return g.apply(p, false)
+}
 
 // Pids returns the processes of the group and of the groups below it. Errors:
 // NotFound.
-func (g *Group) Pids() ([]int, error) { return nil, errdefs.NotImplementedf("cgroup pids") }
-
-// OOMNotify returns a descriptor that becomes readable when the group runs out
-// of memory or, on v1, is removed: an eventfd (v1) or an inotify descriptor
-// (v2). Read it empty, then ask OOMKills. The caller closes it. Errors:
-// NotFound; Unavailable if the host has no memory controller.
-func (g *Group) OOMNotify() (fd int, err error) {
-	return -1, errdefs.NotImplementedf("cgroup oom notify")
+func (g *Group) Pids() ([]int, error) {
+	m := g.h.unified
+	if m == nil {
+		m = g.h.v1[0]
+		if f, ok := g.h.at["freezer"]; ok {
+			m = f
+		}
+	}
+	pids, err := m.pids(g.path, nil)
+	if err != nil {
+		return nil, g.missing(m, err)
+	}
+	return pids, nil
 }
 
-// OOMKills returns how many processes of the group and of the groups below it
-// the kernel killed for memory.
-func (g *Group) OOMKills() (uint64, error) { return 0, errdefs.NotImplementedf("cgroup oom kills") }
-
-// Delete removes the group and the groups below it, and waits for processes
-// that are on their way out until ctx ends. A group that is gone is no error.
-// Errors: Conflict if processes are still in it when ctx ends.
-func (g *Group) Delete(ctx context.Context) error { return errdefs.NotImplementedf("cgroup delete") }
+func (m *hierarchy) pids(group string, pids []int) ([]int, error) {
+	content, err := m.read(group, "cgroup.procs")
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // a threaded group: its domain lists it
+		return nil, err
+	}
+	for line := range strings.FieldsSeq(content) {
+		// A process of another pid namespace reads as 0.
+		if pid, err := strconv.Atoi(line); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	for _, name := range m.children(group) {
+		below, err := m.pids(join(group, name), pids)
+		if isGone(err) {
+			continue // removed while we looked
+		}
+		if err != nil {
+			return nil, err
+		}
+		pids = below
+	}
+	return pids, nil
+}

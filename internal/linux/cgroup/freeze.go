@@ -1,0 +1,244 @@
+package cgroup
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/trace"
+)
+
+// hasUnified reports whether the group exists in a unified hierarchy. A group
+// that another runtime made on a hybrid host may not.
+func (g *Group) hasUnified() bool { return g.h.unified != nil && g.h.unified.exists(g.path) }
+
+// Freeze stops every process in the group and waits until the kernel says so,
+// or ctx ends (the group is then thawed). It is idempotent. Errors: NotFound.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst, "cgroup.freeze";
+// cgroup-v1/freezer-subsystem.rst.
+func (g *Group) Freeze(ctx context.Context) error {
+	err := g.freeze(ctx)
+	if err != nil && ctx.Err() != nil {
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), thawTime)
+		defer cancel()
+		return errors.Join(err, g.Thaw(clean))
+	}
+	return err
+}
+
+func (g *Group) freeze(ctx context.Context) error {
+	if g.hasUnified() {
+		if err := g.h.unified.write(g.path, "cgroup.freeze", "1"); err != nil {
+			return g.missing(g.h.unified, err)
+		}
+		return g.waitEvents(ctx, "frozen", "1")
+	}
+	m, ok := g.h.v1At("freezer")
+	if !ok {
+		return errdefs.Unavailablef("this host has no freezer control group controller")
+	}
+	// A task that is being forked or is in the middle of a system call that
+	// cannot be interrupted is missed by one write: the state stays FREEZING
+	// until a later one.
+	return retry(ctx, func() (bool, error) {
+		if err := m.write(g.path, "freezer.state", "FROZEN"); err != nil {
+			return false, g.missing(m, err)
+		}
+		state, err := m.read(g.path, "freezer.state")
+		return strings.TrimSpace(state) == "FROZEN", g.missing(m, err)
+	})
+}
+
+// Thaw lets the group's processes go on and waits until the kernel says so, or
+// ctx ends. It is idempotent. Errors: NotFound.
+func (g *Group) Thaw(ctx context.Context) error {
+	found := false
+	if m, ok := g.h.v1At("freezer"); ok && m.exists(g.path) {
+		found = true
+		if err := m.thawTree(g.path); err != nil {
+			return g.missing(m, err)
+		}
+	}
+	if g.hasUnified() {
+		if err := g.h.unified.write(g.path, "cgroup.freeze", "0"); err != nil {
+			return g.missing(g.h.unified, err)
+		}
+		return g.waitEvents(ctx, "frozen", "0")
+	}
+	if !found {
+		return g.gone(unix.ENOENT)
+	}
+	return nil
+}
+
+// Frozen reports whether the group is frozen, or on the way. Errors: NotFound.
+func (g *Group) Frozen() (bool, error) {
+	if g.hasUnified() {
+		v, err := g.h.unified.read(g.path, "cgroup.freeze")
+		if err != nil {
+			return false, g.missing(g.h.unified, err)
+		}
+		if strings.TrimSpace(v) == "1" {
+			return true, nil
+		}
+	}
+	m, ok := g.h.v1At("freezer")
+	if !ok {
+		return false, nil
+	}
+	v, err := m.read(g.path, "freezer.state")
+	return err == nil && strings.TrimSpace(v) != "THAWED", g.missing(m, err)
+}
+
+// thawTree thaws a v1 group and the groups below it. The write takes effect at
+// once.
+func (m *hierarchy) thawTree(group string) error {
+	state, err := m.read(group, "freezer.state")
+	if err == nil && strings.TrimSpace(state) != "THAWED" {
+		err = m.write(group, "freezer.state", "THAWED")
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range m.children(group) {
+		if err := m.thawTree(join(group, name)); err != nil && !isGone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Kill sends SIGKILL to every process of the group and of the groups below it,
+// frozen or not, and waits until none is left or ctx ends. A group that is gone
+// has no processes: that is no error. Whoever is the processes' parent must
+// reap them meanwhile; zombies do not count.
+func (g *Group) Kill(ctx context.Context) error {
+	if !g.hasUnified() || !g.h.kill {
+		return g.killEach(ctx)
+	}
+	err := g.h.unified.write(g.path, "cgroup.kill", "1")
+	if err == nil {
+		// A task that a v1 freezer holds dies when it is thawed.
+		if m, ok := g.h.v1At("freezer"); ok {
+			if err := m.thawTree(g.path); err != nil && !isGone(err) {
+				return err
+			}
+		}
+		err = g.waitEvents(ctx, "populated", "0")
+	}
+	if isGone(err) {
+		return nil
+	}
+	return err
+}
+
+// killEach freezes the group so that nothing forks, signals every process and
+// thaws, until none is left. Without a freezer it does the same to a moving
+// target.
+func (g *Group) killEach(ctx context.Context) error {
+	return retry(ctx, func() (bool, error) {
+		pids, err := g.Pids()
+		if errors.Is(err, errdefs.NotFound) || err == nil && len(pids) == 0 {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		short, cancel := context.WithTimeout(ctx, freezeTime)
+		_ = g.freeze(short) // a task that does not freeze is still killed
+		cancel()
+		if pids, err = g.Pids(); err == nil {
+			err = g.signal(pids)
+		}
+		if e := g.thawAnyway(); err == nil {
+			err = e
+		}
+		if errors.Is(err, errdefs.NotFound) {
+			return true, nil
+		}
+		return false, err
+	})
+}
+
+func (g *Group) thawAnyway() error {
+	if m, ok := g.h.v1At("freezer"); ok && m.exists(g.path) {
+		return m.thawTree(g.path)
+	}
+	if g.hasUnified() {
+		return g.h.unified.write(g.path, "cgroup.freeze", "0")
+	}
+	return nil
+}
+
+// signal kills pids. A process that does not freeze may have exited and its
+// number may belong to another one: a pidfd is taken first, and it is signalled
+// only if the number is still in the group then.
+func (g *Group) signal(pids []int) error {
+	fds := make(map[int]int, len(pids))
+	defer func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}()
+	for _, pid := range pids {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			fds[pid] = fd
+		} else if !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	still, err := g.Pids()
+	if err != nil {
+		return err
+	}
+	for pid, fd := range fds {
+		if !slices.Contains(still, pid) {
+			continue
+		}
+		span := trace.Begin(trace.Process, "kill", g.Path())
+		if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); span.End(err) != nil && !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Delete removes the group and the groups below it, and waits for processes
+// that are on their way out until ctx ends. A group that is gone is no error.
+// Errors: Conflict if processes are still in it when ctx ends.
+func (g *Group) Delete(ctx context.Context) error {
+	err := g.remove()
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if g.hasUnified() {
+		if e := g.waitEvents(ctx, "populated", "0"); e != nil && ctx.Err() == nil && !errors.Is(e, errdefs.NotFound) {
+			return e
+		}
+	}
+	// Empty or not, a v1 group may stay busy for the moment that its last task
+	// takes to leave.
+	e := retry(ctx, func() (bool, error) {
+		err = g.remove()
+		return !errors.Is(err, unix.EBUSY), nil
+	})
+	if e != nil && errors.Is(err, unix.EBUSY) {
+		return errdefs.Conflictf("the control group /%s has processes: %w", g.path, err)
+	}
+	return err
+}
+
+// remove tries every hierarchy and returns the first failure.
+func (g *Group) remove() (err error) {
+	for _, m := range g.h.all() {
+		if e := m.removeTree(g.path); err == nil {
+			err = e
+		}
+	}
+	return err
+}
