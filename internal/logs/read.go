@@ -1,0 +1,335 @@
+package logs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"time"
+)
+
+// ReadOptions say which messages are wanted.
+type ReadOptions struct {
+	Since, Until time.Time // zero: no bound; both bounds are inclusive
+	// Tail is how many messages of the present log are read, the last ones,
+	// before Since and Until choose among them; negative: all.
+	Tail int
+	// Follow waits for messages to come, until Done is closed and everything
+	// that was written before is read, or until Until has passed.
+	Follow bool
+	// Done is closed after the last message was written; nil: never.
+	Done <-chan struct{}
+	// Cancel ends the sequence at once, while it waits; nil: never. It is what a
+	// context's Done returns.
+	Cancel <-chan struct{}
+}
+
+// Open reads the log at path: the rotated files first, oldest to newest, then
+// the current one. A log that does not exist yet is empty. A line that is no
+// message is skipped. The sequence ends after its first error; the files are
+// open while it is ranged over. Each range reads the log anew.
+func Open(path string, o ReadOptions) iter.Seq2[Message, error] {
+	return func(yield func(Message, error) bool) {
+		r := reader{path: path, o: o, yield: yield}
+		defer r.close()
+		if err := r.run(); err != nil {
+			yield(Message{}, err)
+		}
+	}
+}
+
+type reader struct {
+	path  string
+	o     ReadOptions
+	yield func(Message, error) bool
+	w     *watch     // nil without Follow
+	files []*os.File // to be read after lines, oldest first
+	lines lineReader // of the file being read; its f may be nil
+	d     decoder
+}
+
+func (r *reader) close() {
+	for _, f := range r.files {
+		f.Close()
+	}
+	if r.lines.f != nil {
+		r.lines.f.Close()
+	}
+	if r.w != nil {
+		r.w.close()
+	}
+}
+
+func (r *reader) run() (err error) {
+	if r.o.Follow {
+		if r.w, err = newWatch(r.path); err != nil {
+			return err
+		}
+	}
+	if r.files, err = openAll(r.path); err != nil {
+		return err
+	}
+	if r.o.Tail >= 0 {
+		if err := r.seekTail(); err != nil {
+			return err
+		}
+	}
+	for {
+		if more, err := r.readAll(); !more || err != nil {
+			return err
+		}
+		if !r.o.Follow {
+			return nil
+		}
+		if more, err := r.follow(); !more || err != nil {
+			return err
+		}
+	}
+}
+
+// readAll reads the open files to their present end. It reports whether the
+// sequence goes on.
+func (r *reader) readAll() (more bool, err error) {
+	for {
+		if r.lines.f != nil {
+			if more, err := r.readFile(); !more || err != nil {
+				return false, err
+			}
+			if len(r.files) == 0 {
+				return true, nil
+			}
+			r.lines.f.Close()
+			r.lines = lineReader{buf: r.lines.buf}
+		}
+		if len(r.files) == 0 {
+			return true, nil
+		}
+		r.lines.f = r.files[0]
+		r.files = r.files[1:]
+	}
+}
+
+func (r *reader) readFile() (more bool, err error) {
+	for {
+		line, err := r.lines.next()
+		if err == io.EOF {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		m, ok := r.d.decode(line)
+		if !ok || m.Time.Before(r.o.Since) {
+			continue
+		}
+		if !r.o.Until.IsZero() && m.Time.After(r.o.Until) {
+			return false, nil
+		}
+		if !r.yield(m, nil) {
+			return false, nil
+		}
+	}
+}
+
+// follow waits until there is more to read. It reports whether the sequence
+// goes on.
+func (r *reader) follow() (more bool, err error) {
+	done := false
+	for {
+		next, err := r.successor()
+		if err != nil {
+			return false, err
+		}
+		switch {
+		case next != nil:
+			// The file was rotated away before next was opened, so what is in it now
+			// is all of it.
+			r.files = append(r.files, next)
+			return true, nil
+		case r.lines.f != nil && r.lines.grown():
+			return true, nil
+		case done:
+			return false, nil
+		}
+		switch r.wait() {
+		case finished:
+			done = true
+		case stopped:
+			return false, nil
+		}
+	}
+}
+
+// successor opens the file that was begun after the one being read, or returns
+// nil if there is none (yet).
+func (r *reader) successor() (*os.File, error) {
+	if r.lines.f == nil {
+		return openIfThere(r.path)
+	}
+	at, err := r.lines.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	i, last, err := locate(r.path, at)
+	if err != nil || i == 0 || i < 0 && last < 0 {
+		return nil, err
+	}
+	next := i - 1
+	if i < 0 { // rotated out: go on with the oldest
+		next = last
+	}
+	f, err := openIfThere(rotated(r.path, next)) // missing in the middle of a rotation
+	if f == nil || err != nil {
+		return nil, err
+	}
+	// A rotation since locate would make f the file after the next.
+	if j, l, err := locate(r.path, at); err != nil || j != i || i < 0 && l != last {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func openIfThere(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return f, err
+}
+
+// locate returns which rotated file of the log a file is now (0: the current
+// one), or -1, and the number of the oldest file there is, or -1.
+func locate(path string, file fs.FileInfo) (i, last int, err error) {
+	last = -1
+	for n := 0; ; n++ {
+		st, err := os.Stat(rotated(path, n))
+		switch {
+		case err == nil && os.SameFile(st, file):
+			return n, n, nil
+		case err == nil:
+			last = n
+		case !errors.Is(err, fs.ErrNotExist):
+			return -1, last, err
+		case n > 1: // one of them may be missing in the middle of a rotation
+			return -1, last, nil
+		}
+	}
+}
+
+// openAll opens the files of a log, oldest first. A rotation meanwhile makes
+// it start over.
+func openAll(path string) ([]*os.File, error) {
+	for {
+		var files []*os.File
+		missing := 0
+		for n := 0; missing < 2; n++ {
+			f, err := os.Open(rotated(path, n))
+			switch {
+			case err == nil:
+				files = append([]*os.File{f}, files...)
+			case errors.Is(err, fs.ErrNotExist):
+				missing++
+			default:
+				closeAll(files)
+				return nil, err
+			}
+		}
+		if len(files) == 0 {
+			return nil, nil
+		}
+		newest, err := files[len(files)-1].Stat()
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		if i, _, err := locate(path, newest); err != nil || i <= 0 {
+			// i < 0: removed with its container; read what we have.
+			return files, err
+		}
+		closeAll(files)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return openRotated(path)
+		}
+	}
+}
+
+// openRotated opens the files of a log that has no current one.
+func openRotated(path string) (files []*os.File, err error) {
+	for n := 1; ; n++ {
+		f, err := os.Open(rotated(path, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			return files, nil
+		}
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files = append([]*os.File{f}, files...)
+	}
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// seekTail drops what comes before the last Tail messages.
+func (r *reader) seekTail() error {
+	want := r.o.Tail
+	for i := len(r.files) - 1; i >= 0; i-- {
+		at, n, err := tailOffset(r.files[i], want)
+		if err != nil {
+			return err
+		}
+		if _, err := r.files[i].Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+		if want -= n; want == 0 {
+			closeAll(r.files[:i])
+			r.files = r.files[i:]
+			return nil
+		}
+	}
+	return nil
+}
+
+// tailOffset returns where the last want complete lines of a file begin, and
+// how many there are (at most want). It reads backwards, only what it needs.
+func tailOffset(f *os.File, want int) (at int64, n int, err error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, 0, err
+	}
+	buf := make([]byte, 32<<10)
+	end := int64(-1) // of the last complete line
+	for pos := st.Size(); pos > 0; {
+		k := min(pos, int64(len(buf)))
+		pos -= k
+		if _, err := f.ReadAt(buf[:k], pos); err != nil {
+			return 0, 0, err
+		}
+		for j := k - 1; j >= 0; j-- {
+			if buf[j] != '\n' {
+				continue
+			}
+			switch {
+			case end < 0:
+				end = pos + j + 1
+				if want == 0 {
+					return end, 0, nil
+				}
+			default:
+				if n++; n == want {
+					return pos + j + 1, n, nil
+				}
+			}
+		}
+	}
+	if end >= 0 {
+		n++
+	}
+	return 0, n, nil
+}
