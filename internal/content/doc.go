@@ -4,7 +4,7 @@
 // On disk (docs/design/storage.md; the blobs directory is that of an OCI image
 // layout, so that any tool can read it):
 //
-//	<dir>/blobs/sha256/<64 digits>   a whole, verified blob, mode 0444
+//	<dir>/blobs/sha256/<64 digits>   a whole, verified blob
 //	<dir>/ingest/<key>.part          what a Writer has received so far
 //
 // A Writer appends to its ingest and hashes on the way. Commit compares length

@@ -170,11 +170,7 @@ func (w *Writer) Commit(ctx context.Context) (digest.Digest, error) {
 	defer w.s.release(w.key)
 	f := w.f
 	w.f = nil
-	err := f.Chmod(0o444)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		// After a failed sync the page cache cannot be trusted to be what the
 		// disk holds, so the ingest must not be continued.
 		return "", full(errors.Join(err, os.Remove(f.Name())))
