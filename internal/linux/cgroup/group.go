@@ -123,25 +123,23 @@ func (h *Host) makeParents(m *hierarchy, rel string) error {
 	return nil
 }
 
-// inheritCpuset gives a v1 cpuset group its parent's cpus and mems unless it
-// has them: a group without them takes no process (ENOSPC).
+// inheritCpuset gives a v1 cpuset group its parent's mems and cpus unless it
+// has cpus: a group without them takes no process (ENOSPC). As cpus are written
+// last, a group that has them has mems too.
 //
 // Source: Documentation/admin-guide/cgroup-v1/cpusets.rst.
 func (m *hierarchy) inheritCpuset(rel string) error {
-	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-		own, err := m.read(rel, file)
-		if err != nil {
-			return err
-		}
-		if strings.TrimSpace(own) != "" {
-			continue
-		}
-		parent := path.Dir(rel)
-		if parent == "." {
-			parent = ""
-		} else if err := m.inheritCpuset(parent); err != nil {
-			return err
-		}
+	own, err := m.read(rel, "cpuset.cpus")
+	if err != nil || strings.TrimSpace(own) != "" {
+		return err
+	}
+	parent := path.Dir(rel)
+	if parent == "." {
+		parent = ""
+	} else if err := m.inheritCpuset(parent); err != nil {
+		return err
+	}
+	for _, file := range []string{"cpuset.mems", "cpuset.cpus"} {
 		from, err := m.read(parent, file)
 		if err != nil {
 			return err

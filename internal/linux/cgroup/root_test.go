@@ -230,7 +230,7 @@ func BenchmarkCreateDelete(b *testing.B) {
 
 // dockerResources are what docker run --memory --cpus --pids-limit asks for.
 func dockerResources() *specs.LinuxResources {
-	n := func(v int64) *int64 { return &v }
+
 	period := uint64(100000)
 	dev := func(typ, access string, major, minor int64) specs.LinuxDeviceCgroup {
 		d := specs.LinuxDeviceCgroup{Allow: true, Type: typ, Access: access}
@@ -252,5 +252,375 @@ func dockerResources() *specs.LinuxResources {
 			dev("c", "rwm", 1, 3), dev("c", "rwm", 1, 5), dev("c", "rwm", 1, 7), dev("c", "rwm", 1, 8), dev("c", "rwm", 1, 9),
 			dev("c", "rwm", 5, 0), dev("c", "rwm", 5, 1), dev("c", "rwm", 5, 2), dev("c", "rwm", 136, -1),
 		},
+	}
+}
+
+func n(v int64) *int64 { return &v }
+
+func TestMemoryLimitKills(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: n(16 << 20), Swap: n(32 << 20)}})
+	fd, err := g.OOMNotify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	// The shell doubles a variable until it is refused.
+	out, err := output(t, g, "x=0123456789abcdef; while :; do x=$x$x; done")
+	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
+		t.Fatalf("%v: %.200s", err, out)
+	}
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	if n, err := unix.Poll(fds, 2000); n != 1 || err != nil {
+		t.Errorf("no event: %d, %v", n, err)
+	}
+	if kills, err := g.OOMKills(); kills != 1 || err != nil {
+		t.Errorf("OOMKills() = %d, %v", kills, err)
+	}
+	s, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := s.Memory; m.Limit != 16<<20 || m.OOMKills != 1 || m.FailCount == 0 || m.MaxUsage < 8<<20 || len(m.Stat) < 10 {
+		t.Errorf("%+v", m)
+	}
+}
+
+func TestCPUQuota(t *testing.T) {
+	h := detect(t)
+	period := uint64(50000)
+	g := create(t, h, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: n(10000), Period: &period}})
+	background(t, g, "echo ready; while :; do :; done")
+	before, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	time.Sleep(700 * time.Millisecond)
+	after, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	share := float64(after.CPU.Usage-before.CPU.Usage) / float64(time.Since(start))
+	if share > 0.30 || share < 0.01 {
+		t.Errorf("a quota of 20%% let %.1f%% run", 100*share)
+	}
+	if after.CPU.ThrottledPeriods == 0 || after.CPU.ThrottledTime == 0 {
+		t.Errorf("not throttled: %+v", after.CPU)
+	}
+	// Twice as much, while it runs; then half of it, by a longer period.
+	for _, q := range []struct {
+		quota  int64
+		period uint64
+	}{{20000, 50000}, {10000, 100000}, {200000, 100000}, {5000, 50000}} {
+		if err := g.Update(&specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &q.quota, Period: &q.period}}); err != nil {
+			t.Errorf("%+v: %v", q, err)
+		}
+	}
+}
+
+func TestPidsLimit(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(4)}})
+	out, _ := output(t, g, "for i in 1 2 3 4 5 6 7; do sleep 9 <&- >&- 2>&- & done; echo unlimited")
+	if !strings.Contains(out, "fork") || strings.Contains(out, "unlimited") {
+		t.Errorf("seven forks with a limit of four: %s", out)
+	}
+	s, err := g.Stats()
+	if err != nil || s.Pids.Limit != 4 {
+		t.Errorf("%+v, %v", s.Pids, err)
+	}
+}
+
+func TestCpuset(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "0", Mems: "0"}})
+	out, err := output(t, g, "grep Cpus_allowed_list /proc/self/status")
+	if err != nil || strings.Fields(out)[1] != "0" {
+		t.Errorf("%s, %v", out, err)
+	}
+	if _, err := h.Create(g.Path()+"-bad", &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "4000"}}); !errors.Is(err, errdefs.Invalid) {
+		t.Errorf("cpu 4000: %v", err)
+	}
+	if _, err := h.Open(g.Path() + "-bad"); !errors.Is(err, errdefs.NotFound) {
+		t.Errorf("a refused group is still there: %v", err)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	h := detect(t)
+	r := dockerResources()
+	g := create(t, h, &specs.LinuxResources{Devices: r.Devices})
+	try := func(what, want string) {
+		t.Helper()
+		out, _ := output(t, g, "true "+what+" && echo yes")
+		if got := strings.HasSuffix(out, "yes\n"); got != (want == "yes") {
+			t.Errorf("%s: %q, want %s", what, out, want)
+		}
+	}
+	dir := t.TempDir()
+	try("< /dev/zero", "yes")
+	try("< /dev/full", "yes")
+	try("< /dev/kmsg", "no")
+	try("&& mknod "+dir+"/a c 1 11", "yes") // to make is allowed, to open is not
+	try("< "+dir+"/a", "no")
+
+	// Live: kmsg is added, full and making are taken away.
+	with := append([]specs.LinuxDeviceCgroup{}, r.Devices[:1]...)
+	for _, d := range r.Devices[3:] {
+		if *d.Major != 1 || *d.Minor != 7 {
+			with = append(with, d)
+		}
+	}
+	with = append(with, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: n(1), Minor: n(11), Access: "r"})
+	if err := g.Update(&specs.LinuxResources{Devices: with}); err != nil {
+		t.Fatal(err)
+	}
+	try("< /dev/zero", "yes")
+	try("< /dev/kmsg", "yes")
+	try("> /dev/kmsg", "no")
+	try("< /dev/full", "no")
+	try("&& mknod "+dir+"/b c 1 11", "no")
+
+	if err := g.Update(&specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}}); err != nil {
+		t.Fatal(err)
+	}
+	try("< /dev/full", "yes")
+	try("&& mknod "+dir+"/b c 1 11", "yes")
+}
+
+// TestDeviceProgram shows the version 2 program at work on the unified
+// hierarchy, where a v1 devices hierarchy would do the work otherwise.
+func TestDeviceProgram(t *testing.T) {
+	h := detect(t)
+	if h.unified == nil {
+		t.Skip("no unified hierarchy")
+	}
+	g := create(t, h, nil)
+	set := func(fresh bool, rules ...specs.LinuxDeviceCgroup) {
+		t.Helper()
+		p, err := newDevicePolicy(rules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.setDevicesV2(p, fresh); err != nil {
+			t.Fatal(err)
+		}
+	}
+	can := func(what string) bool {
+		t.Helper()
+		out, _ := output(t, g, "true "+what+" && echo yes")
+		return strings.HasSuffix(out, "yes\n")
+	}
+	rule := func(allow bool, access string, numbers ...int64) specs.LinuxDeviceCgroup {
+		d := specs.LinuxDeviceCgroup{Allow: allow, Access: access}
+		if len(numbers) == 2 {
+			d.Type, d.Major, d.Minor = "c", &numbers[0], &numbers[1]
+		}
+		return d
+	}
+	count := func() int {
+		t.Helper()
+		dir, err := h.unified.open(g.path, "", unix.O_RDONLY|unix.O_DIRECTORY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(dir)
+		fds, err := attached(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closeAll(fds)
+		return len(fds)
+	}
+	null := rule(true, "rwm", 1, 3) // the shell of a background command needs it
+	set(true, append(dockerResources().Devices, rule(false, "w", 1, 7))...)
+	if !can("< /dev/zero") || can("< /dev/kmsg") || !can("< /dev/full") || can("> /dev/full") || count() != 1 {
+		t.Error("first policy", count())
+	}
+	for range 70 { // more than a group can have programs
+		set(false, rule(false, "rwm"), null, rule(true, "r", 1, 11))
+		set(false, rule(false, "rwm"), null, rule(true, "r", 1, 11), rule(true, "w", 1, 7))
+	}
+	if can("< /dev/zero") || !can("< /dev/kmsg") || can("> /dev/kmsg") || can("< /dev/full") || !can("> /dev/full") || count() != 1 {
+		t.Error("second policy", count())
+	}
+	set(false, rule(true, "rwm"))
+	if !can("< /dev/zero") || !can("< /dev/kmsg") || count() != 0 {
+		t.Error("no policy", count())
+	}
+}
+
+// versions runs a test with every way to freeze and kill that this host offers.
+func versions(t *testing.T, f func(t *testing.T, h *Host)) {
+	h := detect(t)
+	switch h.Version() {
+	case V1, V2:
+		f(t, h)
+	case Hybrid:
+		t.Run("unified", func(t *testing.T) { f(t, h) })
+		t.Run("unified without cgroup.kill", func(t *testing.T) {
+			old := &Host{v1: h.v1, unified: h.unified, at: h.at}
+			old.devices.fd = -1
+			f(t, old)
+		})
+		t.Run("v1", func(t *testing.T) {
+			only := &Host{v1: h.v1, at: h.at}
+			only.devices.fd = -1
+			f(t, only)
+		})
+	}
+}
+
+func TestFreeze(t *testing.T) {
+	versions(t, func(t *testing.T, h *Host) {
+		g := create(t, h, nil)
+		background(t, g, "echo ready; while :; do :; done")
+		usage := func() uint64 {
+			s, err := g.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s.CPU.Usage
+		}
+		for range 2 { // twice: idempotent
+			if err := g.Freeze(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, err := g.Frozen(); !f || err != nil {
+			t.Errorf("Frozen() = %v, %v", f, err)
+		}
+		a := usage()
+		time.Sleep(100 * time.Millisecond)
+		if b := usage(); b != a {
+			t.Errorf("a frozen group ran for %v", time.Duration(b-a))
+		}
+		for range 2 {
+			if err := g.Thaw(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if f, err := g.Frozen(); f || err != nil {
+			t.Errorf("Frozen() = %v, %v", f, err)
+		}
+		time.Sleep(200 * time.Millisecond)
+		if b := usage(); b == a {
+			t.Error("a thawed group does not run")
+		}
+	})
+}
+
+func TestKill(t *testing.T) {
+	versions(t, func(t *testing.T, h *Host) {
+		g := create(t, h, nil)
+		background(t, g, "trap '' TERM; (sleep 100 & sleep 100) & sleep 100 & echo ready; wait")
+		below, err := h.Create(g.Path()+"/below", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		background(t, below, "echo ready; read x; sleep 100")
+		pids, err := g.Pids()
+		if err != nil || len(pids) < 5 {
+			t.Errorf("Pids() = %v, %v", pids, err)
+		}
+		if err := g.Freeze(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := g.Kill(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if pids, err := g.Pids(); err != nil || len(pids) != 0 {
+			t.Errorf("after Kill: %v, %v", pids, err)
+		}
+		if err := g.Delete(ctx); err != nil {
+			t.Error(err)
+		}
+		for what, err := range map[string]error{"Kill": g.Kill(ctx), "Delete": g.Delete(ctx)} {
+			if err != nil {
+				t.Errorf("%s of a group that is gone: %v", what, err)
+			}
+		}
+		if err := g.Freeze(ctx); !errors.Is(err, errdefs.NotFound) {
+			t.Errorf("Freeze of a group that is gone: %v", err)
+		}
+		if _, err := g.Stats(); !errors.Is(err, errdefs.NotFound) {
+			t.Errorf("Stats of a group that is gone: %v", err)
+		}
+		if _, _, err := g.AttachFDs(); !errors.Is(err, errdefs.NotFound) {
+			t.Errorf("AttachFDs of a group that is gone: %v", err)
+		}
+		if err := g.Update(dockerResources()); !errors.Is(err, errdefs.NotFound) {
+			t.Errorf("Update of a group that is gone: %v", err)
+		}
+	})
+}
+
+// TestV1Frozen: a task that a v1 freezer holds does not die of cgroup.kill.
+func TestV1Frozen(t *testing.T) {
+	h := detect(t)
+	if h.Version() != Hybrid {
+		t.Skip("not a hybrid host")
+	}
+	g := create(t, h, nil)
+	background(t, g, "echo ready; while :; do :; done")
+	if err := h.at["freezer"].write(g.path, "freezer.state", "FROZEN"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	if err := g.Kill(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUpdateMemory(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: n(64 << 20), Swap: n(64 << 20)}})
+	for _, s := range []struct{ limit, swap int64 }{
+		{128 << 20, 256 << 20}, {32 << 20, 32 << 20}, {256 << 20, 256 << 20}, {-1, -1}, {64 << 20, 128 << 20}, {-1, 0}, {16 << 20, 16 << 20},
+	} {
+		if err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &s.limit, Swap: &s.swap}}); err != nil {
+			t.Errorf("%+v: %v", s, err)
+		}
+	}
+	if s, err := g.Stats(); err != nil || s.Memory.Limit != 16<<20 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := g.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: n(64 << 20), Swap: n(32 << 20)}}); !errors.Is(err, errdefs.Invalid) {
+		t.Errorf("swap below memory: %v", err)
+	}
+}
+
+func TestFreezeCanceled(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, nil)
+	background(t, g, "echo ready; while :; do :; done")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := g.Freeze(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	} else if err != nil {
+		if f, _ := g.Frozen(); f {
+			t.Error("a freeze that was given up left the group frozen")
+		}
+	}
+	waiting, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	defer cancel()
+	if h.unified != nil {
+		if err := g.waitEvents(waiting, "populated", "0"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waitEvents: %v", err)
+		}
+	}
+}
+
+func TestPaths(t *testing.T) {
+	h := detect(t)
+	for _, p := range []string{"", "/", ".", "/..", "a/../../b", "/a\nb", "../x"} {
+		if _, err := h.Create(p, nil); !errors.Is(err, errdefs.Invalid) {
+			t.Errorf("Create(%q): %v", p, err)
+		}
 	}
 }
