@@ -1,0 +1,33 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/moby/moby/api/types/image"
+
+	"lade/internal/engine"
+	"lade/internal/errdefs"
+)
+
+// imageRemove removes a name of an image, and the image with its last name.
+func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
+	name, q := r.PathValue("name"), params(r)
+	if strings.TrimSpace(name) == "" {
+		return errdefs.Invalidf("image name cannot be blank")
+	}
+	if len(q.all("platforms")) > 0 {
+		return errdefs.NotImplementedf("removing single platforms of an image is not implemented")
+	}
+	removed, err := s.backend.ImageRemove(lasting(r), name, engine.ImageRemoveOptions{
+		Force:   q.bool("force"),
+		NoPrune: q.bool("noprune"),
+	})
+	if err != nil {
+		return err
+	}
+	if removed == nil {
+		removed = []image.DeleteResponse{}
+	}
+	return s.reply(w, r, http.StatusOK, removed)
+}

@@ -1,0 +1,87 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"lade/internal/errdefs"
+)
+
+// keep is the largest buffer that is used again.
+const keep = 1 << 20
+
+// reply answers with a value of the newest types, adjusted for the client's
+// version.
+func (s *server) reply(w http.ResponseWriter, r *http.Request, code int, value any) error {
+	c := callOf(r.Context())
+	return s.encode(w, code, s.compat.Response(c.operation, c.version, value))
+}
+
+// encode answers with a JSON text, encoded once, with its length.
+func (s *server) encode(w http.ResponseWriter, code int, value any) error {
+	b := s.buffers.Get().(*bytes.Buffer)
+	b.Reset()
+	if err := encodeTo(b, value); err != nil {
+		return err
+	}
+	h := w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Content-Length"] = []string{strconv.Itoa(b.Len())}
+	w.WriteHeader(code)
+	_, err := w.Write(b.Bytes())
+	if b.Cap() <= keep {
+		s.buffers.Put(b)
+	}
+	return err
+}
+
+// encodeTo writes a JSON text and a newline, with <, > and & as they are.
+func encodeTo(w io.Writer, value any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e.Encode(value)
+}
+
+// decode reads the body into v and adjusts it for the client's version.
+// An empty body leaves v as it is. Errors: Invalid, in Docker's words.
+func (s *server) decode(r *http.Request, v any) error {
+	if err := jsonBody(r); err != nil {
+		return err
+	}
+	if r.Body != nil && r.ContentLength != 0 {
+		d := json.NewDecoder(r.Body)
+		if err := d.Decode(v); err != nil {
+			if errors.Is(err, io.EOF) {
+				return errdefs.Invalidf("invalid JSON: got EOF while reading request body")
+			}
+			return errdefs.Invalidf("invalid JSON: %w", err)
+		}
+		if d.More() {
+			return errdefs.Invalidf("unexpected content after JSON")
+		}
+	}
+	c := callOf(r.Context())
+	s.compat.Body(c.operation, c.version, v)
+	return nil
+}
+
+// jsonBody checks the media type of the body. None is needed without a body.
+func jsonBody(r *http.Request) error {
+	ct := r.Header.Get("Content-Type")
+	if ct == "" && (r.Body == nil || r.ContentLength == 0) || ct == "application/json" {
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(ct)
+	if err != nil {
+		return errdefs.Invalidf("malformed Content-Type header (%s): %w", ct, err)
+	}
+	if media != "application/json" {
+		return errdefs.Invalidf("unsupported Content-Type header (%s): must be 'application/json'", ct)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"net/http"
+
+	"lade/internal/errdefs"
+)
+
+// route is one operation of the API: its name there (the engine's and the
+// client's too), and what a request for it looks like.
+type route struct {
+	operation string
+	method    string
+	path      string // pattern of http.ServeMux, without version
+	handle    handler
+}
+
+// notYet answers operations that are outside what the engine does so far.
+func notYet(operation string) handler {
+	return func(http.ResponseWriter, *http.Request) error {
+		return errdefs.NotImplementedf("%s is not implemented", operation)
+	}
+}
+
+// routes is the whole API.
+func (s *server) routes() []route {
+	const get, head, post, put, del = http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodDelete
+	table := []route{
+		{"SystemPing", get, "/_ping", s.systemPing},
+		{"SystemPing", head, "/_ping", s.systemPing},
+		{"SystemInfo", get, "/info", s.systemInfo},
+		{"SystemVersion", get, "/version", s.systemVersion},
+		{"SystemDiskUsage", get, "/system/df", s.systemDiskUsage},
+		{"SystemAuth", post, "/auth", s.systemAuth},
+		{"Events", get, "/events", s.events},
+
+		{"ContainerList", get, "/containers/json", s.containerList},
+		{"ContainerCreate", post, "/containers/create", s.containerCreate},
+		{"ContainerPrune", post, "/containers/prune", s.containerPrune},
+		{"ContainerInspect", get, "/containers/{id}/json", s.containerInspect},
+		{"ContainerTop", get, "/containers/{id}/top", s.containerTop},
+		{"ContainerLogs", get, "/containers/{id}/logs", s.containerLogs},
+		{"ContainerChanges", get, "/containers/{id}/changes", s.containerChanges},
+		{"ContainerExport", get, "/containers/{id}/export", s.containerExport},
+		{"ContainerStats", get, "/containers/{id}/stats", s.containerStats},
+		{"ContainerResize", post, "/containers/{id}/resize", s.containerResize},
+		{"ContainerStart", post, "/containers/{id}/start", s.containerStart},
+		{"ContainerStop", post, "/containers/{id}/stop", s.containerStop},
+		{"ContainerRestart", post, "/containers/{id}/restart", s.containerRestart},
+		{"ContainerKill", post, "/containers/{id}/kill", s.containerKill},
+		{"ContainerUpdate", post, "/containers/{id}/update", s.containerUpdate},
+		{"ContainerRename", post, "/containers/{id}/rename", s.containerRename},
+		{"ContainerPause", post, "/containers/{id}/pause", s.containerPause},
+		{"ContainerUnpause", post, "/containers/{id}/unpause", s.containerUnpause},
+		{"ContainerAttach", post, "/containers/{id}/attach", s.containerAttach},
+		{"ContainerAttachWebsocket", get, "/containers/{id}/attach/ws", nil},
+		{"ContainerWait", post, "/containers/{id}/wait", s.containerWait},
+		{"ContainerRemove", del, "/containers/{id}", s.containerRemove},
+		{"ContainerArchiveStat", head, "/containers/{id}/archive", s.containerArchiveStat},
+		{"ContainerArchive", get, "/containers/{id}/archive", s.containerArchive},
+		{"ContainerArchiveExtract", put, "/containers/{id}/archive", s.containerArchiveExtract},
+		{"CheckpointList", get, "/containers/{id}/checkpoints", nil},
+		{"CheckpointCreate", post, "/containers/{id}/checkpoints", nil},
+		{"CheckpointRemove", del, "/containers/{id}/checkpoints/{checkpoint}", nil},
+
+		{"ExecCreate", post, "/containers/{id}/exec", s.execCreate},
+		{"ExecStart", post, "/exec/{id}/start", s.execStart},
+		{"ExecResize", post, "/exec/{id}/resize", s.execResize},
+		{"ExecInspect", get, "/exec/{id}/json", s.execInspect},
+
+		{"ImageList", get, "/images/json", s.imageList},
+		{"ImageCreate", post, "/images/create", s.imageCreate},
+		{"ImageInspect", get, "/images/{name}/json", s.imageInspect},
+		{"ImageHistory", get, "/images/{name}/history", s.imageHistory},
+		{"ImageAttestations", get, "/images/{name}/attestations", nil},
+		{"ImagePush", post, "/images/{name}/push", nil},
+		{"ImageTag", post, "/images/{name}/tag", s.imageTag},
+		{"ImageRemove", del, "/images/{name}", s.imageRemove},
+		{"ImageSearch", get, "/images/search", nil},
+		{"ImagePrune", post, "/images/prune", s.imagePrune},
+		{"ImageSave", get, "/images/{name}/get", s.imageSave},
+		{"ImageSaveAll", get, "/images/get", s.imageSaveAll},
+		{"ImageLoad", post, "/images/load", s.imageLoad},
+		{"ImageCommit", post, "/commit", nil},
+		{"DistributionInspect", get, "/distribution/{name}/json", nil},
+
+		{"ImageBuild", post, "/build", nil},
+		{"BuildCancel", post, "/build/cancel", nil},
+		{"BuildPrune", post, "/build/prune", s.buildPrune},
+		{"Session", post, "/session", nil},
+		{"GRPC", post, "/grpc", nil},
+
+		{"VolumeList", get, "/volumes", s.volumeList},
+		{"VolumeCreate", post, "/volumes/create", s.volumeCreate},
+		{"VolumePrune", post, "/volumes/prune", s.volumePrune},
+		{"VolumeInspect", get, "/volumes/{name}", s.volumeInspect},
+		{"VolumeUpdate", put, "/volumes/{name}", noSwarmManager},
+		{"VolumeRemove", del, "/volumes/{name}", s.volumeRemove},
+
+		{"NetworkList", get, "/networks", s.networkList},
+		{"NetworkCreate", post, "/networks/create", nil},
+		{"NetworkPrune", post, "/networks/prune", nil},
+		{"NetworkInspect", get, "/networks/{id}", s.networkInspect},
+		{"NetworkRemove", del, "/networks/{id}", nil},
+		{"NetworkConnect", post, "/networks/{id}/connect", nil},
+		{"NetworkDisconnect", post, "/networks/{id}/disconnect", nil},
+
+		{"PluginList", get, "/plugins", s.pluginList},
+		{"PluginPrivileges", get, "/plugins/privileges", nil},
+		{"PluginPull", post, "/plugins/pull", nil},
+		{"PluginCreate", post, "/plugins/create", nil},
+		{"PluginInspect", get, "/plugins/{name}/json", nil},
+		{"PluginRemove", del, "/plugins/{name}", nil},
+		{"PluginEnable", post, "/plugins/{name}/enable", nil},
+		{"PluginDisable", post, "/plugins/{name}/disable", nil},
+		{"PluginUpgrade", post, "/plugins/{name}/upgrade", nil},
+		{"PluginPush", post, "/plugins/{name}/push", nil},
+		{"PluginSet", post, "/plugins/{name}/set", nil},
+
+		{"SwarmInspect", get, "/swarm", noSwarmManager},
+		{"SwarmInit", post, "/swarm/init", nil},
+		{"SwarmJoin", post, "/swarm/join", nil},
+		{"SwarmLeave", post, "/swarm/leave", noSwarm},
+		{"SwarmUpdate", post, "/swarm/update", noSwarmManager},
+		{"SwarmUnlockKey", get, "/swarm/unlockkey", noSwarmManager},
+		{"SwarmUnlock", post, "/swarm/unlock", noSwarm},
+	}
+	// What only a manager of a swarm has.
+	for _, o := range []struct{ noun, path string }{
+		{"Node", "/nodes"}, {"Service", "/services"}, {"Task", "/tasks"}, {"Secret", "/secrets"}, {"Config", "/configs"},
+	} {
+		table = append(table,
+			route{o.noun + "List", get, o.path, noSwarmManager},
+			route{o.noun + "Inspect", get, o.path + "/{id}", noSwarmManager})
+		if o.noun == "Service" || o.noun == "Task" {
+			table = append(table, route{o.noun + "Logs", get, o.path + "/{id}/logs", noSwarmManager})
+		}
+		if o.noun == "Task" {
+			continue
+		}
+		table = append(table,
+			route{o.noun + "Remove", del, o.path + "/{id}", noSwarmManager},
+			route{o.noun + "Update", post, o.path + "/{id}/update", noSwarmManager})
+		if o.noun != "Node" {
+			table = append(table, route{o.noun + "Create", post, o.path + "/create", noSwarmManager})
+		}
+	}
+	for i := range table {
+		if table[i].handle == nil {
+			table[i].handle = notYet(table[i].operation)
+		}
+	}
+	return table
+}

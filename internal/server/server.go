@@ -1,0 +1,79 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"lade/internal/server/compat"
+)
+
+// Options is how the server presents itself.
+type Options struct {
+	Version string       // of the engine, shown in the Server header
+	Builder string       // the builder that clients should use: "2" BuildKit (default), "1" the classic one
+	Logger  *slog.Logger // nil discards
+}
+
+type server struct {
+	backend Backend
+	log     *slog.Logger
+	compat  *compat.Table
+	agent   string // the Server header
+	builder string
+	buffers sync.Pool // of *bytes.Buffer
+}
+
+// New returns the handler of the whole API. It may serve any number of
+// listeners at a time.
+func New(backend Backend, o Options) http.Handler {
+	s := &server{
+		backend: backend,
+		log:     o.Logger,
+		compat:  compat.New(),
+		// Clients read the operating system from it.
+		agent:   "Docker/" + o.Version + " (linux)",
+		builder: o.Builder,
+		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.builder == "" {
+		s.builder = "2"
+	}
+	mux := http.NewServeMux()
+	for _, r := range s.routes() {
+		mux.Handle(r.method+" "+r.path, s.serve(r))
+	}
+	mux.HandleFunc("/", s.pageNotFound)
+	return normalise(mux)
+}
+
+// call is what is known of a request beside the request itself.
+type call struct {
+	named     string // the version as the path names it, "" if none
+	version   compat.Version
+	operation string
+	query     query
+}
+
+type callKey struct{}
+
+// callOf returns the call that normalise put into the request's context.
+func callOf(ctx context.Context) *call {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		return &call{version: compat.Newest} // a handler used without normalise
+	}
+	return c
+}
+
+// params returns the query of the request, adjusted for its version.
+func params(r *http.Request) query { return callOf(r.Context()).query }
+
+// lasting returns a context for work that must not stop when the client goes
+// away.
+func lasting(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
