@@ -143,11 +143,3 @@ finish:
 	MOVQ	$253, DI
 	SYSCALL
 	JMP	finish
-
-// func clock() uint64
-TEXT ·clock(SB),NOSPLIT,$0-8
-	RDTSC
-	SHLQ	$32, DX
-	ORQ	DX, AX
-	MOVQ	AX, ret+0(FP)
-	RET

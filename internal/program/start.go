@@ -4,8 +4,6 @@ import _ "unsafe" // for go:linkname
 
 func interpret(b *block)
 
-func clock() uint64
-
 //go:linkname entersyscallblock runtime.entersyscallblock
 func entersyscallblock()
 

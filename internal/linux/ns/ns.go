@@ -1,0 +1,179 @@
+package ns
+
+import (
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/sys"
+)
+
+// Flag returns the clone(2) flag for a namespace type of the OCI runtime-spec
+// ("pid", "network", "mount", …), or 0.
+func Flag(kind string) uint64 {
+	switch kind {
+	case "pid":
+		return unix.CLONE_NEWPID
+	case "network":
+		return unix.CLONE_NEWNET
+	case "mount":
+		return unix.CLONE_NEWNS
+	case "ipc":
+		return unix.CLONE_NEWIPC
+	case "uts":
+		return unix.CLONE_NEWUTS
+	case "user":
+		return unix.CLONE_NEWUSER
+	case "cgroup":
+		return unix.CLONE_NEWCGROUP
+	case "time":
+		return unix.CLONE_NEWTIME
+	}
+	return 0
+}
+
+// file returns the name below /proc/PID/ns.
+func file(flag uint64) string {
+	switch flag {
+	case unix.CLONE_NEWPID:
+		return "pid"
+	case unix.CLONE_NEWNET:
+		return "net"
+	case unix.CLONE_NEWNS:
+		return "mnt"
+	case unix.CLONE_NEWIPC:
+		return "ipc"
+	case unix.CLONE_NEWUTS:
+		return "uts"
+	case unix.CLONE_NEWUSER:
+		return "user"
+	case unix.CLONE_NEWCGROUP:
+		return "cgroup"
+	}
+	return "time"
+}
+
+// Open returns a descriptor of a namespace of process pid (0: the caller's
+// thread). The caller closes it.
+func Open(pid int, flag uint64) (int, error) {
+	who := "thread-self"
+	if pid != 0 {
+		who = strconv.Itoa(pid)
+	}
+	path := "/proc/" + who + "/ns/" + file(flag)
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	return fd, sys.Error("open", path, err)
+}
+
+// Same reports whether process pid is in the same namespace as the caller.
+func Same(pid int, flag uint64) (bool, error) {
+	var a, b unix.Stat_t
+	mine, theirs := "/proc/thread-self/ns/"+file(flag), "/proc/"+strconv.Itoa(pid)+"/ns/"+file(flag)
+	if err := unix.Stat(mine, &a); err != nil {
+		return false, sys.Error("stat", mine, err)
+	}
+	if err := unix.Stat(theirs, &b); err != nil {
+		return false, sys.Error("stat", theirs, err)
+	}
+	return a.Dev == b.Dev && a.Ino == b.Ino, nil
+}
+
+// EnterEmpty moves the calling thread, for good, to a new mount namespace whose
+// only mount is an empty directory in memory, plus /null, the device of that
+// name, and /empty, a directory in which nothing can be made: what containers
+// hide paths with. The thread must be locked to its goroutine and never be
+// unlocked.
+func EnterEmpty() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return sys.Error("unshare", "mount namespace", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return sys.Error("mount", "/ private", err)
+	}
+	null, err := openNull()
+	if err != nil {
+		return err
+	}
+	defer sys.CloseAll(null)
+	root, err := memory("", 0)
+	if err != nil {
+		return err
+	}
+	defer sys.CloseAll(root)
+	empty, err := memory("1", unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC)
+	if err != nil {
+		return err
+	}
+	defer sys.CloseAll(empty)
+	if err := unix.Mkdirat(root, "empty", 0o555); err != nil {
+		return sys.Error("mkdirat", "empty", err)
+	}
+	if err := unix.Mknodat(root, "null", unix.S_IFREG, 0); err != nil {
+		return sys.Error("mknodat", "null", err)
+	}
+	// Attached first, because before Linux 6.15 nothing can be mounted on what
+	// is not.
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return sys.Error("move_mount", "/", err)
+	}
+	if err := unix.MoveMount(empty, "", root, "empty", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return sys.Error("move_mount", "/empty", err)
+	}
+	if err := unix.MoveMount(null, "", root, "null", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return sys.Error("move_mount", "/null", err)
+	}
+	if err := unix.Fchdir(root); err != nil {
+		return sys.Error("fchdir", "/", err)
+	}
+	if err := unix.PivotRoot(".", "."); err != nil {
+		return sys.Error("pivot_root", ".", err)
+	}
+	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
+		return sys.Error("umount2", "the host's root", err)
+	}
+	return sys.Error("chdir", "/", unix.Chdir("/"))
+}
+
+// openNull clones the mount of the null device and makes sure that it is one.
+func openNull() (int, error) {
+	fd, err := unix.OpenTree(unix.AT_FDCWD, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1, sys.Error("open_tree", "/dev/null", err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR || st.Rdev != unix.Mkdev(1, 3) {
+		sys.CloseAll(fd)
+		return -1, sys.Error("open_tree", "/dev/null", unix.ENODEV)
+	}
+	return fd, nil
+}
+
+// memory makes a tmpfs for at most inodes files ("": no limit) and returns its
+// mount, attached nowhere.
+func memory(inodes string, attrs int) (int, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, sys.Error("fsopen", "tmpfs", err)
+	}
+	defer sys.CloseAll(fs)
+	if inodes != "" {
+		if err := unix.FsconfigSetString(fs, "nr_inodes", inodes); err != nil {
+			return -1, sys.Error("fsconfig", "nr_inodes", err)
+		}
+	}
+	if err := unix.FsconfigSetString(fs, "mode", "0555"); err != nil {
+		return -1, sys.Error("fsconfig", "mode", err)
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, sys.Error("fsconfig", "tmpfs", err)
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV*btoi(inodes != ""))
+	return fd, sys.Error("fsmount", "tmpfs", err)
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

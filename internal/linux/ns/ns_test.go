@@ -1,0 +1,86 @@
+package ns
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/need"
+)
+
+func TestFlag(t *testing.T) {
+	for _, k := range []string{"pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"} {
+		f := Flag(k)
+		if f == 0 {
+			t.Errorf("Flag(%q) = 0", k)
+			continue
+		}
+		fd, err := Open(0, f)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		unix.Close(fd)
+		if same, err := Same(os.Getpid(), f); !same || err != nil {
+			t.Errorf("Same(%q) = %v, %v", k, same, err)
+		}
+	}
+	if Flag("x") != 0 {
+		t.Error("Flag(x)")
+	}
+}
+
+func TestEnterEmpty(t *testing.T) {
+	need.Root(t)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends here
+		proc, err := unix.Open("/proc/thread-self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		unix.Close(proc)
+		procDir, err := unix.Open("/proc/thread-self/", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(procDir)
+		if err := EnterEmpty(); err != nil {
+			t.Error(err)
+			return
+		}
+		fd, err := unix.Openat(procDir, "mountinfo", unix.O_RDONLY, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b := make([]byte, 4096)
+		n, err := unix.Read(fd, b)
+		unix.Close(fd)
+		if err != nil || strings.Count(string(b[:n]), "\n") != 3 {
+			t.Errorf("%v\n%s", err, b[:n])
+		}
+		if err := unix.Mkdir("/empty/x", 0o755); err != unix.EROFS {
+			t.Errorf("mkdir /empty/x: %v", err)
+		}
+		if err := unix.Access("/etc", unix.F_OK); err != unix.ENOENT {
+			t.Errorf("/etc: %v", err)
+		}
+		null, err := unix.Open("/null", unix.O_RDWR, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if n, err := unix.Read(null, b); n != 0 || err != nil {
+			t.Errorf("read /null: %d, %v", n, err)
+		}
+		unix.Close(null)
+	}()
+	<-done
+}

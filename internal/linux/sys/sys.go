@@ -1,0 +1,60 @@
+package sys
+
+import (
+	"errors"
+	"io/fs"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// Error names the call and its object; nil stays nil. Its chain holds the errno.
+func Error(call, object string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: call, Path: object, Err: err}
+}
+
+// Retry calls f until it does not return EINTR.
+func Retry(f func() error) error {
+	for {
+		if err := f(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+// CloseAll closes descriptors; negative ones are skipped.
+func CloseAll(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			// The descriptors closed here were only read or passed on.
+			_ = unix.Close(fd)
+		}
+	}
+}
+
+// FDPath returns the path by which the process itself can name what an open
+// descriptor refers to; see proc_pid_fd(5).
+func FDPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// Features tells what the running kernel offers.
+type Features struct {
+	// MountSetattr is mount_setattr(2), Linux 5.12.
+	MountSetattr bool
+	// LowerdirAppend is overlayfs's option "lowerdir+", Linux 6.5.
+	LowerdirAppend bool
+}
+
+// Probe finds the features out by trying them. It needs CAP_SYS_ADMIN for some;
+// without it they count as missing.
+func Probe() Features {
+	var f Features
+	f.MountSetattr = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) != unix.ENOSYS
+	if fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC); err == nil {
+		f.LowerdirAppend = unix.FsconfigSetString(fd, "lowerdir+", "/") == nil
+		CloseAll(fd)
+	}
+	return f
+}
