@@ -28,7 +28,7 @@ var rows = [][]string{
 	{"internal/digest", "internal/filters"},
 	{"internal/reference", "internal/oci"},
 	// one kernel facility each
-	{"internal/linux/sys"},
+	{"internal/linux/sys", "internal/linux/netlink"},
 	{"internal/linux/..."},
 	// mechanisms
 	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/builtin"},

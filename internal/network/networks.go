@@ -1,62 +1,411 @@
 package network
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/linux/netlink"
+	"lade/internal/network/ipam"
+	"lade/internal/store"
+	"lade/internal/trace"
 )
 
 // Networks are the networks of one engine.
-type Networks struct{}
+type Networks struct {
+	c       Config
+	log     *slog.Logger
+	rt      *netlink.Conn
+	records map[string]networkRecord // by name; never changed after New
+	bip     netip.Prefix             // address of the bridge
+	gateway netip.Addr
+	wall    *firewall // nil without a bridge, like pool
+	pool    *pool
+	ports   *ports
+
+	mu        sync.Mutex
+	addrs     *ipam.Allocator
+	endpoints map[string]*endpointRecord // by container; a record is replaced, never changed
+
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
 
 // New makes or repairs the bridge and the table, loads the records and starts
-// to fill the pool. It is idempotent, also after a crash.
-func New(ctx context.Context, c Config) (*Networks, error) {
-	return nil, errdefs.NotImplementedf("networks")
+// to fill the pool. It is idempotent, also after a crash. ctx is not kept.
+// Errors: Invalid for an unusable configuration.
+func New(ctx context.Context, c Config) (_ *Networks, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.MTU = cmp.Or(c.MTU, defaultMTU)
+	c.PoolSize = cmp.Or(c.PoolSize, 16)
+	if !c.DefaultBind.IsValid() {
+		c.DefaultBind = netip.IPv4Unspecified()
+	}
+	n := &Networks{c: c, log: c.Logger, ports: newPorts(), endpoints: map[string]*endpointRecord{}, cancel: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.rt, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
+		return nil, err
+	}
+	if err := n.load(ctx); err != nil {
+		return nil, err
+	}
+	if c.Disabled {
+		return n, nil
+	}
+	if err := n.makeBridge(ctx); err != nil {
+		return nil, err
+	}
+	n.pool.start(c.PoolSize)
+	return n, nil
 }
 
-// Connect gives a container its namespace, address and published ports. On
-// error nothing remains. Errors: NotFound for the network, Exhausted without a
-// free address, Internal with Docker's words for a port that is taken.
-func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
-	return nil, errdefs.NotImplementedf("networks")
+// load reads the endpoints, and reads or writes the networks.
+func (n *Networks) load(ctx context.Context) error {
+	for id, v := range n.c.Store.Walk(endpointBucket) {
+		r := &endpointRecord{}
+		if err := json.Unmarshal(v, r); err != nil {
+			return errdefs.DataLossf("endpoint of container %s: %w", id, err)
+		}
+		n.endpoints[id] = r
+	}
+	n.records = map[string]networkRecord{}
+	var b store.Batch
+	missing := false
+	for _, name := range n.names() {
+		var r networkRecord
+		if v, ok := n.c.Store.Get(networkBucket, name); ok {
+			if err := json.Unmarshal(v, &r); err != nil {
+				return errdefs.DataLossf("network %s: %w", name, err)
+			}
+		}
+		before := r
+		if r.ID == "" {
+			r.ID, r.Created = ids.New(), time.Now().UTC()
+		}
+		if name == network.NetworkBridge {
+			bip, err := choose(n.rt, n.c, r.BIP)
+			if err != nil {
+				return err
+			}
+			r.BIP, n.bip = bip, bip
+		}
+		n.records[name] = r
+		if r != before {
+			v, err := json.Marshal(r)
+			if err != nil {
+				return err
+			}
+			b.Put(networkBucket, name, v)
+			missing = true
+		}
+	}
+	if !missing {
+		return nil
+	}
+	return n.c.Store.Commit(ctx, &b)
 }
 
-// Release gives back the address and the ports of a container that ended.
-// It is idempotent and never waits for the namespace to go away.
-func (n *Networks) Release(ctx context.Context, containerID string) error { return nil }
+// names returns the networks' names in the order in which Docker lists them.
+func (n *Networks) names() []string {
+	if n.c.Disabled {
+		return []string{network.NetworkNone, network.NetworkHost}
+	}
+	return []string{network.NetworkNone, network.NetworkHost, network.NetworkBridge}
+}
 
-// Restore keeps the endpoints of the containers in live and releases all
-// others, together with links that belong to nobody. It is called once, before
-// the first Connect.
-func (n *Networks) Restore(ctx context.Context, live map[string]bool) error { return nil }
+// makeBridge brings the kernel, the addresses and the ports to what
+// configuration and records say.
+func (n *Networks) makeBridge(ctx context.Context) (err error) {
+	if err := checkBridge(n.c.Bridge); err != nil {
+		return err
+	}
+	n.gateway = n.bip.Addr()
+	if n.c.Gateway.IsValid() {
+		n.gateway = n.c.Gateway
+	}
+	if n.addrs, err = ipam.New(n.bip, n.c.FixedCIDR); err != nil {
+		return err
+	}
+	for _, ip := range []netip.Addr{n.bip.Addr(), n.gateway} {
+		if err := n.addrs.Take(ip); err != nil && !errors.Is(err, errdefs.Forbidden) {
+			return err
+		}
+	}
+	published := map[hostPort]netip.AddrPort{}
+	for id, r := range n.endpoints {
+		if !r.IPv4.IsValid() {
+			continue
+		}
+		if err := n.addrs.Take(r.IPv4.Addr()); err != nil {
+			n.log.Warn("the address of a container is not its own", "container", id, "address", r.IPv4, "error", err)
+		}
+		for h, to := range r.elements() {
+			published[h] = to
+			if err := n.ports.keep(h); err != nil {
+				n.log.Warn("a published port is also used by a program of the host", "container", id, "port", h.AddrPort, "error", err)
+			}
+		}
+	}
+	bridge, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.c.MTU)
+	if err != nil {
+		return err
+	}
+	if err := setHost(n.c); err != nil {
+		return err
+	}
+	n.wall, err = newFirewall(policy{bridge: n.c.Bridge, subnet: n.bip.Masked(), icc: n.c.ICC, ipMasq: n.c.IPMasq}, n.log)
+	if err != nil {
+		return err
+	}
+	if err := n.wall.replace(published); err != nil {
+		return fmt.Errorf("make nftables table %s: %w", n.wall.table, err)
+	}
+	n.pool = newPool(n.log, bridge, n.c.MTU, !n.c.ICC)
+	return nil
+}
 
-// Endpoint returns a container's endpoint, without NetNS.
-func (n *Networks) Endpoint(containerID string) (*Endpoint, bool) { return nil, false }
+// Close ends the pool and gives the sockets back. What running containers need
+// stays in the kernel, and their records in the store.
+func (n *Networks) Close() error {
+	n.cancel()
+	n.wg.Wait()
+	var errs []error
+	if n.pool != nil {
+		n.pool.close()
+	}
+	n.ports.close()
+	if n.wall != nil {
+		errs = append(errs, n.wall.close())
+	}
+	if n.rt != nil {
+		errs = append(errs, n.rt.Close())
+	}
+	return errors.Join(errs...)
+}
 
-// Rename tells Inspect the new name of a connected container.
-func (n *Networks) Rename(containerID, name string) error { return nil }
+// Destroy closes n and removes bridge, table and records of this engine.
+// Containers that still run lose their network.
+func (n *Networks) Destroy(ctx context.Context) error {
+	var errs []error
+	if n.wall != nil {
+		n.pool.close()
+		errs = append(errs, n.wall.destroy())
+		links, err := n.rt.Links()
+		errs = append(errs, err)
+		for _, l := range links {
+			if l.Name == n.c.Bridge && l.Kind == "bridge" || strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) {
+				errs = append(errs, n.delLink(l))
+			}
+		}
+	}
+	n.mu.Lock()
+	var b store.Batch
+	for id := range n.endpoints {
+		b.Delete(endpointBucket, id)
+	}
+	n.endpoints = map[string]*endpointRecord{}
+	n.mu.Unlock()
+	for name := range n.records {
+		b.Delete(networkBucket, name)
+	}
+	errs = append(errs, n.c.Store.Commit(ctx, &b), n.Close())
+	return errors.Join(errs...)
+}
+
+// delLink removes a link; the kernel may have done so meanwhile.
+func (n *Networks) delLink(l netlink.Link) error {
+	var r netlink.Request
+	r.DelLink(l.Index)
+	err := trace.Begin(trace.Net, "delete link", l.Name).End(n.rt.Do(&r))
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
+}
 
 // List returns the networks, without their containers.
-func (n *Networks) List() []network.Summary { return nil }
-
-// Inspect returns a network by its name, id, or a unique prefix of the id.
-// Errors: NotFound, Invalid for an ambiguous prefix.
-func (n *Networks) Inspect(name string) (*network.Inspect, error) {
-	return nil, errdefs.NotFoundf("network %s not found", name)
+func (n *Networks) List() []network.Summary {
+	var out []network.Summary
+	for _, name := range n.names() {
+		out = append(out, network.Summary{Network: n.describe(name)})
+	}
+	return out
 }
 
-// Stats returns the counters of a container's interfaces by their name inside
-// (eth0); none for host and none. Errors: NotFound for an unknown container.
-func (n *Networks) Stats(containerID string) (map[string]Counters, error) { return nil, nil }
+// describe returns what the API says of a network, in Docker's words.
+func (n *Networks) describe(name string) network.Network {
+	r := n.records[name]
+	d := network.Network{
+		Name: name, ID: r.ID, Created: r.Created, Scope: "local", Driver: name, EnableIPv4: true,
+		IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
+	}
+	switch name {
+	case network.NetworkNone:
+		d.Driver = "null"
+	case network.NetworkBridge:
+		c := network.IPAMConfig{Subnet: n.bip.Masked(), Gateway: n.gateway}
+		if n.c.FixedCIDR.IsValid() {
+			c.IPRange = n.c.FixedCIDR.Masked()
+		}
+		d.IPAM.Config = []network.IPAMConfig{c}
+		d.Options = map[string]string{
+			"com.docker.network.bridge.default_bridge":       "true",
+			"com.docker.network.bridge.enable_icc":           strconv.FormatBool(n.c.ICC),
+			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(n.c.IPMasq),
+			"com.docker.network.bridge.host_binding_ipv4":    n.c.DefaultBind.String(),
+			"com.docker.network.bridge.name":                 n.c.Bridge,
+			"com.docker.network.driver.mtu":                  strconv.Itoa(n.c.MTU),
+		}
+	}
+	return d
+}
+
+// Resolve returns the name of the network with a name, an id, or a unique
+// prefix of an id; "" and "default" are the bridge. Errors: NotFound, Invalid
+// for an ambiguous prefix.
+func (n *Networks) Resolve(name string) (string, error) {
+	if name == "" || name == network.NetworkDefault {
+		name = network.NetworkBridge
+	}
+	if _, ok := n.records[name]; ok {
+		return name, nil
+	}
+	var found []string
+	for have, r := range n.records {
+		if r.ID == name {
+			return have, nil
+		}
+		if strings.HasPrefix(r.ID, name) {
+			found = append(found, have)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", errdefs.NotFoundf("network %s not found", name)
+	case 1:
+		return found[0], nil
+	}
+	return "", errdefs.Invalidf("network %s is ambiguous (%d matches found based on ID prefix)", name, len(found))
+}
+
+// Inspect returns a network and its containers. Errors: as Resolve.
+func (n *Networks) Inspect(name string) (*network.Inspect, error) {
+	name, err := n.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	in := &network.Inspect{Network: n.describe(name), Containers: map[string]network.EndpointResource{}}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, r := range n.endpoints {
+		if r.Network == name {
+			in.Containers[id] = network.EndpointResource{
+				Name: r.Name, EndpointID: r.ID, MacAddress: network.HardwareAddr(r.mac()), IPv4Address: r.IPv4,
+			}
+		}
+	}
+	return in, nil
+}
 
 // Gateway returns the address of the default bridge, which "host-gateway"
 // stands for; zero when there is none.
-//
-// Close ends the pool and gives the sockets back. What containers need stays.
-func (n *Networks) Close() error { return nil }
+func (n *Networks) Gateway() netip.Addr { return n.bip.Addr() }
 
-// Destroy closes n and removes bridge, table and records of this engine.
-func (n *Networks) Destroy(ctx context.Context) error { return nil }
+// Endpoint returns a container's endpoint, without NetNS.
+func (n *Networks) Endpoint(containerID string) (*Endpoint, bool) {
+	n.mu.Lock()
+	r, ok := n.endpoints[containerID]
+	n.mu.Unlock()
+	if !ok {
+		return nil, false
+	}
+	return n.endpoint(r), true
+}
+
+func (n *Networks) endpoint(r *endpointRecord) *Endpoint {
+	e := &Endpoint{
+		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, EndpointID: r.ID, SandboxID: r.Sandbox,
+		MAC: r.mac(), IPv4: r.IPv4, Ports: r.portMap(),
+	}
+	if r.IPv4.IsValid() {
+		e.Gateway = n.gateway
+	}
+	return e
+}
+
+// Rename tells Inspect the new name of a container, if it is connected.
+func (n *Networks) Rename(containerID, name string) error {
+	n.mu.Lock()
+	r, ok := n.endpoints[containerID]
+	if !ok {
+		n.mu.Unlock()
+		return nil
+	}
+	renamed := *r
+	renamed.Name = name
+	n.endpoints[containerID] = &renamed
+	n.mu.Unlock()
+	return renamed.put(n.c.Store, containerID)
+}
+
+// Stats returns the counters of a container's interfaces by their names inside
+// (eth0); none on host and none. They are read from the host's end of the
+// pair, where each packet counts in the other direction.
+// Errors: NotFound for a container that is not connected.
+func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
+	n.mu.Lock()
+	r, ok := n.endpoints[containerID]
+	n.mu.Unlock()
+	if !ok {
+		return nil, errdefs.NotFoundf("container %s is not connected", containerID)
+	}
+	out := map[string]Counters{}
+	if r.Link == "" {
+		return out, nil
+	}
+	l, err := n.rt.Link(0, r.Link)
+	if errors.Is(err, unix.ENODEV) { // the container has just ended
+		return out, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := l.Stats
+	out[inside] = Counters{
+		RxBytes: s.TxBytes, RxPackets: s.TxPackets, RxErrors: s.TxErrors, RxDropped: s.TxDropped,
+		TxBytes: s.RxBytes, TxPackets: s.RxPackets, TxErrors: s.RxErrors, TxDropped: s.RxDropped,
+	}
+	return out, nil
+}
+
+// Containers returns the ids of the connected containers, in order.
+func (n *Networks) Containers() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]string, 0, len(n.endpoints))
+	for id := range n.endpoints {
+		out = append(out, id)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,52 @@
+package socket
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Reserve binds an IPv4 address and port of "tcp", "udp" or "sctp" in the
+// network namespace of the calling thread and returns the socket that holds
+// them until it is closed. It returns nil where the kernel does not know the
+// protocol, which then has no other user either.
+// Errors: EADDRINUSE, EADDRNOTAVAIL, ….
+func Reserve(proto string, at netip.AddrPort) (*os.File, error) {
+	typ, num := unix.SOCK_STREAM, unix.IPPROTO_TCP
+	switch proto {
+	case "udp":
+		typ, num = unix.SOCK_DGRAM, unix.IPPROTO_UDP
+	case "sctp":
+		num = unix.IPPROTO_SCTP
+	}
+	fd, err := unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, num)
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ESOCKTNOSUPPORT):
+		return nil, nil
+	case err != nil:
+		return nil, os.NewSyscallError("socket", err)
+	}
+	sa := &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	err = unix.Bind(fd, sa)
+	if err == unix.EADDRINUSE && typ == unix.SOCK_STREAM {
+		// Connections in TIME_WAIT of a server that is gone refuse a plain bind
+		// and allow this one; a living server refuses both. The option is taken
+		// back so that our own claim stays exclusive.
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err == nil {
+			if err = unix.Bind(fd, sa); err == nil {
+				err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 0)
+			}
+		}
+	}
+	if err == nil && typ == unix.SOCK_DGRAM {
+		// Nobody reads: keep what strays here as small as the kernel allows.
+		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 0)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return os.NewFile(uintptr(fd), proto+" "+at.String()), nil
+}

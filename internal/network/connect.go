@@ -1,0 +1,253 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/linux/netns"
+	"lade/internal/store"
+	"lade/internal/trace"
+)
+
+// Connect gives a container its namespace, address and published ports. On
+// error nothing remains. From the pool it takes a fraction of a millisecond;
+// ctx is looked at before it begins.
+//
+// Errors: NotFound for the network, Conflict when the container is connected,
+// Exhausted without a free address, Invalid for a request that cannot be,
+// Internal with Docker's words for a port that is taken.
+func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	e, err := n.connect(r)
+	if err != nil {
+		return nil, fmt.Errorf("failed to set up container networking: %w", err)
+	}
+	return e, nil
+}
+
+func (n *Networks) connect(r Request) (*Endpoint, error) {
+	name, err := n.Resolve(r.Network)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := n.Endpoint(r.ContainerID); ok {
+		return nil, errdefs.Conflictf("container %s is already connected to a network", r.ContainerID)
+	}
+	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name}
+	var ns *os.File
+	var undo func()
+	switch name {
+	case network.NetworkHost:
+		undo = func() {}
+	case network.NetworkNone:
+		ns, err = isolated()
+		undo = func() {}
+	default:
+		ns, undo, err = n.attach(r, rec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if ns != nil {
+		err = setSysctls(ns, r.Sysctls)
+	}
+	if err == nil {
+		err = rec.put(n.c.Store, r.ContainerID)
+	}
+	if err != nil {
+		if ns != nil {
+			ns.Close()
+		}
+		undo()
+		return nil, err
+	}
+	n.mu.Lock()
+	n.endpoints[r.ContainerID] = rec
+	n.mu.Unlock()
+	e := n.endpoint(rec)
+	e.NetNS = ns
+	return e, nil
+}
+
+// isolated returns a namespace with nothing but lo.
+func isolated() (*os.File, error) {
+	span := trace.Begin(trace.Net, "prepare namespace", network.NetworkNone)
+	ns, err := netns.New(func(*os.File) error {
+		conn, err := loopbackUp()
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+	return ns, span.End(err)
+}
+
+// attach takes a slot, an address and ports for an endpoint on the bridge and
+// completes its record. undo gives address and ports back; closing ns does
+// away with the rest.
+func (n *Networks) attach(r Request, rec *endpointRecord) (ns *os.File, undo func(), err error) {
+	var steps []func()
+	undo = func() {
+		for _, f := range slices.Backward(steps) {
+			f()
+		}
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+
+	ip, err := n.takeAddr(r.IPv4)
+	if err != nil {
+		return nil, nil, err
+	}
+	steps = append(steps, func() { n.releaseAddr(ip) })
+	rec.IPv4 = netip.PrefixFrom(ip, n.bip.Bits())
+	mac := r.MAC
+	if mac == nil {
+		mac = hardware(ip)
+	}
+	rec.MAC = mac.String()
+
+	for _, p := range r.Ports {
+		b, err := n.bind(p, ip)
+		if err != nil {
+			return nil, nil, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", r.Name, rec.ID, err)
+		}
+		steps = append(steps, func() { n.ports.release(b.host()) })
+		rec.Ports = append(rec.Ports, b)
+	}
+
+	s, err := n.pool.take()
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare a network namespace: %w", err)
+	}
+	defer s.conn.Close()
+	steps = append(steps, func() { s.ns.Close() })
+	rec.Link = s.link
+	if err := s.address(mac, rec.IPv4, n.gateway); err != nil {
+		return nil, nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
+	}
+	if err := n.wall.add(rec.elements()); err != nil {
+		return nil, nil, fmt.Errorf("publish the ports of %s: %w", r.Name, err)
+	}
+	steps = append(steps, func() {
+		if err := n.wall.remove(rec.hostPorts()); err != nil {
+			n.log.Warn("cannot take back a published port", "container", r.ContainerID, "error", err)
+		}
+	})
+	return s.ns, undo, nil
+}
+
+func (n *Networks) bind(p Publish, to netip.Addr) (binding, error) {
+	ip := p.HostIP
+	if !ip.IsValid() {
+		ip = n.c.DefaultBind
+	}
+	if err := p.check(ip); err != nil {
+		return binding{}, err
+	}
+	return n.ports.bind(p, ip, to)
+}
+
+func (n *Networks) takeAddr(want netip.Addr) (netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !want.IsValid() {
+		return n.addrs.Next()
+	}
+	return want, n.addrs.Take(want)
+}
+
+func (n *Networks) releaseAddr(ip netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.addrs.Release(ip)
+}
+
+// Release gives back the address and the ports of a container that ended. It
+// is idempotent and never waits for the namespace to go away.
+func (n *Networks) Release(_ context.Context, containerID string) error {
+	n.mu.Lock()
+	r, ok := n.endpoints[containerID]
+	delete(n.endpoints, containerID)
+	n.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	var errs []error
+	if r.IPv4.IsValid() && n.wall != nil {
+		// First the packets, then what others may take.
+		errs = append(errs, n.wall.remove(r.hostPorts()))
+		for _, h := range r.hostPorts() {
+			n.ports.release(h)
+		}
+		n.releaseAddr(r.IPv4.Addr())
+	}
+	var b store.Batch
+	b.Delete(endpointBucket, containerID)
+	errs = append(errs, n.c.Store.Append(&b))
+	return errors.Join(errs...)
+}
+
+// Restore keeps the endpoints of the containers in live and releases all
+// others. Links that belong to nobody are removed in the background, after the
+// kernel had time to do so itself. It is called once, before the first
+// Connect.
+func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
+	var errs []error
+	for _, id := range n.Containers() {
+		if !live[id] {
+			errs = append(errs, n.Release(ctx, id))
+		}
+	}
+	if n.pool != nil {
+		sweep, cancel := context.WithCancel(context.Background())
+		n.cancel = cancel
+		n.wg.Go(func() { n.sweep(sweep) })
+	}
+	return errors.Join(errs...)
+}
+
+// sweep removes the links of earlier processes of this engine that no endpoint
+// has: something still holds their namespaces, and may answer to an address
+// that another container gets.
+func (n *Networks) sweep(ctx context.Context) {
+	const patience = 2 * time.Second
+	select {
+	case <-time.After(patience):
+	case <-ctx.Done():
+		return
+	}
+	links, err := n.rt.Links()
+	if err != nil {
+		n.log.Warn("cannot list the network interfaces", "error", err)
+		return
+	}
+	known := map[string]bool{}
+	n.mu.Lock()
+	for _, r := range n.endpoints {
+		known[r.Link] = true
+	}
+	n.mu.Unlock()
+	for _, l := range links {
+		if strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
+			if err := n.delLink(l); err != nil {
+				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/socket"
+)
+
+// binding is a port of the host that was given to a container.
+type binding struct {
+	Proto    string     `json:"proto"`
+	Port     uint16     `json:"port"` // in the container
+	HostIP   netip.Addr `json:"hostIP"`
+	HostPort uint16     `json:"hostPort"`
+}
+
+func (b binding) host() hostPort {
+	return hostPort{b.Proto, netip.AddrPortFrom(b.HostIP, b.HostPort)}
+}
+
+// claim is a host port without its address.
+type claim struct {
+	proto string
+	port  uint16
+}
+
+// ports knows which ports of the host the engine has given out, and holds the
+// sockets that reserve them.
+type ports struct {
+	first, last uint16 // for ports that are left to us
+
+	mu   sync.Mutex
+	held map[claim]map[netip.Addr]*os.File // file is nil while it is bound, or where it could not be
+	next map[string]uint16                 // by protocol: where the search for a free port begins
+}
+
+// newPorts reads the range of ephemeral ports, 32768 to 60999 where the system
+// does not say.
+func newPorts() *ports {
+	p := &ports{first: 32768, last: 60999, held: map[claim]map[netip.Addr]*os.File{}, next: map[string]uint16{}}
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		if f := strings.Fields(string(b)); len(f) == 2 {
+			first, err1 := strconv.ParseUint(f[0], 10, 16)
+			last, err2 := strconv.ParseUint(f[1], 10, 16)
+			if err1 == nil && err2 == nil && first > 0 && first <= last {
+				p.first, p.last = uint16(first), uint16(last)
+			}
+		}
+	}
+	return p
+}
+
+// take claims a port in our own books and reports whether it was free.
+func (p *ports) take(h hostPort) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.takeLocked(h)
+}
+
+func (p *ports) takeLocked(h hostPort) bool {
+	c := claim{h.proto, h.Port()}
+	users := p.held[c]
+	if _, same := users[h.Addr()]; same || len(users) > 0 && h.Addr().IsUnspecified() {
+		return false
+	}
+	if _, all := users[netip.IPv4Unspecified()]; all {
+		return false
+	}
+	if users == nil {
+		users = map[netip.Addr]*os.File{}
+		p.held[c] = users
+	}
+	users[h.Addr()] = nil
+	return true
+}
+
+// takeEphemeral claims the next free port for an address.
+func (p *ports) takeEphemeral(proto string, ip netip.Addr) (hostPort, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	size := uint32(p.last-p.first) + 1
+	from := max(p.next[proto], p.first) - p.first
+	for i := range size {
+		port := p.first + uint16((uint32(from)+i)%size)
+		h := hostPort{proto, netip.AddrPortFrom(ip, port)}
+		if p.takeLocked(h) {
+			p.next[proto] = p.first + uint16((uint32(port-p.first)+1)%size)
+			return h, true
+		}
+	}
+	return hostPort{}, false
+}
+
+// hold binds the socket for a claimed port, or gives the claim up.
+func (p *ports) hold(h hostPort) error {
+	f, err := socket.Reserve(h.proto, h.AddrPort)
+	if err != nil {
+		p.release(h)
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held[claim{h.proto, h.Port()}][h.Addr()] = f
+	return nil
+}
+
+// keep claims a port that a running container has, even when a program of the
+// host took it meanwhile: connections from outside still reach the container.
+func (p *ports) keep(h hostPort) error {
+	p.take(h)
+	f, err := socket.Reserve(h.proto, h.AddrPort)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held[claim{h.proto, h.Port()}][h.Addr()] = f
+	return nil
+}
+
+// release gives a port back.
+func (p *ports) release(h hostPort) {
+	p.mu.Lock()
+	c := claim{h.proto, h.Port()}
+	f := p.held[c][h.Addr()]
+	delete(p.held[c], h.Addr())
+	if len(p.held[c]) == 0 {
+		delete(p.held, c)
+	}
+	p.mu.Unlock()
+	if f != nil {
+		f.Close()
+	}
+}
+
+// close gives all sockets back and keeps the books.
+func (p *ports) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, users := range p.held {
+		for ip, f := range users {
+			if f != nil {
+				f.Close()
+				users[ip] = nil
+			}
+		}
+	}
+}
+
+// bind finds and reserves the host port of one Publish. to is the container's
+// address. Errors: Internal, in Docker's words.
+func (p *ports) bind(pub Publish, ip, to netip.Addr) (binding, error) {
+	b := binding{Proto: pub.Proto, Port: pub.Port, HostIP: ip}
+	if pub.HostPort == 0 {
+		// Ports of other programs are passed over; there are not that many.
+		for range int(p.last-p.first) + 1 {
+			h, ok := p.takeEphemeral(pub.Proto, ip)
+			if !ok {
+				break
+			}
+			err := p.hold(h)
+			if err == nil {
+				b.HostPort = h.Port()
+				return b, nil
+			}
+			if !errors.Is(err, unix.EADDRINUSE) {
+				return b, bindError(h, pub, to, err)
+			}
+		}
+		return b, errdefs.Internalf("all ports are allocated")
+	}
+	end := max(pub.HostPort, pub.HostPortEnd)
+	var taken error
+	for port := uint32(pub.HostPort); port <= uint32(end); port++ {
+		h := hostPort{pub.Proto, netip.AddrPortFrom(ip, uint16(port))}
+		if !p.take(h) {
+			taken = errdefs.Internalf("Bind for %s failed: port is already allocated", h.AddrPort)
+			continue
+		}
+		err := p.hold(h)
+		if err == nil {
+			b.HostPort = h.Port()
+			return b, nil
+		}
+		taken = bindError(h, pub, to, err)
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return b, taken
+		}
+	}
+	if end > pub.HostPort {
+		return b, errdefs.Internalf("Bind for %s:%d-%d failed: all ports are allocated", ip, pub.HostPort, end)
+	}
+	return b, taken
+}
+
+func bindError(h hostPort, pub Publish, to netip.Addr, err error) error {
+	var errno unix.Errno
+	text := err.Error()
+	if errors.As(err, &errno) {
+		text = errno.Error()
+	}
+	return errdefs.Internalf("failed to bind host port for %s:%s/%s: %s", h.AddrPort, netip.AddrPortFrom(to, pub.Port), pub.Proto, text)
+}
+
+// check refuses a Publish that could never work.
+func (pub Publish) check(ip netip.Addr) error {
+	switch {
+	case pub.Proto != "tcp" && pub.Proto != "udp" && pub.Proto != "sctp":
+		return errdefs.Invalidf("invalid protocol %q for port %d", pub.Proto, pub.Port)
+	case pub.Port == 0:
+		return errdefs.Invalidf("invalid container port 0/%s", pub.Proto)
+	case !ip.Is4():
+		return errdefs.NotImplementedf("cannot publish port %d/%s on %s: the network has no IPv6", pub.Port, pub.Proto, ip)
+	}
+	return nil
+}
+
+// String formats the binding as "0.0.0.0:8080->80/tcp".
+func (b binding) String() string {
+	return fmt.Sprintf("%s:%d->%d/%s", b.HostIP, b.HostPort, b.Port, b.Proto)
+}
