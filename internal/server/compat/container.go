@@ -14,10 +14,14 @@ import (
 
 // CreateRequest is the body of ContainerCreate with what older versions had
 // beside the newest fields.
+//
+// It is flat so that errors of decoding name fields as Docker does.
 type CreateRequest struct {
-	container.CreateRequest
+	*container.Config
+	HostConfig       *container.HostConfig
+	NetworkingConfig *network.NetworkingConfig
 	// MacAddress was container-wide before 1.52.
-	MacAddress network.HardwareAddr `json:"MacAddress,omitempty"`
+	MacAddress network.HardwareAddr
 }
 
 // containerInspect is the answer of ContainerInspect before 1.52.
