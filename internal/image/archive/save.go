@@ -1,0 +1,206 @@
+package archive
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"lade/internal/digest"
+	"lade/internal/errdefs"
+	"lade/internal/image"
+	"lade/internal/oci"
+	"lade/internal/reference"
+)
+
+// chosen is an image to save and the names to save it under.
+type chosen struct {
+	image *image.Image
+	names []reference.Reference
+}
+
+// Save writes images to w as one tar that is an OCI layout and a
+// docker-archive. A name with a tag is saved with that tag, one without with
+// all tags of the repository, an id with none. The blobs are written as they
+// are stored, so digests are kept; the same images give the same bytes.
+//
+// Errors: NotFound, also for a platform that an image does not have; what w
+// returns, the context's.
+func Save(ctx context.Context, images *image.Images, names []string, platform *ocispec.Platform, w io.Writer) error {
+	var list []chosen
+	for _, name := range names {
+		more, err := choose(images, name)
+		if err != nil {
+			return err
+		}
+		for _, c := range more {
+			if platform != nil && oci.Rank(*platform, c.image.Platform()) < 0 {
+				return errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
+					name, oci.FormatPlatform(*platform))
+			}
+			list = merge(list, c)
+		}
+	}
+	// A lease keeps the blobs while they are copied.
+	lease := images.Lease()
+	defer lease.Keep()
+	for _, c := range list {
+		if err := lease.Hold(c.image.Blobs()...); err != nil {
+			return err
+		}
+	}
+	s := &saver{ctx: ctx, images: images, tw: tar.NewWriter(w), written: map[string]bool{}}
+	if err := s.write(list); err != nil {
+		return err
+	}
+	if err := s.tw.Close(); err != nil {
+		return err
+	}
+	return lease.Release(context.WithoutCancel(ctx))
+}
+
+func choose(images *image.Images, name string) ([]chosen, error) {
+	ref, err := reference.Parse(name)
+	if err == nil && ref.NameOnly() {
+		var out []chosen
+		for _, img := range images.List() {
+			c := chosen{image: img}
+			for _, n := range img.Names {
+				if n.Name() == ref.Name() {
+					c.names = append(c.names, n)
+				}
+			}
+			if len(c.names) > 0 {
+				out = append(out, c)
+			}
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+	}
+	img, rerr := images.Resolve(name)
+	if rerr != nil {
+		return nil, rerr
+	}
+	c := chosen{image: img}
+	if err == nil && slices.Contains(img.Names, ref) {
+		c.names = []reference.Reference{ref}
+	}
+	return []chosen{c}, nil
+}
+
+func merge(list []chosen, c chosen) []chosen {
+	for i := range list {
+		if list[i].image.ID == c.image.ID {
+			for _, n := range c.names {
+				if !slices.Contains(list[i].names, n) {
+					list[i].names = append(list[i].names, n)
+				}
+			}
+			return list
+		}
+	}
+	return append(list, c)
+}
+
+// saver writes one archive.
+type saver struct {
+	ctx     context.Context
+	images  *image.Images
+	tw      *tar.Writer
+	written map[string]bool
+}
+
+func (s *saver) write(list []chosen) error {
+	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
+	entries := []dockerEntry{}
+	repositories := map[string]map[string]string{}
+	for _, dir := range []string{"blobs/", blobDir} {
+		if err := s.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: epoch()}); err != nil {
+			return err
+		}
+	}
+	for _, c := range list {
+		e := dockerEntry{Config: blobDir + c.image.ID.Hex()}
+		blobs := []digest.Digest{digest.Digest(c.image.Manifest.Digest), c.image.ID}
+		for _, l := range c.image.Layers {
+			d := digest.Digest(l.Blob.Digest)
+			blobs = append(blobs, d)
+			e.Layers = append(e.Layers, blobDir+d.Hex())
+		}
+		for _, d := range blobs {
+			if err := s.blob(d); err != nil {
+				return err
+			}
+		}
+		for _, n := range c.names {
+			e.RepoTags = append(e.RepoTags, n.Familiar())
+			d := c.image.Manifest
+			p := c.image.Platform()
+			d.Platform = &p
+			d.Annotations = map[string]string{annotationName: n.String(), ocispec.AnnotationRefName: n.Tag}
+			index.Manifests = append(index.Manifests, d)
+			if repositories[n.FamiliarName()] == nil {
+				repositories[n.FamiliarName()] = map[string]string{}
+			}
+			repositories[n.FamiliarName()][n.Tag] = c.image.ID.Hex()
+		}
+		if len(c.names) == 0 {
+			index.Manifests = append(index.Manifests, c.image.Manifest)
+		}
+		entries = append(entries, e)
+	}
+	for _, doc := range []struct {
+		name string
+		v    any
+	}{
+		{ocispec.ImageIndexFile, index},
+		{manifestFile, entries},
+		{ocispec.ImageLayoutFile, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion}},
+		{"repositories", repositories},
+	} {
+		b, err := json.Marshal(doc.v)
+		if err != nil {
+			return err
+		}
+		if err := s.file(doc.name, int64(len(b)), strings.NewReader(string(b))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// epoch is the time of every entry: an archive tells when the image was made,
+// not when it was saved.
+func epoch() time.Time { return time.Unix(0, 0) }
+
+func (s *saver) blob(d digest.Digest) error {
+	if s.written[string(d)] {
+		return nil
+	}
+	s.written[string(d)] = true
+	f, size, err := s.images.Content().Reader(d)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.file(blobDir+d.Hex(), size, f)
+}
+
+func (s *saver) file(name string, size int64, r io.Reader) error {
+	if err := context.Cause(s.ctx); err != nil {
+		return err
+	}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: epoch()}
+	if err := s.tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := io.Copy(s.tw, r)
+	return err
+}
