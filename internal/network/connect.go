@@ -46,31 +46,27 @@ func (n *Networks) connect(r Request) (*Endpoint, error) {
 		return nil, errdefs.Conflictf("container %s is already connected to a network", r.ContainerID)
 	}
 	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name}
-	var ns *os.File
-	var undo func()
+	var (
+		ns    *os.File
+		steps undo
+	)
 	switch name {
 	case network.NetworkHost:
-		undo = func() {}
 	case network.NetworkNone:
-		ns, err = isolated()
-		undo = func() {}
+		if ns, err = isolated(); err == nil {
+			steps.add(func() { ns.Close() })
+		}
 	default:
-		ns, undo, err = n.attach(r, rec)
+		ns, err = n.attach(r, rec, &steps)
 	}
-	if err != nil {
-		return nil, err
-	}
-	if ns != nil {
+	if err == nil && ns != nil {
 		err = setSysctls(ns, r.Sysctls)
 	}
 	if err == nil {
 		err = rec.put(n.c.Store, r.ContainerID)
 	}
 	if err != nil {
-		if ns != nil {
-			ns.Close()
-		}
-		undo()
+		steps.run()
 		return nil, err
 	}
 	n.mu.Lock()
@@ -79,6 +75,17 @@ func (n *Networks) connect(r Request) (*Endpoint, error) {
 	e := n.endpoint(rec)
 	e.NetNS = ns
 	return e, nil
+}
+
+// undo takes back what was done, the last first.
+type undo []func()
+
+func (u *undo) add(f func()) { *u = append(*u, f) }
+
+func (u *undo) run() {
+	for _, f := range slices.Backward(*u) {
+		f()
+	}
 }
 
 // isolated returns a namespace with nothing but lo.
@@ -94,27 +101,15 @@ func isolated() (*os.File, error) {
 	return ns, span.End(err)
 }
 
-// attach takes a slot, an address and ports for an endpoint on the bridge and
-// completes its record. undo gives address and ports back; closing ns does
-// away with the rest.
-func (n *Networks) attach(r Request, rec *endpointRecord) (ns *os.File, undo func(), err error) {
-	var steps []func()
-	undo = func() {
-		for _, f := range slices.Backward(steps) {
-			f()
-		}
-	}
-	defer func() {
-		if err != nil {
-			undo()
-		}
-	}()
-
+// attach takes an address, ports and a slot for an endpoint on the bridge,
+// completes its record and returns its namespace. steps takes all of it back,
+// also after an error.
+func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*os.File, error) {
 	ip, err := n.takeAddr(r.IPv4)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	steps = append(steps, func() { n.releaseAddr(ip) })
+	steps.add(func() { n.releaseAddr(ip) })
 	rec.IPv4 = netip.PrefixFrom(ip, n.bip.Bits())
 	mac := r.MAC
 	if mac == nil {
@@ -125,31 +120,31 @@ func (n *Networks) attach(r Request, rec *endpointRecord) (ns *os.File, undo fun
 	for _, p := range r.Ports {
 		b, err := n.bind(p, ip)
 		if err != nil {
-			return nil, nil, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", r.Name, rec.ID, err)
+			return nil, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", r.Name, rec.ID, err)
 		}
-		steps = append(steps, func() { n.ports.release(b.host()) })
+		steps.add(func() { n.ports.release(b.host()) })
 		rec.Ports = append(rec.Ports, b)
 	}
 
 	s, err := n.pool.take()
 	if err != nil {
-		return nil, nil, fmt.Errorf("prepare a network namespace: %w", err)
+		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
 	defer s.conn.Close()
-	steps = append(steps, func() { s.ns.Close() })
+	steps.add(func() { s.ns.Close() })
 	rec.Link = s.link
 	if err := s.address(mac, rec.IPv4, n.gateway); err != nil {
-		return nil, nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
+		return nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
 	}
 	if err := n.wall.add(rec.elements()); err != nil {
-		return nil, nil, fmt.Errorf("publish the ports of %s: %w", r.Name, err)
+		return nil, fmt.Errorf("publish the ports of %s: %w", r.Name, err)
 	}
-	steps = append(steps, func() {
+	steps.add(func() {
 		if err := n.wall.remove(rec.hostPorts()); err != nil {
 			n.log.Warn("cannot take back a published port", "container", r.ContainerID, "error", err)
 		}
 	})
-	return s.ns, undo, nil
+	return s.ns, nil
 }
 
 func (n *Networks) bind(p Publish, to netip.Addr) (binding, error) {

@@ -1,8 +1,32 @@
 package network
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/linux/netlink"
+	"lade/internal/linux/netns"
+	"lade/internal/linux/nft"
+	"lade/internal/need"
+	"lade/internal/store"
 )
 
 func TestConnect(t *testing.T) {
@@ -42,4 +66,442 @@ func TestConnect(t *testing.T) {
 	silent(t, "localhost to host address", nil, "tcp", "127.0.0.1:8082")
 	silent(t, "outside to the container itself", b.other, "tcp", ip1+":80")
 	silent(t, "outside to an unpublished port", b.other, "tcp", machine.String()+":80")
+}
+
+func TestIsolatedContainers(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.ICC = false })
+	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
+	two := b.connect(Request{Name: "two"})
+	serve(t, one.NetNS, "tcp", ":80")
+	serve(t, b.other, "tcp", ":80")
+	gw := b.n.Gateway().String()
+	silent(t, "container to container", two.NetNS, "tcp", one.IPv4.Addr().String()+":80")
+	answers(t, "host to container", nil, "tcp", one.IPv4.Addr().String()+":80", gw)
+	answers(t, "outside to published", b.other, "tcp", machine.String()+":8080", outside.String())
+	answers(t, "container to outside", two.NetNS, "tcp", outside.String()+":80", machine.String())
+}
+
+func TestNoMasquerade(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.IPMasq = false })
+	one := b.connect(Request{Name: "one"})
+	serve(t, b.other, "tcp", ":80")
+	answers(t, "container to outside", one.NetNS, "tcp", outside.String()+":80", one.IPv4.Addr().String())
+}
+
+// TestPorts checks who gets which port, and the words of the refusals.
+func TestPorts(t *testing.T) {
+	b := newBench(t, nil)
+	all := netip.IPv4Unspecified()
+	lo := netip.MustParseAddr("127.0.0.1")
+	serve(t, nil, "tcp", "0.0.0.0:9000")
+	serve(t, nil, "udp", "0.0.0.0:9000")
+	serve(t, nil, "tcp", "127.0.0.1:9001")
+	b.connect(Request{Name: "first", Ports: []Publish{
+		{Proto: "tcp", Port: 80, HostPort: 8080}, {Proto: "tcp", Port: 80, HostPort: 8090, HostIP: lo},
+	}})
+	for _, tc := range []struct {
+		p    Publish
+		want uint16 // else the error's end
+		err  string
+	}{
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080}, 0, "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, HostIP: lo}, 0, "Bind for 127.0.0.1:8080 failed: port is already allocated"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8090}, 0, "Bind for 0.0.0.0:8090 failed: port is already allocated"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8090, HostIP: machine}, 8090, ""},
+		{Publish{Proto: "udp", Port: 80, HostPort: 8080}, 8080, ""},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9000}, 0, "failed to bind host port for 0.0.0.0:9000:IP:80/tcp: address already in use"},
+		{Publish{Proto: "udp", Port: 80, HostPort: 9000}, 0, "failed to bind host port for 0.0.0.0:9000:IP:80/udp: address already in use"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9001}, 0, "failed to bind host port for 0.0.0.0:9001:IP:80/tcp: address already in use"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9001, HostIP: machine}, 9001, ""},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 80, HostIP: outside}, 0, "failed to bind host port for 10.99.0.2:80:IP:80/tcp: cannot assign requested address"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, HostPortEnd: 8082}, 8081, ""},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9000, HostPortEnd: 9002}, 9002, ""},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8079, HostPortEnd: 8080, HostIP: all}, 8079, ""},
+		{Publish{Proto: "tcp", Port: 80, HostIP: netip.IPv6Unspecified()}, 0, "cannot publish port 80/tcp on ::: the network has no IPv6"},
+		{Publish{Proto: "icmp", Port: 80}, 0, `invalid protocol "icmp" for port 80`},
+		{Publish{Proto: "tcp"}, 0, "invalid container port 0/tcp"},
+	} {
+		before := len(b.n.ports.held)
+		id := ids.New()
+		// The good port comes first: it must not stay taken.
+		e, err := b.n.Connect(t.Context(), Request{ContainerID: id, Name: "c", Ports: []Publish{{Proto: "tcp", Port: 1, HostPort: 7000}, tc.p}})
+		if tc.err != "" {
+			if err == nil {
+				t.Fatalf("%v: no error", tc.p)
+			}
+			got := regexp.MustCompile(`172\.17\.\d+\.\d+`).ReplaceAllString(err.Error(), "IP")
+			got = regexp.MustCompile(`endpoint c \([0-9a-f]{64}\)`).ReplaceAllString(got, "endpoint c (ID)")
+			if want := "failed to set up container networking: driver failed programming external connectivity on endpoint c (ID): " + tc.err; got != want {
+				t.Errorf("%v:\n got %s\nwant %s", tc.p, got, want)
+			}
+			if len(b.n.ports.held) != before {
+				t.Errorf("%v: ports stay taken: %v", tc.p, b.n.ports.held)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%v: %v", tc.p, err)
+			continue
+		}
+		if got := e.Ports[network.MustParsePort("80/"+tc.p.Proto)]; len(got) != 1 || got[0].HostPort != strconv.Itoa(int(tc.want)) {
+			t.Errorf("%v: bound %v, want %d", tc.p, got, tc.want)
+		}
+		e.NetNS.Close()
+		if err := b.n.Release(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	// Nor does a program of the host get a port that is published.
+	if l, err := net.Listen("tcp", ":8080"); err == nil {
+		l.Close()
+		t.Error("a program of the host can listen on a published port")
+	}
+}
+
+func TestEphemeralPorts(t *testing.T) {
+	b := newBench(t, nil)
+	seen := map[string]bool{}
+	for range 20 {
+		c := b.connect(Request{Name: "c", Ports: []Publish{{Proto: "tcp", Port: 80}}})
+		p := c.Ports[network.MustParsePort("80/tcp")][0].HostPort
+		if n, _ := strconv.Atoi(p); n < int(b.n.ports.first) || n > int(b.n.ports.last) || seen[p] {
+			t.Errorf("port %s; given before: %v", p, seen[p])
+		}
+		seen[p] = true
+	}
+}
+
+// TestRestart ends the engine with containers running and starts it again.
+func TestRestart(t *testing.T) {
+	b := newBench(t, nil)
+	stays := b.connect(Request{Name: "stays", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}, {Proto: "udp", Port: 80}}})
+	goes := b.connect(Request{Name: "goes", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8081}}})
+	serve(t, stays.NetNS, "tcp", ":80")
+	networks := b.n.List()
+	gw := b.n.Gateway()
+	b.crash()
+	goes.NetNS.Close()
+	answers(t, "while the engine is away", b.other, "tcp", machine.String()+":8080", outside.String())
+
+	b.start()
+	if err := b.n.Restore(t.Context(), map[string]bool{stays.id: true}); err != nil {
+		t.Fatal(err)
+	}
+	if b.n.Gateway() != gw || !reflect.DeepEqual(b.n.List(), networks) {
+		t.Errorf("networks changed: %v, before %v", b.n.List(), networks)
+	}
+	got, ok := b.n.Endpoint(stays.id)
+	want := *stays.Endpoint
+	want.NetNS = nil
+	if !ok || !reflect.DeepEqual(*got, want) {
+		t.Errorf("endpoint %+v, before %+v", got, want)
+	}
+	if _, ok := b.n.Endpoint(goes.id); ok {
+		t.Error("the endpoint of a container that ended is still there")
+	}
+	answers(t, "after the restart", b.other, "tcp", machine.String()+":8080", outside.String())
+	_, err := b.n.Connect(t.Context(), Request{ContainerID: "x", Name: "x", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
+	if err == nil {
+		t.Error("the port of a running container was given away")
+	}
+	_, err = b.n.Connect(t.Context(), Request{ContainerID: "x", Name: "x", IPv4: stays.IPv4.Addr()})
+	if err == nil {
+		t.Error("the address of a running container was given away")
+	}
+	again := b.connect(Request{Name: "again", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8081}}})
+	serve(t, again.NetNS, "tcp", ":80")
+	answers(t, "a port that is free again", b.other, "tcp", machine.String()+":8081", outside.String())
+	// The links of the first process are gone, but for the one in use.
+	eventually(t, "links of nobody removed", func() error {
+		links, err := b.n.rt.Links()
+		for _, l := range links {
+			r, _ := b.n.record(stays.id)
+			if strings.HasPrefix(l.Name, linkPrefix(b.c.Bridge)) && !strings.HasPrefix(l.Name, b.n.pool.prefix) && l.Name != r.Link {
+				return fmt.Errorf("%s is still there", l.Name)
+			}
+		}
+		return err
+	})
+}
+
+// TestSweep holds the namespace of a released container open.
+func TestSweep(t *testing.T) {
+	b := newBench(t, nil)
+	held := b.connect(Request{Name: "held"})
+	if err := b.n.Release(t.Context(), held.id); err != nil {
+		t.Fatal(err)
+	}
+	b.crash()
+	b.start()
+	if err := b.n.Restore(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "link removed", func() error {
+		return netns.Do(held.NetNS, func() error {
+			rt := dial(t)
+			defer rt.Close()
+			if _, err := rt.Link(0, "eth0"); !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("eth0: %v", err)
+			}
+			return nil
+		})
+	})
+}
+
+// TestRepair removes what the engine made, as an administrator might.
+func TestRepair(t *testing.T) {
+	b := newBench(t, nil)
+	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
+	serve(t, one.NetNS, "tcp", ":80")
+	answers(t, "before", b.other, "tcp", machine.String()+":8080", outside.String())
+	// As another program does: not through the firewall that must notice.
+	c, err := nft.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	batch := nft.NewBatch(b.n.wall.table)
+	batch.DelTable()
+	if err := c.Commit(batch); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the table is made anew", func() error {
+		_, err := ask(b.other, "tcp", machine.String()+":8080")
+		return err
+	})
+}
+
+func TestHostAndNone(t *testing.T) {
+	b := newBench(t, nil)
+	e, err := b.n.Connect(t.Context(), Request{ContainerID: "h", Name: "h", Network: "host"})
+	if err != nil || e.NetNS != nil || e.IPv4.IsValid() || e.NetworkName != "host" {
+		t.Errorf("host: %+v, %v", e, err)
+	}
+	none := b.connect(Request{ContainerID: "n", Name: "n", Network: "none"})
+	serve(t, none.NetNS, "tcp", "127.0.0.1:80")
+	answers(t, "own loopback", none.NetNS, "tcp", "127.0.0.1:80", "127.0.0.1")
+	silent(t, "bridge", none.NetNS, "tcp", b.n.Gateway().String()+":80")
+	for name, id := range map[string]string{"host": "h", "none": "n"} {
+		in, err := b.n.Inspect(name)
+		if err != nil || in.Containers[id].Name != id {
+			t.Errorf("Inspect(%s) = %+v, %v", name, in, err)
+		}
+		if s, err := b.n.Stats(id); err != nil || len(s) != 0 {
+			t.Errorf("Stats(%s) = %v, %v", id, s, err)
+		}
+		if err := errors.Join(b.n.Release(t.Context(), id), b.n.Release(t.Context(), id)); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := b.n.Connect(t.Context(), Request{ContainerID: "x", Network: "nope"}); !errors.Is(err, errdefs.NotFound) || err.Error() != "failed to set up container networking: network nope not found" {
+		t.Errorf("unknown network: %v", err)
+	}
+}
+
+// TestInside looks at the namespace as the container does.
+func TestInside(t *testing.T) {
+	b := newBench(t, nil)
+	mac := net.HardwareAddr{2, 1, 2, 3, 4, 5}
+	c := b.connect(Request{Name: "c", MAC: mac, Sysctls: map[string]string{"net.core.somaxconn": "77", "net.ipv4.conf.eth0.arp_filter": "1"}})
+	if !bytes.Equal(c.MAC, mac) {
+		t.Errorf("MAC %v", c.MAC)
+	}
+	d := b.connect(Request{Name: "d"})
+	if want := hardware(d.IPv4.Addr()); !bytes.Equal(d.MAC, want) {
+		t.Errorf("MAC %v of %v, want %v", d.MAC, d.IPv4, want)
+	}
+	err := netns.Do(c.NetNS, func() error {
+		rt := dial(t)
+		defer rt.Close()
+		eth0, err := rt.Link(0, "eth0")
+		if err != nil || !bytes.Equal(eth0.MAC, mac) || !eth0.Up || eth0.MTU != 1500 || eth0.Kind != "veth" {
+			t.Errorf("eth0 = %+v, %v", eth0, err)
+		}
+		routes, err := rt.Routes()
+		if err != nil || !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst.Bits() == 0 && r.Gateway == b.n.Gateway() }) {
+			t.Errorf("routes %v, %v", routes, err)
+		}
+		for name, want := range map[string]string{
+			"net/core/somaxconn": "77", "net/ipv4/conf/eth0/arp_filter": "1", "net/ipv4/ip_unprivileged_port_start": "0",
+			"net/ipv4/ping_group_range": "0\t2147483647", "net/ipv6/conf/eth0/disable_ipv6": "1", "net/ipv6/conf/lo/disable_ipv6": "0",
+		} {
+			if got, err := os.ReadFile("/proc/sys/" + name); err != nil || strings.TrimSpace(string(got)) != want {
+				t.Errorf("%s = %q, %v; want %q", name, got, err, want)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"kernel.hostname", "net.nope", "net/../kernel/hostname"} {
+		if _, err := b.n.Connect(t.Context(), Request{ContainerID: "x", Sysctls: map[string]string{name: "1"}}); !errors.Is(err, errdefs.Invalid) {
+			t.Errorf("sysctl %s: %v", name, err)
+		}
+	}
+	if got := b.n.Containers(); len(got) != 2 {
+		t.Errorf("containers %v after refused connections", got)
+	}
+}
+
+func TestStats(t *testing.T) {
+	b := newBench(t, nil)
+	c := b.connect(Request{Name: "c"})
+	serve(t, c.NetNS, "udp", ":53")
+	for range 10 {
+		answers(t, "ping", nil, "udp", c.IPv4.Addr().String()+":53", "")
+	}
+	s, err := b.n.Stats(c.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := s["eth0"]; e.RxPackets < 10 || e.TxPackets < 10 || e.RxBytes < 10*29 || e.TxBytes <= e.RxBytes {
+		t.Errorf("after 10 questions of 1 byte and 10 answers of more: %+v", s)
+	}
+	if _, err := b.n.Stats("nope"); !errors.Is(err, errdefs.NotFound) {
+		t.Error(err)
+	}
+}
+
+// TestAddresses exhausts a small subnet and uses it again.
+func TestAddresses(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("10.77.0.1/29"); c.PoolSize = -1 })
+	var all []*box
+	for range 5 {
+		all = append(all, b.connect(Request{Name: "c"}))
+	}
+	_, err := b.n.Connect(t.Context(), Request{ContainerID: "x"})
+	if !errors.Is(err, errdefs.Exhausted) {
+		t.Errorf("a sixth container in a /29: %v", err)
+	}
+	if err := b.n.Release(t.Context(), all[2].id); err != nil {
+		t.Fatal(err)
+	}
+	if c := b.connect(Request{Name: "c"}); c.IPv4 != all[2].IPv4 {
+		t.Errorf("got %v, free was %v", c.IPv4, all[2].IPv4)
+	}
+}
+
+// TestSubnet checks that the subnet avoids those of the host.
+func TestSubnet(t *testing.T) {
+	need.Root(t)
+	rt := dial(t)
+	defer rt.Close()
+	var r netlink.Request
+	r.AddBridge("ltbusy", hardware(netip.MustParseAddr("172.17.4.1")), 1500)
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	l, err := rt.Link(0, "ltbusy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c := dial(t)
+		defer c.Close()
+		var r netlink.Request
+		r.DelLink(l.Index)
+		if err := c.Do(&r); err != nil {
+			t.Error(err)
+		}
+	})
+	r.Reset()
+	r.AddAddr(l.Index, netip.MustParsePrefix("172.17.4.1/24"))
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, nil)
+	if got := b.n.bip.String(); got != "172.18.0.1/16" {
+		t.Errorf("the bridge has %s", got)
+	}
+}
+
+func TestInspect(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("172.30.0.1/16") })
+	c := b.connect(Request{ContainerID: "c1", Name: "w1"})
+	if err := b.n.Rename("c1", "w2"); err != nil {
+		t.Fatal(err)
+	}
+	in, err := b.n.Inspect("bridge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As recorded from Docker 29, with our ids and a container.
+	want := `{"Name":"bridge","Id":"` + c.NetworkID + `","Created":"` + in.Created.Format(time.RFC3339Nano) + `","Scope":"local","Driver":"bridge","EnableIPv4":true,"EnableIPv6":false,` +
+		`"IPAM":{"Driver":"default","Options":null,"Config":[{"Subnet":"172.30.0.0/16","Gateway":"172.30.0.1"}]},"Internal":false,"Attachable":false,"Ingress":false,"ConfigFrom":{"Network":""},"ConfigOnly":false,` +
+		`"Options":{"com.docker.network.bridge.default_bridge":"true","com.docker.network.bridge.enable_icc":"true","com.docker.network.bridge.enable_ip_masquerade":"true",` +
+		`"com.docker.network.bridge.host_binding_ipv4":"0.0.0.0","com.docker.network.bridge.name":"` + b.c.Bridge + `","com.docker.network.driver.mtu":"1500"},"Labels":{},` +
+		`"Containers":{"c1":{"Name":"w2","EndpointID":"` + c.EndpointID + `","MacAddress":"02:42:ac:1e:00:02","IPv4Address":"172.30.0.2/16","IPv6Address":""}}}`
+	if string(got) != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	for _, name := range []string{in.ID, in.ID[:10], "default", ""} {
+		if again, err := b.n.Inspect(name); err != nil || again.ID != in.ID {
+			t.Errorf("Inspect(%q) = %v, %v", name, again, err)
+		}
+	}
+	if _, err := b.n.Inspect("nope"); err == nil || err.Error() != "network nope not found" {
+		t.Error(err)
+	}
+}
+
+func TestDisabled(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Disabled = true })
+	if _, err := b.n.Connect(t.Context(), Request{ContainerID: "x"}); !errors.Is(err, errdefs.NotFound) {
+		t.Errorf("bridge of an engine without: %v", err)
+	}
+	b.connect(Request{ContainerID: "n", Network: "none"})
+	if got := b.n.List(); len(got) != 2 {
+		t.Errorf("networks %v", got)
+	}
+	b.crash()
+	b.start()
+	if err := b.n.Restore(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestTwoEngines checks that engines on one machine do not meet.
+func TestTwoEngines(t *testing.T) {
+	b := newBench(t, nil)
+	c := b.c
+	s, err := store.Open(t.TempDir(), c.Logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c.Store, c.Bridge = s, c.Bridge+"b"
+	n, err := New(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := n.Destroy(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
+	e, err := n.Connect(t.Context(), Request{ContainerID: "two", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8081}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.NetNS.Close()
+	serve(t, one.NetNS, "tcp", ":80")
+	serve(t, e.NetNS, "tcp", ":80")
+	silent(t, "container to the other engine's", one.NetNS, "tcp", e.IPv4.Addr().String()+":80")
+	answers(t, "to the other engine's published port", one.NetNS, "tcp", machine.String()+":8081", "")
+	answers(t, "outside to the first", b.other, "tcp", machine.String()+":8080", outside.String())
+	answers(t, "outside to the second", b.other, "tcp", machine.String()+":8081", outside.String())
+	_, err = n.Connect(t.Context(), Request{ContainerID: "x", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
+	if err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
+		t.Errorf("a port of the other engine: %v", err)
+	}
+	if err := n.Release(t.Context(), "two"); err != nil {
+		t.Error(err)
+	}
+	answers(t, "outside to the first, still", b.other, "tcp", machine.String()+":8080", outside.String())
 }

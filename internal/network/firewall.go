@@ -47,8 +47,9 @@ type firewall struct {
 	table  string
 	conn   *nft.Conn
 
-	mu    sync.Mutex // also orders the transactions
-	ports map[hostPort]netip.AddrPort
+	mu      sync.Mutex // also orders the transactions
+	ports   map[hostPort]netip.AddrPort
+	removed bool // by destroy
 }
 
 func newFirewall(p policy, log *slog.Logger) (*firewall, error) {
@@ -68,10 +69,15 @@ func (f *firewall) replace(ports map[hostPort]netip.AddrPort) error {
 	return f.rebuildLocked()
 }
 
-// repair makes the table anew.
+// repair makes the table anew if it is not there.
 func (f *firewall) repair() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	names, err := f.conn.Tables()
+	if err != nil || f.removed || slices.Contains(names, f.table) {
+		return err
+	}
+	f.log.Warn("somebody removed the nftables table; it is made anew", "table", f.table)
 	return f.rebuildLocked()
 }
 
@@ -140,6 +146,7 @@ func (f *firewall) remove(ports []hostPort) error {
 func (f *firewall) destroy() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.removed = true
 	b := nft.NewBatch(f.table)
 	b.AddTable()
 	b.DelTable()

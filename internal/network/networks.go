@@ -20,6 +20,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/ids"
 	"lade/internal/linux/netlink"
+	"lade/internal/linux/nft"
 	"lade/internal/network/ipam"
 	"lade/internal/store"
 	"lade/internal/trace"
@@ -41,8 +42,9 @@ type Networks struct {
 	addrs     *ipam.Allocator
 	endpoints map[string]*endpointRecord // by container; a record is replaced, never changed
 
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	monitor *nft.Monitor
+	cancel  context.CancelFunc // of what Restore began
+	wg      sync.WaitGroup
 }
 
 // New makes or repairs the bridge and the table, loads the records and starts
@@ -181,6 +183,10 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 		return fmt.Errorf("make nftables table %s: %w", n.wall.table, err)
 	}
 	n.pool = newPool(n.log, bridge, n.c.MTU, !n.c.ICC)
+	if n.monitor, err = nft.Watch(); err != nil {
+		return err
+	}
+	n.wg.Go(func() { n.wall.watch(n.monitor) })
 	return nil
 }
 
@@ -188,8 +194,11 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 // stays in the kernel, and their records in the store.
 func (n *Networks) Close() error {
 	n.cancel()
-	n.wg.Wait()
 	var errs []error
+	if n.monitor != nil {
+		errs = append(errs, n.monitor.Close())
+	}
+	n.wg.Wait()
 	if n.pool != nil {
 		n.pool.close()
 	}
@@ -333,13 +342,18 @@ func (n *Networks) Gateway() netip.Addr { return n.bip.Addr() }
 
 // Endpoint returns a container's endpoint, without NetNS.
 func (n *Networks) Endpoint(containerID string) (*Endpoint, bool) {
-	n.mu.Lock()
-	r, ok := n.endpoints[containerID]
-	n.mu.Unlock()
+	r, ok := n.record(containerID)
 	if !ok {
 		return nil, false
 	}
 	return n.endpoint(r), true
+}
+
+func (n *Networks) record(containerID string) (*endpointRecord, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r, ok := n.endpoints[containerID]
+	return r, ok
 }
 
 func (n *Networks) endpoint(r *endpointRecord) *Endpoint {
@@ -373,9 +387,7 @@ func (n *Networks) Rename(containerID, name string) error {
 // pair, where each packet counts in the other direction.
 // Errors: NotFound for a container that is not connected.
 func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
-	n.mu.Lock()
-	r, ok := n.endpoints[containerID]
-	n.mu.Unlock()
+	r, ok := n.record(containerID)
 	if !ok {
 		return nil, errdefs.NotFoundf("container %s is not connected", containerID)
 	}

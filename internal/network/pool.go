@@ -11,7 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -271,7 +271,7 @@ func setSysctls(ns *os.File, values map[string]string) error {
 		return nil
 	}
 	for name := range values {
-		if !strings.HasPrefix(sysctlPath(name), "net/") || !filepath.IsLocal(sysctlPath(name)) {
+		if p := sysctlPath(name); !strings.HasPrefix(p, "net/") || p != path.Clean(p) {
 			return errdefs.Invalidf("sysctl %q is not in a separate kernel namespace", name)
 		}
 	}

@@ -253,3 +253,32 @@ func tableOf(m netlink.Message) (name string, ok bool) {
 	}
 	return "", false
 }
+
+// Monitor tells which tables are removed.
+type Monitor struct{ m *netlink.Monitor }
+
+// Watch begins to listen in the network namespace of the calling thread. The
+// caller must Close the Monitor.
+func Watch() (*Monitor, error) {
+	m, err := netlink.Listen(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	if err != nil {
+		return nil, err
+	}
+	return &Monitor{m}, nil
+}
+
+// Receive blocks for notifications and calls removed with the name of each
+// IPv4 table that was removed. Errors: as netlink.Monitor's.
+func (m *Monitor) Receive(removed func(table string)) error {
+	return m.m.Receive(func(msg netlink.Message) {
+		if msg.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELTABLE {
+			return
+		}
+		if name, ok := tableOf(msg); ok {
+			removed(name)
+		}
+	})
+}
+
+// Close ends Receive.
+func (m *Monitor) Close() error { return m.m.Close() }
