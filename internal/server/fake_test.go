@@ -56,8 +56,6 @@ func canned[T any](f *fake, ctx context.Context, op string) (v T, err error) {
 	return v, err
 }
 
-type none struct{}
-
 func (f *fake) none(ctx context.Context, op string) error {
 	f.called, f.ctx = op, ctx
 	return f.err
@@ -277,7 +275,7 @@ func (zeros) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// kindOf returns an error that the server answers with a status and a message.
+// errorOf returns an error that the server answers with a status and a message.
 func errorOf(t *testing.T, status int, message string) error {
 	t.Helper()
 	switch status {
