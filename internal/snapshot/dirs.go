@@ -1,0 +1,423 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/atomicfile"
+	"lade/internal/trace"
+)
+
+// maxKey is how many bytes a key may have; it names a file.
+const maxKey = 200
+
+// Form is what distinguishes the drivers that keep snapshots as directories.
+// The directory of a snapshot holds "fs", its own files, and what else the
+// form needs.
+type Form interface {
+	// Create fills the new, empty directory dir of an active snapshot on top
+	// of the snapshot in parent, "" for none. After an error dir is deleted.
+	Create(ctx context.Context, dir, parent string) error
+	// Mount tells how to mount the snapshot in dirs[0], which lies on dirs[1:].
+	Mount(kind Kind, dirs []string) (Root, error)
+	// Temporary names what a committed snapshot does not need of its directory.
+	Temporary() []string
+	// MaxDepth is how many snapshots may lie on one another.
+	MaxDepth() int
+}
+
+// Dirs is the part of a Snapshotter that drivers with directories share: the
+// records of what exists.
+//
+// On disk (docs/design/storage.md):
+//
+//	<root>/s/<id>/        the directory of a snapshot; id is a number in base 36
+//	<root>/keys/<key>     a symbolic link whose text "<id>.<parent id>.<kind>"
+//	                      is the record; kind is a (active) or c (committed)
+//
+// The link is never followed. Its text, which file systems store inside the
+// inode, makes a record that appears and disappears by one system call, and
+// `ls -l keys` shows all of them. What exists changes by these calls only:
+//
+//	Prepare  fill s/<id>            symlink keys/<key>     (no sync)
+//	Commit   syncfs                 symlink keys/<key>, fsync keys, unlink keys/<active>
+//	Remove   unlink keys/<key>      s/<id> is deleted in the background
+//
+// A crash between two calls leaves a directory without a record, which
+// OpenDirs deletes, or a committed and an active record of one directory, of
+// which it drops the active one. That relies on the file system keeping the
+// order of changes to names, as journalling ones do.
+//
+// Concurrency: all records are in memory; mu guards them and is never held
+// during a system call. A snapshot that is being made or unmade is busy: it
+// exists for nobody but whoever changes it. Calls of syncfs are shared by
+// everybody who waits for one.
+//
+// Sources: symlink(2), syncfs(2), fsync(2).
+type Dirs struct {
+	log   *slog.Logger
+	dir   string // <root>/s
+	keys  string // <root>/keys
+	form  Form
+	sync  *syncer
+	trash *trash
+
+	mu    sync.Mutex
+	byKey map[string]*record // guarded by mu
+	next  uint64             // last id given out; guarded by mu
+}
+
+// record is one snapshot. Its fields but the last three never change.
+type record struct {
+	info   Info
+	id     string
+	path   string  // <root>/s/<id>
+	parent *record // nil for none
+	depth  int     // layers below
+
+	children int  // snapshots on top of it; guarded by Dirs.mu
+	busy     bool // being made, committed or removed; guarded by Dirs.mu
+
+	usage *Usage // of a committed snapshot, once asked for; guarded by Dirs.mu
+}
+
+// OpenDirs opens the directory root, which is made if it is missing, and clears
+// what a crash left there. The caller must Close it.
+func OpenDirs(root string, form Form, log *slog.Logger) (*Dirs, error) {
+	d := &Dirs{
+		log:   log,
+		dir:   filepath.Join(root, "s"),
+		keys:  filepath.Join(root, "keys"),
+		form:  form,
+		byKey: make(map[string]*record),
+	}
+	for _, p := range []string{d.dir, d.keys} {
+		if err := os.MkdirAll(p, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if err := atomicfile.SyncDir(root); err != nil {
+		return nil, err
+	}
+	var err error
+	if d.sync, err = newSyncer(d.dir); err != nil {
+		return nil, err
+	}
+	d.trash = newTrash(d.dir, log)
+	if err := d.load(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// validKey keeps keys from being anything but one name in a directory.
+func validKey(key string) error {
+	if key == "" || len(key) > maxKey || key[0] == '.' || strings.ContainsAny(key, "/\x00") {
+		return errdefs.Invalidf("invalid snapshot key %q", key)
+	}
+	return nil
+}
+
+// reserve makes a record that nobody else sees yet, on top of parent.
+func (d *Dirs) reserve(key, parent string, kind Kind) (*record, error) {
+	if err := validKey(key); err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byKey[key] != nil {
+		return nil, errdefs.Conflictf("snapshot %s exists already", key)
+	}
+	r := &record{info: Info{Key: key, Parent: parent, Kind: kind, Created: time.Now()}, busy: true}
+	if parent != "" {
+		p := d.byKey[parent]
+		switch {
+		case p == nil || p.busy && p.info.Kind == Committed:
+			return nil, errdefs.NotFoundf("parent snapshot %s does not exist", parent)
+		case p.info.Kind != Committed:
+			return nil, errdefs.Conflictf("snapshot %s is active and cannot be a parent", parent)
+		case p.depth+1 >= d.form.MaxDepth():
+			return nil, errdefs.Exhaustedf("max depth exceeded")
+		}
+		p.children++
+		r.parent, r.depth = p, p.depth+1
+	}
+	d.next++
+	r.id = strconv.FormatUint(d.next, 36)
+	r.path = filepath.Join(d.dir, r.id)
+	d.byKey[key] = r
+	return r, nil
+}
+
+// publish lets everybody see a record.
+func (d *Dirs) publish(r *record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r.busy = false
+}
+
+// forget takes a record out of memory.
+func (d *Dirs) forget(r *record) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.byKey, r.info.Key)
+	if r.parent != nil {
+		r.parent.children--
+	}
+}
+
+// get returns the record of key unless it is busy.
+func (d *Dirs) get(key string) (*record, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.getLocked(key)
+}
+
+func (d *Dirs) getLocked(key string) (*record, error) {
+	r := d.byKey[key]
+	if r == nil || r.busy {
+		return nil, errdefs.NotFoundf("snapshot %s does not exist", key)
+	}
+	return r, nil
+}
+
+// text returns what the record's link says.
+func (r *record) text(kind Kind) string {
+	parent := ""
+	if r.parent != nil {
+		parent = r.parent.id
+	}
+	letter := "a"
+	if kind == Committed {
+		letter = "c"
+	}
+	return r.id + "." + parent + "." + letter
+}
+
+// Prepare implements Snapshotter.
+func (d *Dirs) Prepare(ctx context.Context, key, parent string) (Root, error) {
+	if err := context.Cause(ctx); err != nil {
+		return Root{}, err
+	}
+	r, err := d.reserve(key, parent, Active)
+	if err != nil {
+		return Root{}, err
+	}
+	sp := trace.Begin(trace.File, "prepare", r.path)
+	if err := sp.End(d.create(ctx, r)); err != nil {
+		d.forget(r)
+		d.trash.add(r.id)
+		return Root{}, full(err)
+	}
+	d.publish(r)
+	return d.form.Mount(Active, r.chain())
+}
+
+// create makes the directory of a new snapshot and then its record.
+func (d *Dirs) create(ctx context.Context, r *record) error {
+	if err := os.Mkdir(r.path, 0o700); err != nil {
+		return err
+	}
+	parent := ""
+	if r.parent != nil {
+		parent = r.parent.path
+	}
+	if err := d.form.Create(ctx, r.path, parent); err != nil {
+		return err
+	}
+	return os.Symlink(r.text(Active), d.path(r.info.Key))
+}
+
+// path returns where the record of key is.
+func (d *Dirs) path(key string) string { return d.keys + "/" + key }
+
+// chain returns the directories of the snapshot and what it lies on, top first.
+func (r *record) chain() []string {
+	dirs := make([]string, 0, r.depth+1)
+	for ; r != nil; r = r.parent {
+		dirs = append(dirs, r.path)
+	}
+	return dirs
+}
+
+// Root implements Snapshotter. It must not be called for an active snapshot
+// that is mounted.
+func (d *Dirs) Root(_ context.Context, key string) (Root, error) {
+	r, err := d.get(key)
+	if err != nil {
+		return Root{}, err
+	}
+	return d.form.Mount(r.info.Kind, r.chain())
+}
+
+// Dir implements Snapshotter.
+func (d *Dirs) Dir(_ context.Context, key string) (string, error) {
+	r, err := d.get(key)
+	if err != nil {
+		return "", err
+	}
+	return r.path + "/fs", nil
+}
+
+// Stat implements Snapshotter.
+func (d *Dirs) Stat(_ context.Context, key string) (Info, error) {
+	r, err := d.get(key)
+	if err != nil {
+		return Info{}, err
+	}
+	return r.info, nil
+}
+
+// Commit implements Snapshotter.
+func (d *Dirs) Commit(ctx context.Context, key, active string) error {
+	if err := validKey(key); err != nil {
+		return err
+	}
+	from, to, err := d.reserveCommit(key, active)
+	if err != nil {
+		return err
+	}
+	sp := trace.Begin(trace.File, "commit", to.path)
+	if err := sp.End(d.commit(ctx, from, to)); err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.byKey, key)
+		from.busy = false
+		return full(err)
+	}
+	d.mu.Lock()
+	delete(d.byKey, active)
+	to.busy = false
+	d.mu.Unlock()
+	for _, name := range d.form.Temporary() {
+		d.trash.add(to.id + "/" + name)
+	}
+	return nil
+}
+
+// reserveCommit makes the active snapshot busy and reserves its new key.
+func (d *Dirs) reserveCommit(key, active string) (from, to *record, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, err = d.getLocked(active)
+	if err != nil {
+		return nil, nil, err
+	}
+	if from.info.Kind != Active {
+		return nil, nil, errdefs.Conflictf("snapshot %s is not active", active)
+	}
+	if d.byKey[key] != nil {
+		return nil, nil, errdefs.Conflictf("snapshot %s exists already", key)
+	}
+	from.busy = true
+	to = &record{
+		info: Info{Key: key, Parent: from.info.Parent, Kind: Committed, Created: time.Now()},
+		id:   from.id, path: from.path, parent: from.parent, depth: from.depth, busy: true,
+	}
+	d.byKey[key] = to
+	return from, to, nil
+}
+
+// commit makes the content durable, and then the record.
+func (d *Dirs) commit(ctx context.Context, from, to *record) error {
+	if err := d.sync.wait(ctx); err != nil {
+		return err
+	}
+	if err := os.Symlink(to.text(Committed), d.path(to.info.Key)); err != nil {
+		return err
+	}
+	if err := atomicfile.SyncDir(d.keys); err != nil {
+		return errors.Join(err, os.Remove(d.path(to.info.Key)))
+	}
+	// The snapshot is committed now, whatever happens: New drops the active
+	// record if it is still there.
+	if err := os.Remove(d.path(from.info.Key)); err != nil {
+		d.log.Warn("remove the record of a committed snapshot", "key", from.info.Key, "error", err)
+	}
+	return nil
+}
+
+// Remove implements Snapshotter.
+func (d *Dirs) Remove(_ context.Context, key string) error {
+	d.mu.Lock()
+	r, err := d.getLocked(key)
+	if err == nil && r.children > 0 {
+		err = errdefs.Conflictf("snapshot %s has %d snapshots on top of it", key, r.children)
+	}
+	if err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	r.busy = true
+	d.mu.Unlock()
+
+	sp := trace.Begin(trace.File, "remove", r.path)
+	if err := sp.End(os.Remove(d.path(key))); err != nil {
+		d.publish(r)
+		return err
+	}
+	d.forget(r)
+	d.trash.add(r.id)
+	return nil
+}
+
+// Usage implements Snapshotter.
+func (d *Dirs) Usage(ctx context.Context, key string) (Usage, error) {
+	r, err := d.get(key)
+	if err != nil {
+		return Usage{}, err
+	}
+	d.mu.Lock()
+	known := r.usage
+	d.mu.Unlock()
+	if known != nil {
+		return *known, nil
+	}
+	u, err := dirUsage(ctx, r.path+"/fs")
+	if err == nil && r.info.Kind == Committed {
+		d.mu.Lock()
+		r.usage = &u
+		d.mu.Unlock()
+	}
+	return u, err
+}
+
+// Walk implements Snapshotter.
+func (d *Dirs) Walk(context.Context) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		d.mu.Lock()
+		all := make([]Info, 0, len(d.byKey))
+		for _, r := range d.byKey {
+			if !r.busy {
+				all = append(all, r.info)
+			}
+		}
+		d.mu.Unlock()
+		for _, i := range all {
+			if !yield(i, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Close implements Snapshotter. It waits for files that are being
+// deleted.
+func (d *Dirs) Close() error { return errors.Join(d.trash.close(), d.sync.close()) }
+
+// full gives the errors of a full disk their kind.
+func full(err error) error {
+	if atomicfile.Full(err) {
+		return errdefs.Exhaustedf("snapshot: %w", err)
+	}
+	return err
+}
