@@ -1,27 +1,350 @@
 package seccomp
 
 import (
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"strings"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 )
 
+// maxInsns is BPF_MAXINSNS, the kernel's limit for one filter.
+const maxInsns = 4096
+
 // Compile translates an OCI profile to the filter that seccomp(2) takes: an
-// array of struct sock_filter in the machine's byte order. Errors: Invalid.
+// array of struct sock_filter in the machine's byte order, for the machine's
+// own architecture and those of the profile that it can run. Names that no
+// kernel of these architectures has are ignored, as profiles list the system
+// calls of all. Errors: Invalid for a profile that says what a filter cannot
+// do; NotImplemented for SCMP_ACT_NOTIFY.
 func Compile(s *specs.LinuxSeccomp) ([]byte, error) {
-	return nil, errdefs.NotImplementedf("seccomp compile")
+	prog, err := compile(s, runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, 8*len(prog))
+	for _, i := range prog {
+		b = binary.NativeEndian.AppendUint16(b, i.code)
+		b = append(b, i.jt, i.jf)
+		b = binary.NativeEndian.AppendUint32(b, i.k)
+	}
+	return b, nil
 }
 
-// DefaultProfile returns Docker's default profile for the machine's
-// architecture and kernel, for a process with the given bounding set
-// ("CAP_CHOWN", …).
-func DefaultProfile(capabilities []string) (*specs.LinuxSeccomp, error) {
-	return nil, errdefs.NotImplementedf("seccomp default profile")
+// Flags returns the flags with which seccomp(SECCOMP_SET_MODE_FILTER) loads
+// the profile. Without any in the profile it is SPEC_ALLOW, as runc has it:
+// before Linux 5.16 a filter switched off speculative store bypass, which is
+// slow. Errors: Invalid.
+func Flags(s *specs.LinuxSeccomp) (uint, error) {
+	if len(s.Flags) == 0 {
+		return unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, nil
+	}
+	var flags uint
+	for _, f := range s.Flags {
+		switch f {
+		case specs.LinuxSeccompFlagLog:
+			flags |= unix.SECCOMP_FILTER_FLAG_LOG
+		case specs.LinuxSeccompFlagSpecAllow:
+			flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+		case "SECCOMP_FILTER_FLAG_TSYNC": // the process has one thread
+		case specs.LinuxSeccompFlagWaitKillableRecv: // of use with SCMP_ACT_NOTIFY only
+		default:
+			return 0, errdefs.Invalidf("seccomp flag %q not supported", f)
+		}
+	}
+	return flags, nil
 }
 
-// LoadProfile reads a profile in Docker's JSON form (--security-opt
-// seccomp=FILE), filtered as DefaultProfile is. It returns nil for a profile
-// that filters nothing. Errors: Invalid.
-func LoadProfile(json []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
-	return nil, errdefs.NotImplementedf("seccomp load profile")
+// ret translates an action to a filter's return value.
+func ret(action specs.LinuxSeccompAction, errno *uint) (uint32, error) {
+	data := uint32(unix.EPERM)
+	if errno != nil {
+		if *errno > unix.SECCOMP_RET_DATA {
+			return 0, errdefs.Invalidf("seccomp: errnoRet %d is too large", *errno)
+		}
+		data = uint32(*errno)
+	}
+	switch action {
+	case specs.ActKill, specs.ActKillThread:
+		return unix.SECCOMP_RET_KILL_THREAD, nil
+	case specs.ActKillProcess:
+		return unix.SECCOMP_RET_KILL_PROCESS, nil
+	case specs.ActTrap:
+		return unix.SECCOMP_RET_TRAP, nil
+	case specs.ActErrno:
+		return unix.SECCOMP_RET_ERRNO | data, nil
+	case specs.ActTrace:
+		return unix.SECCOMP_RET_TRACE | data, nil
+	case specs.ActAllow:
+		return unix.SECCOMP_RET_ALLOW, nil
+	case specs.ActLog:
+		return unix.SECCOMP_RET_LOG, nil
+	case specs.ActNotify:
+		return 0, errdefs.NotImplementedf("seccomp action %s is not supported", action)
+	}
+	return 0, errdefs.Invalidf("seccomp action %q not supported", action)
+}
+
+// rule is one line of a profile for one system call: all args must match.
+type rule struct {
+	ret  uint32
+	args []specs.LinuxSeccompArg
+}
+
+// call is what the rules make of one system call. The first unconditional rule
+// decides whatever the conditional ones say; else the first conditional one
+// that matches; else the default action.
+type call struct {
+	final *uint32
+	rules []rule
+}
+
+func (c *call) add(r rule) {
+	switch {
+	case c.final != nil:
+	case len(r.args) == 0:
+		c.final, c.rules = &r.ret, nil
+	default:
+		c.rules = append(c.rules, r)
+	}
+}
+
+// profile is a validated LinuxSeccomp.
+type profile struct {
+	def   uint32
+	calls map[string]*call
+	// enosys says that calls newer than all that the profile names answer
+	// ENOSYS, so that a libc falls back to older ones.
+	enosys bool
+}
+
+func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
+	if s.ListenerPath != "" {
+		return nil, errdefs.NotImplementedf("seccomp: listenerPath is not supported")
+	}
+	def, err := ret(s.DefaultAction, s.DefaultErrnoRet)
+	if err != nil {
+		return nil, err
+	}
+	p := &profile{def: def, calls: make(map[string]*call, 512)}
+	switch s.DefaultAction {
+	case specs.ActAllow, specs.ActLog, specs.ActTrace:
+	default:
+		p.enosys = s.DefaultErrnoRet == nil || *s.DefaultErrnoRet != uint(unix.ENOSYS)
+	}
+	for i := range s.Syscalls {
+		sc := &s.Syscalls[i]
+		r, err := ret(sc.Action, sc.ErrnoRet)
+		if err != nil {
+			return nil, err
+		}
+		rules, err := split(r, sc.Args)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range sc.Names {
+			c := p.calls[name]
+			if c == nil {
+				c = &call{}
+				p.calls[name] = c
+			}
+			if r == def { // says nothing, as libseccomp has it
+				continue
+			}
+			for _, r := range rules {
+				c.add(r)
+			}
+		}
+	}
+	return p, nil
+}
+
+// split checks conditions. Two on the same argument are alternatives, one rule
+// each: so runc has always understood them, and profiles rely on it.
+func split(ret uint32, args []specs.LinuxSeccompArg) ([]rule, error) {
+	var seen [6]int
+	for _, a := range args {
+		if a.Index > 5 {
+			return nil, errdefs.Invalidf("seccomp: argument index %d is not in 0…5", a.Index)
+		}
+		seen[a.Index]++
+		switch a.Op {
+		case specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpEqualTo, specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpMaskedEqual:
+		default:
+			return nil, errdefs.Invalidf("seccomp operator %q not supported", a.Op)
+		}
+	}
+	if slices.Max(seen[:]) < 2 {
+		return []rule{{ret, args}}, nil
+	}
+	rules := make([]rule, 0, len(args))
+	for i := range args {
+		rules = append(rules, rule{ret, args[i : i+1]})
+	}
+	return rules, nil
+}
+
+// compile makes the program for a machine of the given GOARCH.
+func compile(s *specs.LinuxSeccomp, goarch string) ([]insn, error) {
+	p, err := newProfile(s)
+	if err != nil {
+		return nil, err
+	}
+	abis, err := chosen(s.Architectures, goarch)
+	if err != nil {
+		return nil, err
+	}
+	prog := []insn{{code: ldAbs, k: offArch}}
+	for len(abis) > 0 {
+		// ABIs of one audit architecture stand side by side and share a search.
+		n := 1
+		for n < len(abis) && abis[n].audit == abis[0].audit {
+			n++
+		}
+		block := append([]insn{{code: ldAbs, k: offNr}}, search(p.intervals(abis[:n]))...)
+		prog = append(prog, insn{code: jeq, jt: 1, k: abis[0].audit}, insn{code: ja, k: uint32(len(block))})
+		prog = append(prog, block...)
+		abis = abis[n:]
+	}
+	prog = append(prog, insn{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}) // libseccomp's action for a foreign architecture
+	if len(prog) > maxInsns {
+		return nil, errdefs.Invalidf("seccomp: the profile needs %d instructions, the kernel takes %d", len(prog), maxInsns)
+	}
+	return prog, nil
+}
+
+// interval is a range of numbers, up to the next one's first, with one answer.
+type interval struct {
+	first uint32
+	leaf  []insn
+}
+
+// intervals lists what happens to each number, in order, from 0.
+func (p *profile) intervals(abis []abi) []interval {
+	var out []interval
+	put := func(first uint32, leaf []insn) {
+		if n := len(out); n > 0 && out[n-1].first == first {
+			out = out[:n-1]
+		}
+		if n := len(out); n == 0 || !slices.Equal(out[n-1].leaf, leaf) {
+			out = append(out, interval{first, leaf})
+		}
+	}
+	def := []insn{{code: retK, k: p.def}}
+	newer := def
+	for _, a := range abis {
+		put(a.base, def)
+		newer = def
+		known := p.resolve(a)
+		for _, e := range known {
+			if leaf := e.leaf(a, p.def); leaf != nil {
+				put(e.nr, leaf)
+				put(e.nr+1, def)
+			}
+		}
+		if p.enosys && len(known) > 0 {
+			newer = []insn{{code: retK, k: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}
+			put(known[len(known)-1].nr+1, newer)
+		}
+	}
+	if abis[0].goarch == "amd64" && len(abis) == 1 && slices.Equal(newer, def) {
+		// x32 calls when the profile does not have x32; −1 is a call that a
+		// tracer has skipped.
+		put(x32Bit, []insn{{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}})
+		put(^uint32(0), def)
+	}
+	return out
+}
+
+// entry is a number and its rules.
+type entry struct {
+	nr uint32
+	call
+}
+
+// resolve looks the profile's names up in an ABI's table and returns the
+// entries by number. An entry without rules only shows that the profile knows
+// the call.
+func (p *profile) resolve(a abi) []entry {
+	var out []entry
+	byNr := map[uint32]int{}
+	at := func(nr uint32) *entry {
+		i, ok := byNr[nr]
+		if !ok {
+			i = len(out)
+			byNr[nr] = i
+			out = append(out, entry{nr: nr})
+		}
+		return &out[i]
+	}
+	for name, nr := range a.all() {
+		c := p.calls[name]
+		if c == nil {
+			continue
+		}
+		e := at(nr)
+		if c.final != nil {
+			e.add(rule{ret: *c.final})
+		}
+		for _, r := range c.rules {
+			e.add(r)
+		}
+	}
+	if a.goarch == "386" {
+		// What socketcall(2) and ipc(2) do by number follows the rules of the
+		// calls' names; conditions on the real arguments cannot be checked there.
+		for _, m := range multiplexed() {
+			c := p.calls[m.name]
+			if c == nil || c.final == nil || p.calls[m.by] != nil && p.calls[m.by].final != nil {
+				continue
+			}
+			at(m.nr).add(rule{*c.final, []specs.LinuxSeccompArg{{Op: specs.OpMaskedEqual, Value: 0xffff, ValueTwo: m.number}}})
+		}
+	}
+	slices.SortFunc(out, func(a, b entry) int { return int(int64(a.nr) - int64(b.nr)) })
+	return out
+}
+
+// leaf is the code that decides one call; nil means the default.
+func (c *call) leaf(a abi, def uint32) []insn {
+	if c.final != nil {
+		return []insn{{code: retK, k: *c.final}}
+	}
+	var out []insn
+	for _, r := range c.rules {
+		out = append(out, r.code(a.bits)...)
+	}
+	if out == nil {
+		return nil
+	}
+	return append(out, insn{code: retK, k: def})
+}
+
+// chosen returns the machine's ABIs that the profile covers, the native one
+// first: it is always covered, as libseccomp has it.
+func chosen(names []specs.Arch, goarch string) ([]abi, error) {
+	family := abis(goarch)
+	if family == nil {
+		return nil, errdefs.NotImplementedf("seccomp: no system call table for %s", goarch)
+	}
+	want := []bool{true, false, false}
+	for _, n := range names {
+		if !strings.Contains(ociArches, " "+string(n)+" ") {
+			return nil, errdefs.Invalidf("seccomp: architecture %q not supported", n)
+		}
+		for i, a := range family {
+			want[i] = want[i] || a.oci == n
+		}
+	}
+	var out []abi
+	for i, a := range family {
+		if want[i] {
+			out = append(out, a)
+		}
+	}
+	return out, nil
 }
