@@ -3,6 +3,7 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -14,11 +15,23 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/atomicfile"
+	"lade/internal/linux/xattr"
 	"lade/internal/trace"
 )
 
 // maxKey is how many bytes a key may have; it names a file.
 const maxKey = 200
+
+// base is that of the numbers in names.
+const base = 36
+
+// buckets is over how many directories those of snapshots are spread.
+const buckets = 256
+
+// place returns the path of the directory id below <root>/s.
+func place(id uint64) string {
+	return strconv.FormatUint(id%buckets, base) + "/" + strconv.FormatUint(id, base)
+}
 
 // Form is what distinguishes the drivers that keep snapshots as directories.
 // The directory of a snapshot holds "fs", its own files, and what else the
@@ -40,32 +53,41 @@ type Form interface {
 //
 // On disk (docs/design/storage.md):
 //
-//	<root>/s/<id>/        the directory of a snapshot; id is a number in base 36
-//	<root>/keys/<key>     a symbolic link whose text "<id>.<parent id>.<kind>"
-//	                      is the record; kind is a (active) or c (committed)
+//	<root>/s/<bucket>/<id>/   the directory of a snapshot; id is a number in base 36
+//	<root>/keys/<key>.<id>.<parent id>.<kind>.<created>
+//	                          its record, which is the name of an empty file; kind
+//	                          is a (active) or c (committed), created counts
+//	                          milliseconds since 1970, in base 36
 //
-// The link is never followed. Its text, which file systems store inside the
-// inode, makes a record that appears and disappears by one system call, and
-// `ls -l keys` shows all of them. What exists changes by these calls only:
+// A name appears, changes and disappears by one system call, `ls keys` shows
+// all records, and reading them takes no more than listing a directory. What
+// exists changes by these calls only:
 //
-//	Prepare  fill s/<id>            symlink keys/<key>     (no sync)
-//	Commit   syncfs                 symlink keys/<key>, fsync keys, unlink keys/<active>
-//	Remove   unlink keys/<key>      s/<id> is deleted in the background
+//	Prepare  fill s/…/<id>          link keys/.record to the record      (no sync)
+//	Commit   syncfs                 rename the record, fsync keys
+//	Remove   unlink the record      s/…/<id> is deleted in the background
 //
 // A crash between two calls leaves a directory without a record, which
-// OpenDirs deletes, or a committed and an active record of one directory, of
-// which it drops the active one. That relies on the file system keeping the
-// order of changes to names, as journalling ones do.
+// OpenDirs deletes. That relies on the file system keeping the order of changes
+// to names, as journalling ones do.
+//
+// Records are links to one file, and directories are spread over buckets,
+// because ext4 does not use an inode again for up to five minutes after its
+// file was deleted: where many containers come and go, each new file costs a
+// search past all of those in its block group, up to a millisecond
+// (recently_deleted in fs/ext4/ialloc.c). A link needs no inode, and each
+// bucket lies in a block group of its own.
 //
 // Concurrency: all records are in memory; mu guards them and is never held
 // during a system call. A snapshot that is being made or unmade is busy: it
 // exists for nobody but whoever changes it. Calls of syncfs are shared by
 // everybody who waits for one.
 //
-// Sources: symlink(2), syncfs(2), fsync(2).
+// Sources: link(2), rename(2), syncfs(2), fsync(2).
 type Dirs struct {
 	log   *slog.Logger
 	dir   string // <root>/s
+	one   string // <root>/keys/.record
 	keys  string // <root>/keys
 	form  Form
 	sync  *syncer
@@ -74,13 +96,14 @@ type Dirs struct {
 	mu    sync.Mutex
 	byKey map[string]*record // guarded by mu
 	next  uint64             // last id given out; guarded by mu
+	made  [buckets]bool      // buckets that exist; guarded by mu
 }
 
 // record is one snapshot. Its fields but the last three never change.
 type record struct {
 	info   Info
 	id     string
-	path   string  // <root>/s/<id>
+	path   string  // <root>/s/<bucket>/<id>
 	parent *record // nil for none
 	depth  int     // layers below
 
@@ -97,6 +120,7 @@ func OpenDirs(root string, form Form, log *slog.Logger) (*Dirs, error) {
 		log:   log,
 		dir:   filepath.Join(root, "s"),
 		keys:  filepath.Join(root, "keys"),
+		one:   filepath.Join(root, "keys", ".record"),
 		form:  form,
 		byKey: make(map[string]*record),
 	}
@@ -105,10 +129,16 @@ func OpenDirs(root string, form Form, log *slog.Logger) (*Dirs, error) {
 			return nil, err
 		}
 	}
-	if err := atomicfile.SyncDir(root); err != nil {
+	if err := xattr.SetTopDir(d.dir); err != nil && !xattr.Unsupported(err) {
+		log.Debug("spread the directories of snapshots", "dir", d.dir, "error", err)
+	}
+	f, err := os.OpenFile(d.one, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
 		return nil, err
 	}
-	var err error
+	if err := errors.Join(f.Close(), atomicfile.SyncDir(root)); err != nil {
+		return nil, err
+	}
 	if d.sync, err = newSyncer(d.dir); err != nil {
 		return nil, err
 	}
@@ -152,8 +182,8 @@ func (d *Dirs) reserve(key, parent string, kind Kind) (*record, error) {
 		r.parent, r.depth = p, p.depth+1
 	}
 	d.next++
-	r.id = strconv.FormatUint(d.next, 36)
-	r.path = filepath.Join(d.dir, r.id)
+	r.id = strconv.FormatUint(d.next, base)
+	r.path = d.dir + "/" + place(d.next)
 	d.byKey[key] = r
 	return r, nil
 }
@@ -190,17 +220,17 @@ func (d *Dirs) getLocked(key string) (*record, error) {
 	return r, nil
 }
 
-// text returns what the record's link says.
-func (r *record) text(kind Kind) string {
+// record returns the path of the record of r.
+func (d *Dirs) record(r *record) string {
 	parent := ""
 	if r.parent != nil {
 		parent = r.parent.id
 	}
-	letter := "a"
-	if kind == Committed {
-		letter = "c"
+	kind := ".a."
+	if r.info.Kind == Committed {
+		kind = ".c."
 	}
-	return r.id + "." + parent + "." + letter
+	return d.keys + "/" + r.info.Key + "." + r.id + "." + parent + kind + strconv.FormatInt(r.info.Created.UnixMilli(), base)
 }
 
 // Prepare implements Snapshotter.
@@ -215,7 +245,7 @@ func (d *Dirs) Prepare(ctx context.Context, key, parent string) (Root, error) {
 	sp := trace.Begin(trace.File, "prepare", r.path)
 	if err := sp.End(d.create(ctx, r)); err != nil {
 		d.forget(r)
-		d.trash.add(r.id)
+		d.trash.add(d.below(r))
 		return Root{}, full(err)
 	}
 	d.publish(r)
@@ -224,7 +254,7 @@ func (d *Dirs) Prepare(ctx context.Context, key, parent string) (Root, error) {
 
 // create makes the directory of a new snapshot and then its record.
 func (d *Dirs) create(ctx context.Context, r *record) error {
-	if err := os.Mkdir(r.path, 0o700); err != nil {
+	if err := d.mkdir(r); err != nil {
 		return err
 	}
 	parent := ""
@@ -234,11 +264,41 @@ func (d *Dirs) create(ctx context.Context, r *record) error {
 	if err := d.form.Create(ctx, r.path, parent); err != nil {
 		return err
 	}
-	return os.Symlink(r.text(Active), d.path(r.info.Key))
+	name := d.record(r)
+	if os.Link(d.one, name) == nil {
+		return nil
+	}
+	// The file system has no links, or no more of this file.
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
-// path returns where the record of key is.
-func (d *Dirs) path(key string) string { return d.keys + "/" + key }
+// mkdir makes the directory of r, and its bucket when r is the first in it.
+func (d *Dirs) mkdir(r *record) error {
+	bucket := filepath.Dir(r.path)
+	i, err := strconv.ParseUint(filepath.Base(bucket), base, 64)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	made := d.made[i]
+	d.mu.Unlock()
+	if !made {
+		if err := os.Mkdir(bucket, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		d.mu.Lock()
+		d.made[i] = true
+		d.mu.Unlock()
+	}
+	return os.Mkdir(r.path, 0o700)
+}
+
+// below returns the path of r's directory below <root>/s.
+func (d *Dirs) below(r *record) string { return strings.TrimPrefix(r.path, d.dir+"/") }
 
 // chain returns the directories of the snapshot and what it lies on, top first.
 func (r *record) chain() []string {
@@ -299,7 +359,7 @@ func (d *Dirs) Commit(ctx context.Context, key, active string) error {
 	to.busy = false
 	d.mu.Unlock()
 	for _, name := range d.form.Temporary() {
-		d.trash.add(to.id + "/" + name)
+		d.trash.add(d.below(to) + "/" + name)
 	}
 	return nil
 }
@@ -332,16 +392,11 @@ func (d *Dirs) commit(ctx context.Context, from, to *record) error {
 	if err := d.sync.wait(ctx); err != nil {
 		return err
 	}
-	if err := os.Symlink(to.text(Committed), d.path(to.info.Key)); err != nil {
+	if err := os.Rename(d.record(from), d.record(to)); err != nil {
 		return err
 	}
 	if err := atomicfile.SyncDir(d.keys); err != nil {
-		return errors.Join(err, os.Remove(d.path(to.info.Key)))
-	}
-	// The snapshot is committed now, whatever happens: New drops the active
-	// record if it is still there.
-	if err := os.Remove(d.path(from.info.Key)); err != nil {
-		d.log.Warn("remove the record of a committed snapshot", "key", from.info.Key, "error", err)
+		return errors.Join(err, os.Rename(d.record(to), d.record(from)))
 	}
 	return nil
 }
@@ -361,12 +416,12 @@ func (d *Dirs) Remove(_ context.Context, key string) error {
 	d.mu.Unlock()
 
 	sp := trace.Begin(trace.File, "remove", r.path)
-	if err := sp.End(os.Remove(d.path(key))); err != nil {
+	if err := sp.End(os.Remove(d.record(r))); err != nil {
 		d.publish(r)
 		return err
 	}
 	d.forget(r)
-	d.trash.add(r.id)
+	d.trash.add(d.below(r))
 	return nil
 }
 

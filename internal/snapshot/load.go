@@ -1,92 +1,71 @@
 package snapshot
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // load reads the records and clears what belongs to none.
 func (d *Dirs) load() error {
-	links, err := os.ReadDir(d.keys)
+	names, err := os.ReadDir(d.keys)
 	if err != nil {
 		return err
 	}
-	dirs, err := os.ReadDir(d.dir)
+	there, err := d.list()
 	if err != nil {
 		return err
 	}
-	there := make(map[string]bool, len(dirs))
-	for _, e := range dirs {
-		there[e.Name()] = true
-		if n, err := strconv.ParseUint(e.Name(), 36, 64); err == nil {
-			d.next = max(d.next, n)
-		}
-	}
-	byID := make(map[string]*record, len(links))
-	parents := make(map[*record]string, len(links))
-	spare := make(map[string]bool) // directories of records that make no sense
-	for _, e := range links {
-		r, parent, ok := d.read(e)
-		if !ok || !there[r.id] {
-			spare[r.id] = true
-			d.log.Error("the record of a snapshot is damaged; the snapshot is ignored", "key", e.Name())
+	byID := make(map[string]*record, len(names))
+	parents := make(map[string]string, len(names)) // id to id
+	damaged := make(map[string]bool)               // ids of records that make no sense
+	for _, e := range names {
+		if e.Name()[0] == '.' {
 			continue
 		}
-		if old := byID[r.id]; old != nil {
-			// Killed while committing: both records of the directory exist.
-			active := r
-			if old.info.Kind == Active {
-				active = old
-				byID[r.id] = r
-			}
-			if err := os.Remove(d.path(active.info.Key)); err != nil {
-				return err
-			}
-		} else {
-			byID[r.id] = r
+		r, parent, ok := d.parse(e.Name())
+		if !ok || !there[r.id] || byID[r.id] != nil || d.byKey[r.info.Key] != nil {
+			d.log.Error("the record of a snapshot is damaged; the snapshot is ignored", "record", e.Name())
+			damaged[r.id] = true
+			continue
 		}
-		parents[r] = parent
+		byID[r.id], d.byKey[r.info.Key] = r, r
+		parents[r.id] = parent
 	}
 	for id, r := range byID {
-		if p := parents[r]; p != "" {
+		if p := parents[id]; p != "" {
 			r.parent = byID[p]
 			if r.parent == nil || r.parent.info.Kind != Committed {
 				d.log.Error("the parent of a snapshot is missing; the snapshot is ignored", "key", r.info.Key, "parent", p)
-				spare[id] = true
+				damaged[id] = true
 			}
 		}
 	}
 	for id, r := range byID {
-		for p := r; p != nil && r.depth <= d.form.MaxDepth(); p = p.parent {
-			if spare[p.id] {
-				r.depth = d.form.MaxDepth() + 1 // and what is on top of it
-				break
-			}
-			if p != r {
-				r.depth++
-			}
-		}
-		if r.depth > d.form.MaxDepth() {
-			spare[id] = true
+		if !d.stand(r, damaged) {
+			damaged[id] = true // its files stay, for whoever can repair the records
+			delete(d.byKey, r.info.Key)
 			continue
 		}
 		if r.parent != nil {
 			r.info.Parent = r.parent.info.Key
 			r.parent.children++
 		}
-		d.byKey[r.info.Key] = r
 	}
-	for name := range there {
-		r := byID[name]
+	for id := range there {
+		r := byID[id]
 		switch {
-		case r == nil && !spare[name]:
-			d.trash.add(name)
-		case r != nil && r.info.Kind == Committed:
+		case damaged[id]:
+		case r == nil:
+			n, _ := strconv.ParseUint(id, base, 64) // as list found it
+			d.trash.add(place(n))
+		case r.info.Kind == Committed:
 			for _, temporary := range d.form.Temporary() {
 				if _, err := os.Lstat(filepath.Join(r.path, temporary)); err == nil {
-					d.trash.add(name + "/" + temporary)
+					d.trash.add(d.below(r) + "/" + temporary)
 				}
 			}
 		}
@@ -94,27 +73,74 @@ func (d *Dirs) load() error {
 	return nil
 }
 
-// read reads one record and the id of its parent.
-func (d *Dirs) read(e os.DirEntry) (r *record, parent string, ok bool) {
-	r = &record{info: Info{Key: e.Name()}}
-	text, err := os.Readlink(d.path(e.Name()))
+// stand computes on how many snapshots r lies. It reports false when one of
+// those is damaged, or when there is no end to them.
+func (d *Dirs) stand(r *record, damaged map[string]bool) bool {
+	for p := r; p != nil; p = p.parent {
+		if damaged[p.id] || r.depth >= d.form.MaxDepth() {
+			return false
+		}
+		if p != r {
+			r.depth++
+		}
+	}
+	return true
+}
+
+// list returns the ids of the directories that exist, and notes the buckets and
+// the highest id. What else lies there goes to the trash.
+func (d *Dirs) list() (map[string]bool, error) {
+	there := make(map[string]bool)
+	outer, err := os.ReadDir(d.dir)
 	if err != nil {
+		return nil, err
+	}
+	for _, b := range outer {
+		n, err := strconv.ParseUint(b.Name(), base, 64)
+		if err != nil || n >= buckets {
+			d.trash.add(b.Name()) // what the trash moved up
+			continue
+		}
+		d.made[n] = true
+		inner, err := os.ReadDir(filepath.Join(d.dir, b.Name()))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range inner {
+			id, err := strconv.ParseUint(e.Name(), base, 64)
+			if err != nil || place(id) != b.Name()+"/"+e.Name() {
+				d.trash.add(b.Name() + "/" + e.Name())
+				continue
+			}
+			there[e.Name()] = true
+			d.next = max(d.next, id)
+		}
+	}
+	return there, nil
+}
+
+// parse reads the name of a record and the id of its parent.
+func (d *Dirs) parse(name string) (r *record, parent string, ok bool) {
+	r = &record{}
+	fields := strings.Split(name, ".")
+	if len(fields) < 5 {
 		return r, "", false
 	}
-	st, err := e.Info()
-	if err != nil {
-		return r, "", false
-	}
-	r.info.Created = st.ModTime()
-	var kind string
-	r.id, text, _ = strings.Cut(text, ".")
-	parent, kind, _ = strings.Cut(text, ".")
-	r.path = filepath.Join(d.dir, r.id)
-	switch kind {
+	key, rest := fields[:len(fields)-4], fields[len(fields)-4:]
+	r.info.Key = strings.Join(key, ".")
+	r.id, parent = rest[0], rest[1]
+	switch rest[2] {
 	case "a":
 		r.info.Kind = Active
 	case "c":
 		r.info.Kind = Committed
 	}
-	return r, parent, r.info.Kind != 0
+	id, err := strconv.ParseUint(r.id, base, 64)
+	ms, terr := strconv.ParseInt(rest[3], base, 64)
+	if err != nil || terr != nil || r.info.Kind == 0 || !fs.ValidPath(r.info.Key) {
+		return r, "", false
+	}
+	r.info.Created = time.UnixMilli(ms)
+	r.path = d.dir + "/" + place(id)
+	return r, parent, true
 }
