@@ -273,7 +273,8 @@ type Options struct {
 type Result struct {
 	Pid   int
 	Pidfd int           // the caller must close it
-	Took  time.Duration // from before clone3 until execve
+	Began time.Time     // right before clone3
+	Took  time.Duration // from then until execve
 }
 
 // OpError is an op that failed. The child has ended (exit status 253) but is
@@ -335,7 +336,7 @@ func (p *Program) arm(o Options, flags uint64) {
 func (p *Program) collect() (Result, error) {
 	p.after = time.Now()
 	b := &p.a.block
-	r := Result{Pid: int(b.cloned), Pidfd: int(int32(p.a.pidfd)), Took: p.after.Sub(p.before)}
+	r := Result{Pid: int(b.cloned), Pidfd: int(int32(p.a.pidfd)), Began: p.before, Took: p.after.Sub(p.before)}
 	switch {
 	case b.enterErr != 0:
 		return Result{Pidfd: -1}, &OpError{-1, "setns", "pid namespace", syscall.Errno(-b.enterErr)}

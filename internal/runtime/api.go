@@ -41,10 +41,13 @@ type Container struct {
 	Filter []byte
 	Rootfs Rootfs
 	// User is "user[:group]" by name or number, resolved in the container's own
-	// /etc/passwd and /etc/group. Unless empty it overrides Spec.Process.User.
+	// /etc/passwd and /etc/group. Empty, it means Spec.Process.User, or, when
+	// that says nothing but 0, root with its supplementary groups.
 	User string
 	// GroupAdd are additional groups, by name or number.
 	GroupAdd []string
+	// SpecUser takes Spec.Process.User exactly as it is: nothing is looked up.
+	SpecUser bool
 	// NetNS is a network namespace to join, or -1: what the spec says. It stays
 	// the caller's.
 	NetNS int
@@ -78,6 +81,7 @@ type Exec struct {
 	Filter                []byte
 	User                  string
 	GroupAdd              []string
+	SpecUser              bool
 	Stdin, Stdout, Stderr int
 }
 

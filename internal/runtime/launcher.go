@@ -2,30 +2,224 @@ package runtime
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/caps"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/ns"
+	"lade/internal/linux/pidfd"
+	"lade/internal/linux/sys"
+	"lade/internal/program"
+	"lade/internal/trace"
 )
 
 // Launcher starts processes from threads that live in an empty mount namespace.
 type Launcher struct {
-	o Options
+	o      Options
+	log    *slog.Logger
+	host   facts
+	groups *cgroup.Host // nil: no control groups on this host
+	null   int          // the host's null device
+	pidNS  int          // our own
+
+	jobs    chan *job
+	quit    chan struct{}
+	threads sync.WaitGroup
+
+	mu    sync.Mutex
+	arena []*program.Program // guarded by mu: not in use
 }
 
-// NewLauncher starts the spawner threads. The caller must Close.
-func NewLauncher(o Options) (*Launcher, error) {
-	return &Launcher{o: o}, nil
+// facts about the host do not change while a Launcher lives.
+type facts struct {
+	features sys.Features
+	lastCap  int
+	permit   caps.Set // what this process may give away
+	oomScore int
 }
 
-// Close ends the spawner threads. Started processes are not touched.
-func (l *Launcher) Close() error { return nil }
-
-// Start starts the container and returns when its program was executed.
-// Errors: *StartError for what the request is to blame for.
-func (l *Launcher) Start(ctx context.Context, c *Container) (*Process, error) {
-	return nil, errdefs.NotImplementedf("start")
+// job is a program on its way to a spawner thread.
+type job struct {
+	p    *program.Program
+	o    program.Options
+	done chan outcome
 }
 
-// Exec starts a process in a running container; see Start.
-func (l *Launcher) Exec(ctx context.Context, e *Exec) (*Process, error) {
-	return nil, errdefs.NotImplementedf("exec")
+type outcome struct {
+	r   program.Result
+	err error
 }
+
+const defaultThreads = 4
+
+// NewLauncher makes the process not dumpable and starts the spawner threads. It
+// needs root. The caller must Close.
+func NewLauncher(o Options) (_ *Launcher, err error) {
+	if o.Threads <= 0 {
+		o.Threads = defaultThreads
+	}
+	l := &Launcher{o: o, log: o.Logger, null: -1, pidNS: -1, jobs: make(chan *job), quit: make(chan struct{})}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("cannot prepare for starting containers: %w", err), l.Close())
+		}
+	}()
+	// Until a child has executed it shares this process's memory, and those whose
+	// namespaces it enters must not read it.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return nil, sys.Error("prctl", "PR_SET_DUMPABLE", err)
+	}
+	if err := l.learn(); err != nil {
+		return nil, err
+	}
+	if l.null, err = unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+		return nil, sys.Error("open", "/dev/null", err)
+	}
+	if l.pidNS, err = ns.Open(0, unix.CLONE_NEWPID); err != nil {
+		return nil, err
+	}
+	ready := make(chan error, o.Threads)
+	for range o.Threads {
+		l.threads.Go(func() { l.spawner(ready) })
+	}
+	for range o.Threads {
+		err = errors.Join(err, <-ready)
+	}
+	return l, err
+}
+
+func (l *Launcher) learn() (err error) {
+	l.host.features = sys.Probe()
+	if !l.host.features.MountSetattr {
+		return errdefs.Unavailablef("the kernel has no mount_setattr(2)")
+	}
+	if l.host.lastCap, err = caps.Last(); err != nil {
+		return err
+	}
+	if l.host.permit, err = caps.Permitted(); err != nil {
+		return err
+	}
+	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
+		l.host.oomScore, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	l.groups, err = cgroup.Detect()
+	if errors.Is(err, errdefs.Unavailable) {
+		l.log.Warn("no control groups", "error", err)
+		err = nil
+	}
+	return err
+}
+
+// Close ends the spawner threads and waits for starts under way. Started
+// processes are not touched.
+func (l *Launcher) Close() error {
+	close(l.quit)
+	l.threads.Wait()
+	sys.CloseAll(l.null, l.pidNS)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var err error
+	for _, p := range l.arena {
+		err = errors.Join(err, p.Close())
+	}
+	l.arena = nil
+	return err
+}
+
+// spawner is a thread that runs programs until the launcher is closed.
+func (l *Launcher) spawner(ready chan<- error) {
+	// Never unlocked: the thread ends with the goroutine, because no other may
+	// run on it.
+	goruntime.LockOSThread()
+	if err := ns.EnterEmpty(); err != nil {
+		ready <- err
+		return
+	}
+	ready <- nil
+	for {
+		select {
+		case <-l.quit:
+			return
+		case j := <-l.jobs:
+			r, err := j.p.Run(j.o)
+			j.done <- outcome{r, err}
+			if program.Lost(err) {
+				l.log.Error("a spawner thread is lost", "error", err)
+				l.threads.Go(func() { l.spawner(make(chan error, 1)) })
+				return
+			}
+		}
+	}
+}
+
+// run has a spawner thread run p. It waits for a free one until ctx ends; a
+// program under way is not interrupted. A child that failed is reaped.
+func (l *Launcher) run(ctx context.Context, p *program.Program, o program.Options, id string) (program.Result, error) {
+	span := trace.Begin(trace.Process, "clone3", id)
+	j := &job{p, o, make(chan outcome, 1)}
+	select {
+	case l.jobs <- j:
+	case <-l.quit:
+		return program.Result{}, span.End(errdefs.Unavailablef("shutting down"))
+	case <-ctx.Done():
+		return program.Result{}, span.End(context.Cause(ctx))
+	}
+	out := <-j.done
+	if out.err != nil && out.r.Pid > 0 {
+		l.discard(out.r)
+	}
+	return out.r, span.End(out.err)
+}
+
+// discard ends and reaps a child whose start failed.
+func (l *Launcher) discard(r program.Result) {
+	defer sys.CloseAll(r.Pidfd)
+	if err := pidfd.Signal(r.Pidfd, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		l.log.Warn("cannot kill a failed child", "pid", r.Pid, "error", err)
+	}
+	if _, _, err := pidfd.Wait(r.Pidfd); err != nil {
+		l.log.Warn("cannot reap a failed child", "pid", r.Pid, "error", err)
+	}
+}
+
+// take returns an empty program; give takes it back.
+func (l *Launcher) take() (*program.Program, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.arena); n > 0 {
+		p := l.arena[n-1]
+		l.arena = l.arena[:n-1]
+		return p, nil
+	}
+	return program.New(program.Vfork)
+}
+
+func (l *Launcher) give(p *program.Program) {
+	p.Reset()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.arena) < l.o.Threads {
+		l.arena = append(l.arena, p)
+		return
+	}
+	if err := p.Close(); err != nil {
+		l.log.Warn("cannot free a start program", "error", err)
+	}
+}
+
+// cleanUpTime bounds the clean-up after a failure.
+const cleanUpTime = 10 * time.Second

@@ -1,0 +1,114 @@
+package runtime
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/pidfd"
+	"lade/internal/linux/pty"
+	"lade/internal/linux/rootpath"
+	"lade/internal/linux/sys"
+	"lade/internal/program"
+)
+
+// shared are the namespaces that an exec joins, the pid namespace apart. Those
+// that the container shares with the host are joined too: that changes nothing.
+const shared = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS | unix.CLONE_NEWCGROUP
+
+// Exec starts a process in a running container and returns when its program was
+// executed; see Start. Errors: as Start; Conflict when the container has ended.
+func (l *Launcher) Exec(ctx context.Context, e *Exec) (_ *Process, err error) {
+	began := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := checkProcess(e.Process); err != nil {
+		return nil, err
+	}
+	p, err := l.take()
+	if err != nil {
+		return nil, err
+	}
+	defer l.give(p)
+	b := newBuilder(l, p)
+	defer b.close()
+	defer func() {
+		if err != nil {
+			sys.CloseAll(b.master)
+		}
+	}()
+	o, err := b.exec(e)
+	if err != nil {
+		if !pidfd.Alive(e.Pidfd) {
+			err = errdefs.Conflictf("cannot exec in a stopped container: %w", err)
+		}
+		return nil, err
+	}
+	r, err := l.run(ctx, p, o, strconv.Itoa(e.Pid))
+	if err != nil {
+		if !pidfd.Alive(e.Pidfd) {
+			return nil, errdefs.Conflictf("cannot exec in a stopped container: %w", err)
+		}
+		return nil, b.explain(err)
+	}
+	return &Process{
+		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: e.Cgroup,
+		StartedAt: r.Began.Add(r.Took), Prepare: r.Began.Sub(began), Program: r.Took,
+	}, nil
+}
+
+// exec compiles an exec.
+func (b *builder) exec(e *Exec) (program.Options, error) {
+	o := program.Options{Cgroup: -1, PidNS: e.Pidfd, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
+	path := "/proc/" + strconv.Itoa(e.Pid) + "/root"
+	root, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return o, sys.Error("open", path, err)
+	}
+	b.own(root)
+	// Only now is it known that the pid was still the container's.
+	if !pidfd.Alive(e.Pidfd) {
+		return o, unix.ESRCH
+	}
+	id, err := whoami(root, e.User, e.GroupAdd, &e.Process.User, e.SpecUser)
+	if err != nil {
+		return o, err
+	}
+	if e.Process.Terminal {
+		if err := b.openTerminal(root, e); err != nil {
+			return o, err
+		}
+	}
+	if e.Cgroup != nil {
+		if err := b.attachGroup(e.Cgroup, &o); err != nil {
+			return o, err
+		}
+	}
+	b.internal()
+	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), shared)
+	b.standard([3]int{e.Stdin, e.Stdout, e.Stderr}, id, e.Process.Terminal)
+	b.become(e.Process, id, e.Filter)
+	return o, nil
+}
+
+// openTerminal opens a terminal in the devpts of a running container.
+func (b *builder) openTerminal(root int, e *Exec) error {
+	dir, err := rootpath.Open(root, "/dev/pts", unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer sys.CloseAll(dir)
+	master, slave, err := pty.Open(dir)
+	if err != nil {
+		return err
+	}
+	b.master, b.console = master, b.own(slave)
+	if z := e.Process.ConsoleSize; z != nil {
+		return pty.Resize(master, uint16(z.Height), uint16(z.Width))
+	}
+	return nil
+}

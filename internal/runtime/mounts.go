@@ -1,0 +1,306 @@
+package runtime
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/mount"
+	"lade/internal/linux/overlay"
+	"lade/internal/linux/pty"
+	"lade/internal/linux/rootpath"
+	"lade/internal/linux/sys"
+	"lade/internal/trace"
+)
+
+// private keeps mounts from spreading to or from the host.
+const private = unix.MS_PRIVATE
+
+// mountRoot makes the container's root as a detached mount.
+func (b *builder) mountRoot(r *Rootfs) error {
+	fd, err := -1, error(nil)
+	if len(r.Lower) > 0 {
+		fd, err = overlay.Mount(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, b.l.host.features)
+	} else {
+		fd, err = cloneHost(r.Path, &mount.Options{Bind: true, Recursive: true})
+	}
+	if err != nil {
+		return err
+	}
+	b.root = b.own(fd)
+	return nil
+}
+
+// cloneHost clones the mount at a path of the host, detached, with the given
+// options. It must run on a thread in the host's mount namespace.
+func cloneHost(source string, o *mount.Options) (fd int, err error) {
+	span := trace.Begin(trace.Mount, "open_tree", source)
+	defer func() { err = span.End(err) }()
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if o.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err = unix.OpenTree(unix.AT_FDCWD, source, flags)
+	if err != nil {
+		return -1, sys.Error("open_tree", source, err)
+	}
+	if err := setAttributes(fd, o); err != nil {
+		sys.CloseAll(fd)
+		return -1, sys.Error("mount_setattr", source, err)
+	}
+	return fd, nil
+}
+
+// setAttributes applies a bind mount's options to a detached tree.
+func setAttributes(fd int, o *mount.Options) error {
+	// Unless it is asked for, nothing spreads.
+	everywhere := unix.MountAttr{Attr_set: o.AllSet, Attr_clr: o.AllClear, Propagation: private}
+	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear}
+	if o.Propagation&unix.MS_REC != 0 {
+		everywhere.Propagation = o.Propagation &^ unix.MS_REC
+	} else {
+		top.Propagation = o.Propagation
+	}
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &everywhere); err != nil {
+		return err
+	}
+	if top == (unix.MountAttr{}) {
+		return nil
+	}
+	return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &top)
+}
+
+// inside cleans a path of the container: absolute, without a slash at its end.
+func inside(p string) string { return path.Clean("/" + p) }
+
+// mount adds one mount of the spec.
+func (b *builder) mount(m *specs.Mount, c *Container) error {
+	o := mount.Parse(m.Options)
+	dest := inside(m.Destination)
+	if dest == "/" || strings.ContainsRune(m.Destination, 0) {
+		return errdefs.Invalidf("invalid mount destination %q", m.Destination)
+	}
+	what := `error mounting "` + m.Source + `" to rootfs at "` + m.Destination + `"`
+	b.stage(what, "")
+	fail := func(err error) error {
+		return &StartError{Code: codeFailed, Op: what, Path: "", Errno: errnoOf(err)}
+	}
+	if o.Bind || m.Type == "bind" {
+		if m.Source == "" {
+			return errdefs.Invalidf("%s: a bind mount needs a source", what)
+		}
+		fd, err := cloneHost(m.Source, o)
+		if err != nil {
+			return fail(err)
+		}
+		b.own(fd)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fail(err)
+		}
+		b.attach(known(fd), dest, st.Mode&unix.S_IFMT != unix.S_IFDIR)
+		b.covered(dest)
+		return nil
+	}
+	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
+	switch m.Type {
+	case "proc":
+		b.proc = b.filesystem("proc", o.Super, o.Set)
+		b.attach(b.proc, dest, false)
+		b.covered(dest)
+	case "sysfs", "mqueue":
+		b.attach(b.filesystem(m.Type, o.Super, o.Set), dest, false)
+		b.covered(dest)
+	case "devpts":
+		if c.Spec.Process.Terminal && dest == "/dev/pts" {
+			if err := b.terminal(o); err != nil {
+				return fail(err)
+			}
+			b.attach(known(b.pts), dest, false)
+		} else {
+			b.attach(b.filesystem("devpts", o.Super, o.Set), dest, false)
+		}
+		b.covered(dest)
+	case "tmpfs":
+		b.tmpfs(o, dest, attrs)
+	case "cgroup", "cgroup2":
+		return b.cgroupMount(o, dest, c)
+	case "":
+		return errdefs.Invalidf("%s: the mount has no type", what)
+	default:
+		fd, err := hostFilesystem(m.Type, m.Source, o)
+		if err != nil {
+			return fail(err)
+		}
+		b.attach(known(b.own(fd)), dest, false)
+		b.covered(dest)
+	}
+	return nil
+}
+
+// covered forgets what was known to be fresh at and below dest: something else
+// is mounted there now.
+func (b *builder) covered(dest string) {
+	maps.DeleteFunc(b.fresh, func(p string, _ ref) bool { return p == dest || strings.HasPrefix(p, dest+"/") })
+	if dest == "/dev" {
+		b.dev = ref{}
+	}
+}
+
+func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64) {
+	super := o.Super
+	if !o.Has("mode") && b.root >= 0 {
+		// A directory that exists keeps its mode.
+		if mode, ok := b.modeOf(dest); ok {
+			super = append(slices.Clip(super), "mode="+mode)
+		}
+	}
+	fs := b.filesystem("tmpfs", super, attrs)
+	b.attach(fs, dest, false)
+	b.covered(dest)
+	if b.fresh == nil {
+		b.fresh = map[string]ref{}
+	}
+	b.fresh[dest] = fs
+	if o.ReadOnly() {
+		b.readOnly = append(b.readOnly, fs)
+	}
+	if dest == "/dev" {
+		b.dev = fs
+	}
+}
+
+// modeOf returns the mode, in octal, of a directory of the image.
+func (b *builder) modeOf(dest string) (string, bool) {
+	fd, err := rootpath.Open(b.root, dest, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return "", false
+	}
+	defer sys.CloseAll(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", false
+	}
+	m := st.Mode & 0o7777
+	return string([]byte{'0' + byte(m>>9&7), '0' + byte(m>>6&7), '0' + byte(m>>3&7), '0' + byte(m&7)}), true
+}
+
+// hostFilesystem mounts a file system that needs the host: a block device, a
+// server.
+func hostFilesystem(kind, source string, o *mount.Options) (fd int, err error) {
+	span := trace.Begin(trace.Mount, "fsmount", kind+" "+source)
+	defer func() { err = span.End(err) }()
+	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, sys.Error("fsopen", kind, err)
+	}
+	defer sys.CloseAll(fs)
+	super := o.Super
+	if source != "" {
+		super = append([]string{"source=" + source}, super...)
+	}
+	if o.ReadOnly() {
+		super = append(slices.Clip(super), "ro")
+	}
+	for _, s := range super {
+		if k, v, ok := strings.Cut(s, "="); ok {
+			err = unix.FsconfigSetString(fs, k, v)
+		} else {
+			err = unix.FsconfigSetFlag(fs, s)
+		}
+		if err != nil {
+			return -1, sys.Error("fsconfig", s, err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, sys.Error("fsconfig", kind, err)
+	}
+	fd, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.Set))
+	return fd, sys.Error("fsmount", kind, err)
+}
+
+// terminal makes the container's devpts and a terminal in it.
+func (b *builder) terminal(o *mount.Options) error {
+	span := trace.Begin(trace.Mount, "devpts", "")
+	fd, err := pty.Mount(o.Super, int(o.Set))
+	if span.End(err) != nil {
+		return err
+	}
+	b.pts = b.own(fd)
+	master, slave, err := pty.Open(fd)
+	if err != nil {
+		return err
+	}
+	b.master, b.console = master, b.own(slave)
+	return nil
+}
+
+// cgroupMount shows the container its own control groups.
+func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error {
+	if b.l.groups == nil || b.group == nil {
+		return nil
+	}
+	mounts := b.l.groups.Mounts()
+	delete(mounts, "") // the unified hierarchy, if there are others
+	if len(mounts) == 0 {
+		b.attach(b.filesystem("cgroup2", nil, o.Set), dest, false)
+		b.covered(dest)
+		return nil
+	}
+	top := b.filesystem("tmpfs", []string{"mode=755"}, o.Set&^unix.MOUNT_ATTR_RDONLY)
+	b.attach(top, dest, false)
+	b.covered(dest)
+	for _, key := range slices.Sorted(maps.Keys(mounts)) {
+		at := mounts[key]
+		name := path.Base(at)
+		fd, err := cloneHost(path.Join(at, b.group.Path()), &mount.Options{Bind: true, Set: o.Set})
+		if err != nil {
+			return err
+		}
+		b.own(fd)
+		p := b.p.String(name)
+		b.sys("mkdirat", name, unix.SYS_MKDIRAT, top, p, 0o755)
+		m := b.sys("move_mount", name, unix.SYS_MOVE_MOUNT, known(fd), b.addr.empty, 0, p, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		b.into(top, m, 2)
+		for controller := range strings.SplitSeq(key, ",") {
+			if controller != name {
+				l := b.p.Sys("symlinkat", controller, unix.SYS_SYMLINKAT, p, 0, b.p.String(controller))
+				b.into(top, l, 1)
+			}
+		}
+	}
+	if o.ReadOnly() {
+		b.readOnly = append(b.readOnly, top)
+	}
+	return nil
+}
+
+// mask hides a path: a file behind the null device, a directory behind an empty
+// one. What is not there needs no hiding.
+func (b *builder) mask(p string) {
+	b.stage(`error mounting "" to rootfs at "`+p+`"`, "")
+	p = inside(p)
+	dir := b.openat2(p, b.addr.dir).Allow(unix.ENOENT, unix.ENOTDIR)
+	o := b.attachTo(b.cloneTree(b.empty, "/empty", 0), result(dir), p)
+	dir.ElseNext()
+	file := b.openat2(p, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
+	b.attachTo(b.cloneTree(b.null, "/null", 0), result(file), p)
+	o.ThenNext()
+	file.ElseNext()
+}
+
+// protect makes a path read-only by a bind mount of it on itself.
+func (b *builder) protect(p string) {
+	b.stage(`error mounting "`+p+`" to rootfs at "`+p+`"`, "")
+	p = inside(p)
+	there := b.openat2(p, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
+	tree := b.cloneTree(result(there), p, unix.AT_RECURSIVE)
+	b.attributes(tree, p, unix.MOUNT_ATTR_RDONLY, unix.AT_RECURSIVE)
+	b.attachTo(tree, result(there), p)
+	there.ElseNext()
+}

@@ -1,0 +1,444 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/mount"
+	"lade/internal/linux/ns"
+	"lade/internal/linux/pty"
+	"lade/internal/linux/sys"
+	"lade/internal/program"
+)
+
+// initPath is where the container sees lade-init.
+const initPath = "/sbin/docker-init"
+
+// Start starts the container and returns when its program was executed. When
+// ctx ends, the start is given up until its program runs, not afterwards. On
+// failure nothing is left of it.
+//
+// Errors: *StartError for what the request is to blame for (kind Invalid);
+// Conflict when the control group is in use; Invalid, NotImplemented.
+func (l *Launcher) Start(ctx context.Context, c *Container) (_ *Process, err error) {
+	began := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := check(c.Spec); err != nil {
+		return nil, err
+	}
+	p, err := l.take()
+	if err != nil {
+		return nil, err
+	}
+	defer l.give(p)
+	b := newBuilder(l, p)
+	defer b.close()
+	defer func() {
+		if err != nil {
+			sys.CloseAll(b.master)
+			err = errors.Join(err, l.removeGroup(b.group))
+		}
+	}()
+	o, err := b.container(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := l.run(ctx, p, o, c.ID)
+	if err != nil {
+		return nil, b.explain(err)
+	}
+	return &Process{
+		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
+		StartedAt: r.Began.Add(r.Took), Prepare: r.Began.Sub(began), Program: r.Took,
+	}, nil
+}
+
+// removeGroup deletes the control group of a failed start.
+func (l *Launcher) removeGroup(g *cgroup.Group) error {
+	if g == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+	defer cancel()
+	if err := g.Delete(ctx); err != nil && !errors.Is(err, errdefs.NotFound) {
+		return err
+	}
+	return nil
+}
+
+// check refuses what can never work.
+func check(s *specs.Spec) error {
+	if s == nil || s.Process == nil || s.Linux == nil {
+		return errdefs.Invalidf("the spec needs process and linux")
+	}
+	if err := checkProcess(s.Process); err != nil {
+		return err
+	}
+	seen := map[specs.LinuxNamespaceType]bool{}
+	for _, n := range s.Linux.Namespaces {
+		switch {
+		case ns.Flag(string(n.Type)) == 0:
+			return errdefs.Invalidf("invalid namespace type %q", n.Type)
+		case seen[n.Type]:
+			return errdefs.Invalidf("malformed spec file: duplicated ns %q", n.Type)
+		case n.Type == specs.UserNamespace, n.Type == specs.TimeNamespace:
+			return errdefs.NotImplementedf("namespaces of type %q", n.Type)
+		case n.Type == specs.MountNamespace && n.Path != "":
+			return errdefs.NotImplementedf("joining a mount namespace by path")
+		}
+		seen[n.Type] = true
+	}
+	if !seen[specs.MountNamespace] {
+		return errdefs.Invalidf("the spec needs a mount namespace of its own")
+	}
+	if s.Hostname != "" && !seen[specs.UTSNamespace] {
+		return errdefs.Invalidf("unable to set hostname without a private UTS namespace")
+	}
+	if s.Linux.IntelRdt != nil || len(s.Linux.NetDevices) > 0 || s.Linux.MemoryPolicy != nil {
+		return errdefs.NotImplementedf("intelRdt, netDevices and memoryPolicy")
+	}
+	return nil
+}
+
+func checkProcess(p *specs.Process) error {
+	if p == nil || len(p.Args) == 0 {
+		return errdefs.Invalidf("args must not be empty")
+	}
+	if p.Cwd != "" && !path.IsAbs(p.Cwd) {
+		return errdefs.Invalidf("Cwd must be an absolute path")
+	}
+	for _, r := range p.Rlimits {
+		if rlimit(r.Type) < 0 {
+			return errdefs.Invalidf("invalid rlimit type %s", r.Type)
+		}
+	}
+	for _, list := range [][]string{p.Args, p.Env, {p.Cwd}} {
+		for _, s := range list {
+			if strings.ContainsRune(s, 0) {
+				return errdefs.Invalidf("%q contains a NUL byte", s)
+			}
+		}
+	}
+	return nil
+}
+
+// container compiles the start of a container.
+func (b *builder) container(c *Container) (program.Options, error) {
+	o := program.Options{Cgroup: -1, PidNS: -1, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
+	s := c.Spec
+	proc := *s.Process
+	if err := b.mountRoot(&c.Rootfs); err != nil {
+		return o, err
+	}
+	id, err := whoami(b.root, c.User, c.GroupAdd, &proc.User, c.SpecUser)
+	if err != nil {
+		return o, err
+	}
+	if err := b.joinGroup(s.Linux, &o); err != nil {
+		return o, err
+	}
+	if err := b.namespaces(c, &o); err != nil {
+		return o, err
+	}
+	b.internal()
+	b.p.Sys("umask", "", unix.SYS_UMASK, 0)
+	how := uint64(unix.O_PATH | unix.O_CLOEXEC)
+	b.null = result(b.p.Sys("openat", "/null", unix.SYS_OPENAT, atCWD, b.p.String("/null"), how))
+	b.empty = result(b.p.Sys("openat", "/empty", unix.SYS_OPENAT, atCWD, b.p.String("/empty"), how))
+	b.p.Sys("move_mount", "/", unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String("/"), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if p := mount.Propagation(s.Linux.RootfsPropagation); p != 0 && p&^unix.MS_REC != private {
+		flags := uint64(unix.AT_EMPTY_PATH)
+		if p&unix.MS_REC != 0 {
+			flags |= unix.AT_RECURSIVE
+		}
+		b.sys("mount_setattr", "/", unix.SYS_MOUNT_SETATTR, known(b.root), b.addr.empty, flags, b.p.Words(0, 0, p&^unix.MS_REC, 0), 32)
+	}
+	for i := range s.Mounts {
+		if err := b.mount(&s.Mounts[i], c); err != nil {
+			return o, err
+		}
+	}
+	if c.Init {
+		if err := b.addInit(&proc); err != nil {
+			return o, err
+		}
+	}
+	b.devices(s)
+	if proc.Terminal {
+		if err := b.openConsole(&proc); err != nil {
+			return o, err
+		}
+	}
+	b.settings(s)
+	for _, p := range s.Linux.MaskedPaths {
+		b.mask(p)
+	}
+	for _, p := range s.Linux.ReadonlyPaths {
+		b.protect(p)
+	}
+	if cwd := inside(proc.Cwd); cwd != "/" {
+		b.stage(`mkdir "`+cwd+`"`, bare)
+		b.ensure(cwd, false)
+	}
+	b.internal()
+	for _, r := range b.readOnly {
+		b.attributes(r, "read-only", unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	if s.Root != nil && s.Root.Readonly {
+		b.attributes(known(b.root), "read-only root", unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	b.p.Sys("fchdir", "/", unix.SYS_FCHDIR, uint64(b.root))
+	b.p.Sys("chroot", "/", unix.SYS_CHROOT, b.addr.dot)
+	b.names(s)
+	if per := s.Linux.Personality; per != nil {
+		b.stage("unable to set personality", bare)
+		domain := uint64(0)
+		if per.Domain == specs.PerLinux32 {
+			domain = 0x0008
+		}
+		b.p.Sys("personality", "", unix.SYS_PERSONALITY, domain)
+	}
+	b.internal()
+	// A keyring of its own; not where the host's policy or quota is against it.
+	b.p.Sys("keyctl", "", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, b.p.String("_ses."+c.ID)).AllowAll()
+	b.standard([3]int{c.Stdin, c.Stdout, c.Stderr}, id, proc.Terminal)
+	b.become(&proc, id, c.Filter)
+	return o, nil
+}
+
+// joinGroup creates the control group and puts the child into it.
+func (b *builder) joinGroup(li *specs.Linux, o *program.Options) (err error) {
+	if b.l.groups == nil || li.CgroupsPath == "" {
+		return nil
+	}
+	if b.group, err = b.l.groups.Create(li.CgroupsPath, li.Resources); err != nil {
+		return err
+	}
+	return b.attachGroup(b.group, o)
+}
+
+// attachGroup adds the ops that move the child into a group.
+func (b *builder) attachGroup(g *cgroup.Group, o *program.Options) error {
+	tasks, into, err := g.AttachFDs()
+	if err != nil {
+		return err
+	}
+	o.Cgroup = b.own(into)
+	b.stage("unable to apply cgroup configuration", "")
+	for _, fd := range tasks {
+		// Not cgroup.procs: that waits for every processor.
+		b.p.Sys("write", "tasks", unix.SYS_WRITE, uint64(b.own(fd)), b.addr.zero, 1)
+	}
+	return nil
+}
+
+// namespaces says which are new and joins the others.
+func (b *builder) namespaces(c *Container, o *program.Options) error {
+	b.stage("error joining namespaces", "")
+	for _, n := range c.Spec.Linux.Namespaces {
+		flag := ns.Flag(string(n.Type))
+		switch {
+		case n.Type == specs.NetworkNamespace && c.NetNS >= 0:
+		case n.Path != "":
+			fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return &StartError{Code: codeFailed, Op: "namespace path", Path: n.Path, Errno: errnoOf(err)}
+			}
+			b.own(fd)
+			if n.Type == specs.PIDNamespace {
+				o.PidNS = fd
+				continue
+			}
+			b.p.Sys("setns", n.Path, unix.SYS_SETNS, uint64(fd), flag)
+		case n.Type == specs.CgroupNamespace:
+			// Its root is the group that the caller is in at that moment: the
+			// container's, where the child is only now.
+			b.p.Sys("unshare", "cgroup namespace", unix.SYS_UNSHARE, flag)
+		default:
+			o.Flags |= flag
+		}
+		if n.Type == specs.NetworkNamespace && n.Path == "" && c.NetNS < 0 {
+			b.loopback()
+		}
+	}
+	if c.NetNS >= 0 {
+		b.p.Sys("setns", "network namespace", unix.SYS_SETNS, uint64(c.NetNS), unix.CLONE_NEWNET)
+	}
+	return nil
+}
+
+// loopback brings the device lo of a new network namespace up.
+func (b *builder) loopback() {
+	s := result(b.p.Sys("socket", "", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0))
+	req := b.p.Space(40) // struct ifreq
+	copy(req, "lo")
+	req[16], req[17] = unix.IFF_UP|unix.IFF_RUNNING, 0
+	b.sys("ioctl", "SIOCSIFFLAGS lo", unix.SYS_IOCTL, s, unix.SIOCSIFFLAGS, program.Address(req))
+}
+
+// addInit puts lade-init into the container and in front of its command.
+func (b *builder) addInit(proc *specs.Process) error {
+	what := `error mounting "` + b.l.o.InitPath + `" to rootfs at "` + initPath + `"`
+	b.stage(what, "")
+	fd, err := cloneHost(b.l.o.InitPath, &mount.Options{Bind: true, Set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV})
+	if err != nil {
+		return err
+	}
+	b.attach(known(b.own(fd)), initPath, true)
+	proc.Args = append([]string{initPath, "--"}, proc.Args...)
+	return nil
+}
+
+type device struct {
+	path         string
+	kind         uint32
+	major, minor uint32
+	mode         uint32
+	uid, gid     uint32
+}
+
+// defaultDevices are in every container: config-linux.md, "Default Devices".
+func defaultDevices() [6]device {
+	d := func(name string, major, minor uint32) device {
+		return device{path: "/dev/" + name, kind: unix.S_IFCHR, major: major, minor: minor, mode: 0o666}
+	}
+	return [6]device{d("null", 1, 3), d("zero", 1, 5), d("full", 1, 7), d("random", 1, 8), d("urandom", 1, 9), d("tty", 5, 0)}
+}
+
+// devices fills /dev, unless it is the host's.
+func (b *builder) devices(s *specs.Spec) {
+	if slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
+		return inside(m.Destination) == "/dev" && (m.Type == "bind" || mount.Parse(m.Options).Bind)
+	}) {
+		return
+	}
+	for _, d := range s.Linux.Devices {
+		b.device(deviceOf(&d))
+	}
+	for _, d := range defaultDevices() {
+		if !slices.ContainsFunc(s.Linux.Devices, func(o specs.LinuxDevice) bool { return inside(o.Path) == d.path }) {
+			b.device(d)
+		}
+	}
+	b.stage("error creating device links", "")
+	dev := b.devDir()
+	for _, l := range [...][2]string{
+		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+		{"pts/ptmx", "ptmx"}, {"/proc/kcore", "core"},
+	} {
+		o := b.p.Sys("symlinkat", "/dev/"+l[1], unix.SYS_SYMLINKAT, b.p.String(l[0]), uint64(dev.fd), b.p.String(l[1])).Allow(unix.EEXIST)
+		b.into(dev, o, 1)
+	}
+}
+
+func deviceOf(d *specs.LinuxDevice) device {
+	out := device{path: inside(d.Path), major: uint32(d.Major), minor: uint32(d.Minor), mode: 0o666}
+	switch d.Type {
+	case "b":
+		out.kind = unix.S_IFBLK
+	case "p":
+		out.kind = unix.S_IFIFO
+	default:
+		out.kind = unix.S_IFCHR
+	}
+	if d.FileMode != nil {
+		out.mode = uint32(d.FileMode.Perm())
+	}
+	if d.UID != nil {
+		out.uid = *d.UID
+	}
+	if d.GID != nil {
+		out.gid = *d.GID
+	}
+	return out
+}
+
+// devDir returns the directory /dev.
+func (b *builder) devDir() ref {
+	if b.dev.valid() {
+		return b.dev
+	}
+	return b.ensure("/dev", false)
+}
+
+func (b *builder) device(d device) {
+	b.stage("error creating device nodes", "")
+	parent, name := path.Split(d.path)
+	dir := b.dev
+	if parent != "/dev/" || !dir.valid() {
+		dir = b.ensure(strings.TrimSuffix(parent, "/"), false)
+	}
+	at := b.p.String(name)
+	b.sys("mknodat", d.path, unix.SYS_MKNODAT, dir, at, uint64(d.kind|d.mode), unix.Mkdev(d.major, d.minor)).Allow(unix.EEXIST)
+	if d.uid != 0 || d.gid != 0 {
+		b.sys("fchownat", d.path, unix.SYS_FCHOWNAT, dir, at, uint64(d.uid), uint64(d.gid), unix.AT_SYMLINK_NOFOLLOW)
+	}
+}
+
+// openConsole makes /dev/console the container's terminal.
+func (b *builder) openConsole(proc *specs.Process) error {
+	if b.console < 0 {
+		return errdefs.Invalidf("a terminal needs a mount of type devpts at /dev/pts")
+	}
+	b.stage(`error mounting "" to rootfs at "/dev/console"`, "")
+	b.attach(b.cloneTree(known(b.console), "terminal", 0), "/dev/console", true)
+	if z := proc.ConsoleSize; z != nil {
+		return pty.Resize(b.master, uint16(z.Height), uint16(z.Width))
+	}
+	return nil
+}
+
+// settings writes what is set through procfs: the container's own, by
+// descriptor, before anything is mounted over parts of it.
+func (b *builder) settings(s *specs.Spec) {
+	proc := b.proc
+	score := s.Process.OOMScoreAdj
+	if len(s.Linux.Sysctl) == 0 && (score == nil || *score == b.l.host.oomScore) {
+		return
+	}
+	if !proc.valid() {
+		b.internal()
+		proc = b.filesystem("proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	}
+	for key, value := range s.Linux.Sysctl {
+		b.stage("write sysctl key "+key, "")
+		// A slash in a key stands for itself, as sysctl(8) has it for devices.
+		b.write(proc, "sys/"+strings.ReplaceAll(key, ".", "/"), value, unix.RESOLVE_NO_SYMLINKS)
+	}
+	if score != nil && *score != b.l.host.oomScore {
+		b.stage("unable to write oom_score_adj", "")
+		b.write(proc, "self/oom_score_adj", strconv.Itoa(*score), 0)
+	}
+}
+
+func (b *builder) names(s *specs.Spec) {
+	if s.Hostname != "" {
+		b.stage("sethostname", bare)
+		b.p.Sys("sethostname", s.Hostname, unix.SYS_SETHOSTNAME, b.p.String(s.Hostname), uint64(len(s.Hostname)))
+	}
+	if s.Domainname != "" {
+		b.stage("setdomainname", bare)
+		b.p.Sys("setdomainname", s.Domainname, unix.SYS_SETDOMAINNAME, b.p.String(s.Domainname), uint64(len(s.Domainname)))
+	}
+}
+
+// errnoOf returns the errno in err's chain, or EIO.
+func errnoOf(err error) syscall.Errno {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return e
+	}
+	return unix.EIO
+}
