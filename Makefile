@@ -1,0 +1,43 @@
+# lade: `make run` shows it, `make test` proves it. See CONTRIBUTING.md.
+export CGO_ENABLED := 0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
+BINS    := lade laded lade-supervisor lade-runtime lade-init
+ASSET   := internal/builtin/assets/userland.zst
+
+all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init}
+	$(BUILD) -o bin/ $(addprefix ./cmd/,$(BINS))
+
+$(ASSET): $(shell find internal/builtin cmd/lade-userland -name '*.go') go.mod
+	go run ./internal/builtin/pack -o $@
+
+run: all       # a private daemon, the built-in image, a container: what a user sees first
+	scripts/run
+
+check: $(ASSET) # no root, no network, under two minutes
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	GOARCH=arm64 go build ./...
+	scripts/lint
+	go test ./...
+
+test: all      # everything, as root; what CI and the README run
+	scripts/test-setup
+	$(MAKE) check
+	LADE_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 18m ./...
+
+bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
+	scripts/bench
+
+fuzz:          # every fuzz target for 30 seconds
+	scripts/fuzz
+
+sizes:         # the largest of everything, to see it grow
+	@go run ./internal/arch/sizes
+
+clean:
+	rm -rf bin $(ASSET)
+
+.PHONY: all run check test bench fuzz sizes clean

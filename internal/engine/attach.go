@@ -1,0 +1,163 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"slices"
+	"strings"
+
+	"lade/internal/engine/container"
+	"lade/internal/errdefs"
+	"lade/internal/logs"
+	"lade/internal/supervisor/wire"
+)
+
+// defaultDetach is ctrl-p ctrl-q.
+var defaultDetach = [...]byte{16, 17}
+
+// ContainerAttach connects a client with a container's streams: what was
+// logged, if asked, then live until the process ends or the client leaves. The
+// stream is handed to the supervisor, so it outlives this process. It returns
+// when the stream was handed over. Errors before the connection is taken over:
+// NotFound, Conflict for a paused or restarting container, Invalid for bad
+// detach keys.
+func (e *Engine) ContainerAttach(ctx context.Context, name string, o AttachOptions) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	keys, err := detachKeys(o.DetachKeys)
+	if err != nil {
+		return err
+	}
+	r := a.View()
+	switch r.State {
+	case container.Paused:
+		return errdefs.Conflictf("container %s is paused, unpause the container before attach", r.ID)
+	case container.Restarting:
+		return errdefs.Conflictf("container %s is restarting, wait until the container is running", r.ID)
+	case container.Removing, container.Dead:
+		return errdefs.Conflictf("container %s is marked for removal and cannot be attached", r.ID)
+	}
+	conn, err := o.Hijack(r.Config.Tty)
+	if err != nil {
+		return err
+	}
+	if o.Logs {
+		if err := e.replay(r, conn.File, o); err != nil || !o.Stream {
+			conn.File.Close()
+			return err
+		}
+	}
+	if !o.Stream {
+		return conn.File.Close()
+	}
+	return a.Attach(context.WithoutCancel(ctx), container.Stream{
+		File: conn.File, Early: conn.Early, Stdin: o.Stdin && r.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, DetachKeys: keys,
+	})
+}
+
+// replay writes what was logged to a client.
+func (e *Engine) replay(r *container.Record, to io.Writer, o AttachOptions) error {
+	for m, err := range logs.Open(e.logPath(r), logs.ReadOptions{Tail: -1}) {
+		if err != nil {
+			return err
+		}
+		if m.Stream == logs.Stdout && !o.Stdout || m.Stream == logs.Stderr && !o.Stderr {
+			continue
+		}
+		if !r.Config.Tty {
+			var h [8]byte
+			h[0] = byte(m.Stream)
+			binary.BigEndian.PutUint32(h[4:], uint32(len(m.Line)))
+			if _, err := to.Write(h[:]); err != nil {
+				return err
+			}
+		}
+		if _, err := to.Write(m.Line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Attach implements container.Host.
+func (e *Engine) Attach(ctx context.Context, r *container.Record, s container.Stream) error {
+	defer s.File.Close()
+	w := wireAttach(s, 1)
+	w.ID = r.ID
+	return e.sup.attach(ctx, &w, s.File)
+}
+
+func wireAttach(s container.Stream, fd wire.FD) wire.Attach {
+	return wire.Attach{Stream: fd, Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, Early: s.Early, DetachKeys: s.DetachKeys}
+}
+
+// detachKeys reads "ctrl-p,ctrl-q" or single characters, separated by commas.
+// Empty means the default.
+func detachKeys(s string) ([]byte, error) {
+	if s == "" {
+		return slices.Clone(defaultDetach[:]), nil
+	}
+	var keys []byte
+	for k := range strings.SplitSeq(s, ",") {
+		ctrl, isCtrl := strings.CutPrefix(strings.ToLower(k), "ctrl-")
+		switch {
+		case len(k) == 1:
+			keys = append(keys, k[0])
+		case isCtrl && len(ctrl) == 1 && (ctrl[0] >= 'a' && ctrl[0] <= 'z' || strings.ContainsRune(`@[\]^_`, rune(ctrl[0]))):
+			keys = append(keys, ctrl[0]&0x1f)
+		case strings.EqualFold(k, "DEL"):
+			keys = append(keys, 127)
+		default:
+			return nil, errdefs.Invalidf("Invalid detach keys (%s) provided: Unknown character: '%s'", s, k)
+		}
+	}
+	return keys, nil
+}
+
+// ContainerLogs reads a container's output back. Errors: NotFound, Invalid if
+// its log driver keeps nothing.
+func (e *Engine) ContainerLogs(ctx context.Context, name string, o LogsOptions) (LogStream, error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return LogStream{}, err
+	}
+	r := a.View()
+	if !o.Stdout && !o.Stderr {
+		return LogStream{}, errdefs.Invalidf("You must choose at least one stream")
+	}
+	if r.HostConfig.LogConfig.Type == "none" {
+		return LogStream{}, errdefs.NotImplementedf("configured logging driver does not support reading")
+	}
+	done := make(chan struct{})
+	follow := o.Follow && (r.State.Alive() || r.State == container.Restarting || r.State == container.Starting)
+	if follow {
+		exited, err := a.Wait(ctx, "")
+		if err != nil {
+			return LogStream{}, err
+		}
+		e.work.Go(func() {
+			defer close(done)
+			select {
+			case <-exited:
+			case <-ctx.Done():
+			case <-e.ctx.Done():
+			}
+		})
+	}
+	read := logs.Open(e.logPath(r), logs.ReadOptions{Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: follow, Done: done})
+	return LogStream{Tty: r.Config.Tty, Messages: func(yield func(logs.Message, error) bool) {
+		for m, err := range read {
+			if err == nil && (m.Stream == logs.Stdout && !o.Stdout || m.Stream == logs.Stderr && !o.Stderr) {
+				continue
+			}
+			if !yield(m, err) || ctx.Err() != nil {
+				return
+			}
+		}
+	}}, nil
+}

@@ -1,0 +1,81 @@
+package container
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+)
+
+// Record is all that is known of a container; its JSON is what is persisted.
+// A Record that was published is not changed any more, nor anything it points
+// to: a change makes a copy.
+type Record struct {
+	ID      string    `json:"id"`
+	Name    string    `json:"name"` // without slash
+	Created time.Time `json:"created"`
+
+	Config     *container.Config                    `json:"config"`
+	HostConfig *container.HostConfig                `json:"host_config"`
+	Networks   map[string]*network.EndpointSettings `json:"networks,omitempty"` // as asked for
+	ImageID    string                               `json:"image_id"`
+	Path       string                               `json:"path"` // what is run: entrypoint and command
+	Args       []string                             `json:"args,omitempty"`
+	Mounts     []Mount                              `json:"mounts,omitempty"`
+	Driver     string                               `json:"driver"` // storage driver of the snapshot
+
+	State        State     `json:"state"`
+	Pid          int       `json:"pid,omitempty"`
+	ExitCode     int       `json:"exit_code"`
+	Error        string    `json:"error,omitempty"` // why the last start failed
+	OOMKilled    bool      `json:"oom_killed,omitempty"`
+	StartedAt    time.Time `json:"started_at"`
+	FinishedAt   time.Time `json:"finished_at"`
+	RestartCount int       `json:"restart_count,omitempty"`
+	// Stopped says that somebody stopped or killed it: its restart policy is
+	// suspended until it is started again.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// Mount is a mount of a container: what the user asked for, resolved.
+type Mount struct {
+	container.MountPoint
+	// Options are further mount options: tmpfs data, recursive read-only.
+	Options []string `json:"options,omitempty"`
+	// NoCopy leaves a new volume empty instead of filling it from the image.
+	NoCopy bool `json:"no_copy,omitempty"`
+	// Subpath is the directory of the volume that is mounted.
+	Subpath string `json:"subpath,omitempty"`
+	// Created says that the volume was made for this container and has no name
+	// of its own; it goes with `rm -v` and `--rm`.
+	Anonymous bool `json:"anonymous,omitempty"`
+}
+
+// Decode reads a record back.
+func Decode(raw []byte) (*Record, error) {
+	r := new(Record)
+	if err := json.Unmarshal(raw, r); err != nil {
+		return nil, fmt.Errorf("container record: %w", err)
+	}
+	if r.ID == "" || r.Config == nil || r.HostConfig == nil || int(r.State) >= len(stateNames) {
+		return nil, fmt.Errorf("container record %q is incomplete", r.ID)
+	}
+	return r, nil
+}
+
+// Encode returns what Decode reads.
+func (r *Record) Encode() ([]byte, error) { return json.Marshal(r) }
+
+// Attributes are what the container's events carry: its labels, image and name.
+func (r *Record) Attributes() map[string]string {
+	a := make(map[string]string, len(r.Config.Labels)+3)
+	maps.Copy(a, r.Config.Labels)
+	a["image"], a["name"] = r.Config.Image, r.Name
+	return a
+}
+
+// LogFile is the name of the file where the container's output is kept, below its directory.
+func (r *Record) LogFile() string { return r.ID + "-json.log" }

@@ -1,0 +1,206 @@
+package container
+
+import (
+	"context"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+)
+
+// patience is how long a process may take to die of SIGKILL.
+const patience = 10 * time.Second
+
+// Stop sends a signal, waits at most timeout (negative: without end) for the
+// process to end, then kills it. It returns when the container has ended.
+// Errors: NotModified if it does not run.
+func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) error {
+	var exited <-chan struct{}
+	var thaw bool
+	err := a.call(ctx, func(reply func(error)) {
+		a.idle(func() {
+			if a.rec.State == Restarting {
+				a.stopTimer()
+				next := a.rec
+				next.State, next.Stopped = Exited, true
+				err := a.commit(next, true, events.ActionStop, nil)
+				a.notify(container.WaitConditionNotRunning)
+				reply(err)
+				return
+			}
+			if !a.rec.State.Alive() {
+				reply(errdefs.NotModifiedf("container %s is already stopped", a.id))
+				return
+			}
+			thaw = a.rec.State == Paused
+			exited = a.nextExit()
+			reply(a.markStopped())
+		})
+	})
+	if err != nil || exited == nil {
+		return err
+	}
+	if err := a.host.Signal(ctx, a.id, signal, false); err == nil && thaw {
+		err = a.thaw(ctx)
+		if err != nil {
+			a.log.Warn("a paused container could not be continued to be stopped", "error", err)
+		}
+	}
+	if !wait(ctx, exited, timeout) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := a.killAndWait(ctx, exited); err != nil {
+			return err
+		}
+	}
+	a.host.Publish(a.View(), events.ActionStop, nil)
+	return nil
+}
+
+// wait waits for an exit; it reports whether it came in time.
+func wait(ctx context.Context, exited <-chan struct{}, timeout time.Duration) bool {
+	var late <-chan time.Time
+	if timeout >= 0 {
+		t := time.NewTimer(timeout)
+		defer t.Stop()
+		late = t.C
+	}
+	select {
+	case <-exited:
+		return true
+	case <-late:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (a *Actor) killAndWait(ctx context.Context, exited <-chan struct{}) error {
+	if err := a.host.Signal(ctx, a.id, int(unix.SIGKILL), true); err != nil {
+		select {
+		case <-exited:
+			return nil
+		default:
+			return err
+		}
+	}
+	if !wait(ctx, exited, patience) {
+		return errdefs.Internalf("container %s did not end within %s of SIGKILL", a.id, patience)
+	}
+	return nil
+}
+
+// nextExit returns a channel that is closed at the next exit.
+func (a *Actor) nextExit() <-chan struct{} {
+	if a.exited == nil {
+		a.exited = make(chan struct{})
+	}
+	return a.exited
+}
+
+// markStopped suspends the restart policy, without waiting for the disk: that
+// the container has ended is observed again anyway.
+func (a *Actor) markStopped() error {
+	if a.rec.Stopped {
+		return nil
+	}
+	next := a.rec
+	next.Stopped = true
+	return a.commit(next, false, "", nil)
+}
+
+func (a *Actor) thaw(ctx context.Context) error {
+	if err := a.host.Freeze(ctx, a.id, true); err != nil {
+		return err
+	}
+	return a.call(ctx, func(reply func(error)) {
+		if a.rec.State != Paused {
+			reply(nil)
+			return
+		}
+		next := a.rec
+		next.State = Running
+		reply(a.commit(next, false, events.ActionUnPause, nil))
+	})
+}
+
+// kill kills a container whose start could not be recorded.
+func (a *Actor) kill() {
+	a.work.Go(func() {
+		if err := a.host.Signal(context.WithoutCancel(a.ctx), a.id, int(unix.SIGKILL), true); err != nil {
+			a.log.Error("kill failed", "error", err)
+		}
+	})
+}
+
+// Kill sends a signal; SIGKILL goes to every process and Kill then waits for
+// the end. A signal that is meant to stop it (terminal) suspends the restart
+// policy. Errors: Conflict if the container does not run.
+func (a *Actor) Kill(ctx context.Context, signal int, terminal bool) error {
+	var exited <-chan struct{}
+	err := a.call(ctx, func(reply func(error)) {
+		a.idle(func() {
+			if !a.rec.State.Alive() {
+				reply(errdefs.Conflictf("container %s is not running", a.id))
+				return
+			}
+			exited = a.nextExit()
+			if terminal {
+				reply(a.markStopped())
+				return
+			}
+			reply(nil)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if signal == int(unix.SIGKILL) {
+		return a.killAndWait(ctx, exited)
+	}
+	return a.host.Signal(ctx, a.id, signal, false)
+}
+
+// Pause freezes every process. Errors: Conflict if it does not run or is
+// paused already.
+func (a *Actor) Pause(ctx context.Context) error {
+	return a.freeze(ctx, Running, Paused, events.ActionPause)
+}
+
+// Unpause continues a paused container.
+func (a *Actor) Unpause(ctx context.Context) error {
+	return a.freeze(ctx, Paused, Running, events.ActionUnPause)
+}
+
+func (a *Actor) freeze(ctx context.Context, from, to State, action events.Action) error {
+	return a.call(ctx, func(reply func(error)) {
+		a.idle(func() {
+			switch s := a.rec.State; {
+			case s == from:
+			case to == Running:
+				reply(errdefs.Internalf("Container %s is not paused", a.id))
+				return
+			case s == to:
+				reply(errdefs.Conflictf("container %s is already paused", a.id))
+				return
+			case s == Restarting:
+				reply(errdefs.Conflictf("container %s is restarting, wait until the container is running", a.id))
+				return
+			default:
+				reply(errdefs.Conflictf("container %s is not running", a.id))
+				return
+			}
+			a.outside(func(ctx context.Context) error { return a.host.Freeze(ctx, a.id, to == Running) }, func(err error) {
+				if err == nil && a.rec.State == from {
+					next := a.rec
+					next.State = to
+					err = a.commit(next, true, action, nil)
+				}
+				reply(err)
+			})
+		})
+	})
+}

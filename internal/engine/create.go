@@ -1,0 +1,328 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/spec"
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/oci"
+)
+
+const defaultShmSize = 64 << 20
+
+// ContainerCreate makes a container: a record, a snapshot, volumes. Nothing of
+// it runs. Errors: Invalid for a configuration that cannot be, NotFound for
+// the image, Conflict for a name in use; then nothing remains.
+func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apicontainer.CreateResponse, error) {
+	r := apicontainer.CreateResponse{Warnings: []string{}}
+	if o.Config == nil {
+		return r, errdefs.Invalidf("config cannot be empty in order to create a container")
+	}
+	config, hc := *o.Config, apicontainer.HostConfig{}
+	if o.HostConfig != nil {
+		hc = *o.HostConfig
+	}
+	id := ids.New()
+	if config.Image == "" && len(config.Cmd) == 0 && len(config.Entrypoint) == 0 {
+		return r, errdefs.Invalidf("no command specified")
+	}
+	img, err := e.Images.Resolve(config.Image)
+	if err != nil {
+		return r, err
+	}
+	if err := mergeImage(&config, img.Config); err != nil {
+		return r, err
+	}
+	if err := e.hostDefaults(&config, &hc); err != nil {
+		return r, err
+	}
+	warnings, err := spec.Validate(&config, &hc, e.Facts)
+	if err != nil {
+		return r, err
+	}
+	r.Warnings = append(r.Warnings, warnings...)
+	if err := setHostname(&config, &hc, id); err != nil {
+		return r, err
+	}
+	name, err := e.containers.reserve(o.Name, id)
+	if err != nil {
+		return r, err
+	}
+	rec := container.Record{
+		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, ImageID: img.ID.String(),
+		Networks: endpoints(o.Networking, hc.NetworkMode), Driver: e.Snapshots.Name(), State: container.Created,
+	}
+	args := slices.Concat(config.Entrypoint, config.Cmd)
+	rec.Path, rec.Args = args[0], args[1:]
+	if err := e.create(ctx, &rec, img.Top()); err != nil {
+		e.containers.free(name, id)
+		return r, err
+	}
+	e.containers.add(container.New(e.ctx, rec, e, e.log))
+	e.Publish(&rec, events.ActionCreate, nil)
+	r.ID = id
+	return r, nil
+}
+
+// create makes what the record needs, and last the record itself.
+func (e *Engine) create(ctx context.Context, rec *container.Record, parent string) (err error) {
+	if _, err = e.Snapshots.Prepare(ctx, rec.ID, parent); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUp)
+			defer cancel()
+			err = errors.Join(err, e.Snapshots.Remove(ctx, rec.ID), os.RemoveAll(e.dir(rec.ID)))
+		}
+	}()
+	ms, undo, err := e.mounts(ctx, rec.ID, rec.Config, rec.HostConfig)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			undo()
+		}
+	}()
+	rec.Mounts = ms
+	if err = e.fillVolumes(ctx, rec); err != nil {
+		return err
+	}
+	if err = os.MkdirAll(e.dir(rec.ID), 0o710); err != nil {
+		return err
+	}
+	return e.Save(ctx, rec, true)
+}
+
+// mergeImage completes a container's configuration from its image's, as Docker
+// does: what the user says wins; lists and maps are joined.
+func mergeImage(c *apicontainer.Config, img *oci.Image) error {
+	ic := img.Config
+	if c.User == "" {
+		c.User = ic.User
+	}
+	if len(ic.ExposedPorts) > 0 {
+		ports := maps.Clone(c.ExposedPorts)
+		if ports == nil {
+			ports = network.PortSet{}
+		}
+		for p := range ic.ExposedPorts {
+			port, err := network.ParsePort(p)
+			if err != nil {
+				return errdefs.Invalidf("invalid port specification in the image: %q", p)
+			}
+			ports[port] = struct{}{}
+		}
+		c.ExposedPorts = ports
+	}
+	c.Env = mergeEnv(ic.Env, c.Env)
+	if len(ic.Labels) > 0 {
+		labels := maps.Clone(ic.Labels)
+		maps.Copy(labels, c.Labels)
+		c.Labels = labels
+	}
+	if len(c.Entrypoint) == 0 {
+		if len(c.Cmd) == 0 {
+			c.Cmd = ic.Cmd
+		}
+		if c.Entrypoint == nil {
+			c.Entrypoint = ic.Entrypoint
+		}
+	} else if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
+		c.Entrypoint = nil // --entrypoint "" clears the image's
+	}
+	if c.Healthcheck == nil {
+		c.Healthcheck = ic.Healthcheck
+	}
+	if c.WorkingDir == "" {
+		c.WorkingDir = ic.WorkingDir
+	}
+	if len(ic.Volumes) > 0 {
+		volumes := maps.Clone(ic.Volumes)
+		maps.Copy(volumes, c.Volumes)
+		c.Volumes = volumes
+	}
+	if c.StopSignal == "" {
+		c.StopSignal = ic.StopSignal
+	}
+	if len(c.Shell) == 0 {
+		c.Shell = ic.Shell
+	}
+	if len(c.Entrypoint) == 0 && len(c.Cmd) == 0 {
+		return errdefs.Invalidf("no command specified")
+	}
+	return nil
+}
+
+// mergeEnv joins two environments; the second wins. A name without a value in
+// it is left as it is: the client resolved it, or it is to be removed.
+func mergeEnv(image, user []string) []string {
+	if len(image) == 0 {
+		return user
+	}
+	set := map[string]bool{}
+	for _, kv := range user {
+		k, _, _ := strings.Cut(kv, "=")
+		set[k] = true
+	}
+	out := slices.Clone(user)
+	for _, kv := range image {
+		if k, _, _ := strings.Cut(kv, "="); !set[k] {
+			out = append(out, kv)
+		}
+	}
+	return out
+}
+
+// hostDefaults fills what the request leaves open, so that inspect shows what
+// holds.
+func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
+	d := e.Defaults
+	switch hc.NetworkMode {
+	case "", "default":
+		hc.NetworkMode = "bridge"
+	}
+	if hc.IpcMode == "" {
+		hc.IpcMode = apicontainer.IPCModePrivate
+	}
+	if hc.CgroupnsMode == "" {
+		hc.CgroupnsMode = apicontainer.CgroupnsModePrivate
+		if hc.Privileged && e.Facts.CgroupVersion == 1 {
+			hc.CgroupnsMode = apicontainer.CgroupnsModeHost
+		}
+	}
+	if hc.ShmSize == 0 {
+		hc.ShmSize = defaultShmSize
+		if d.ShmSize > 0 {
+			hc.ShmSize = d.ShmSize
+		}
+	}
+	if hc.Memory > 0 && hc.MemorySwap == 0 {
+		hc.MemorySwap = 2 * hc.Memory
+	}
+	if hc.MemorySwappiness != nil && *hc.MemorySwappiness == -1 {
+		hc.MemorySwappiness = nil
+	}
+	if hc.PidsLimit != nil && *hc.PidsLimit <= 0 {
+		hc.PidsLimit = nil
+	}
+	if hc.LogConfig.Type == "" {
+		hc.LogConfig.Type = d.LogDriver
+		if hc.LogConfig.Config == nil || len(hc.LogConfig.Config) == 0 {
+			hc.LogConfig.Config = maps.Clone(d.LogOptions)
+		}
+	}
+	if hc.LogConfig.Config == nil {
+		hc.LogConfig.Config = map[string]string{}
+	}
+	switch hc.LogConfig.Type {
+	case "json-file", "none":
+	case "local", "journald", "syslog", "fluentd", "gelf", "splunk", "awslogs", "gcplogs":
+		return errdefs.NotImplementedf("log driver %q is not implemented yet", hc.LogConfig.Type)
+	default:
+		return errdefs.Invalidf("logger: no log driver named '%s' is registered", hc.LogConfig.Type)
+	}
+	if _, err := logConfig(hc.LogConfig, ""); err != nil {
+		return err
+	}
+	if hc.RestartPolicy.Name == "" {
+		hc.RestartPolicy.Name = apicontainer.RestartPolicyDisabled
+	}
+	if err := apicontainer.ValidateRestartPolicy(hc.RestartPolicy); err != nil {
+		return errdefs.Invalidf("%w", err)
+	}
+	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
+		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")
+	}
+	if hc.Runtime == "" {
+		hc.Runtime = DefaultRuntime
+	} else if hc.Runtime != DefaultRuntime {
+		return errdefs.Invalidf("unknown or invalid runtime name: %s", hc.Runtime)
+	}
+	if hc.Init == nil && d.Init {
+		hc.Init = &d.Init
+	}
+	for name, u := range d.Ulimits {
+		if !slices.ContainsFunc(hc.Ulimits, func(o *apicontainer.Ulimit) bool { return o.Name == name }) {
+			hc.Ulimits = append(slices.Clone(hc.Ulimits), u)
+		}
+	}
+	return e.joinable(c, hc)
+}
+
+// DefaultRuntime is the name of lade's own runtime in HostConfig.Runtime.
+const DefaultRuntime = "lade"
+
+// joinable refuses what contradicts the namespaces that a container joins, in
+// Docker's words.
+func (e *Engine) joinable(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
+	mode := hc.NetworkMode
+	if !mode.IsContainer() {
+		return nil
+	}
+	switch {
+	case c.Hostname != "" || hc.UTSMode.IsHost():
+		return errdefs.Invalidf("conflicting options: hostname and the network mode")
+	case len(hc.Links) > 0:
+		return errdefs.Invalidf("conflicting options: container type network can't be used with links. This would result in undefined behavior")
+	case len(hc.DNS) > 0:
+		return errdefs.Invalidf("conflicting options: dns and the network mode")
+	case len(hc.ExtraHosts) > 0:
+		return errdefs.Invalidf("conflicting options: custom host-to-IP mapping and the network mode")
+	case len(hc.PortBindings) > 0:
+		return errdefs.Invalidf("conflicting options: port publishing and the container type network mode")
+	case len(c.ExposedPorts) > 0 && hc.PublishAllPorts:
+		return errdefs.Invalidf("conflicting options: port exposing and the container type network mode")
+	}
+	_, err := e.containers.find(mode.ConnectedContainer())
+	return err
+}
+
+// setHostname gives the container its host's name or its own.
+func setHostname(c *apicontainer.Config, hc *apicontainer.HostConfig, id string) error {
+	if c.Hostname != "" || hc.NetworkMode.IsContainer() {
+		return nil
+	}
+	if hc.UTSMode.IsHost() || hc.NetworkMode.IsHost() {
+		name, err := os.Hostname()
+		c.Hostname = name
+		return err
+	}
+	c.Hostname = ids.Truncate(id)
+	return nil
+}
+
+// endpoints are the networks that the request asks for, under their own names.
+func endpoints(n *network.NetworkingConfig, mode apicontainer.NetworkMode) map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	if n != nil {
+		for name, ep := range n.EndpointsConfig {
+			if name == "default" {
+				name = "bridge"
+			}
+			if ep == nil {
+				ep = &network.EndpointSettings{}
+			}
+			out[name] = ep
+		}
+	}
+	if name := mode.NetworkName(); out[name] == nil && !mode.IsContainer() {
+		out[name] = &network.EndpointSettings{}
+	}
+	return out
+}

@@ -1,0 +1,267 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/spec"
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/supervisor/wire"
+)
+
+// execKeep is how many ended execs of a container can still be inspected.
+const execKeep = 32
+
+// execution is an additional process of a container. It is not persisted: an
+// exec ends with its container, and what is asked of it later is only how it
+// ended.
+type execution struct {
+	id        string
+	container *container.Actor
+	request   apicontainer.ExecCreateRequest
+	keys      []byte
+
+	// guarded by execs.mu
+	started, running bool
+	pid              int
+	code             *int
+}
+
+// execs are the additional processes of all containers.
+type execs struct {
+	mu   sync.Mutex
+	byID map[string]*execution
+	of   map[string][]string // container id → exec ids, oldest first
+}
+
+func newExecs() *execs { return &execs{byID: map[string]*execution{}, of: map[string][]string{}} }
+
+func (x *execs) add(e *execution) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	id := e.container.View().ID
+	x.byID[e.id] = e
+	list := append(x.of[id], e.id)
+	for i := 0; len(list) > execKeep && i < len(list); {
+		if old := x.byID[list[i]]; old.started && !old.running {
+			delete(x.byID, list[i])
+			list = append(list[:i:i], list[i+1:]...)
+			continue
+		}
+		i++
+	}
+	x.of[id] = list
+}
+
+func (x *execs) find(id string) (*execution, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.byID[id]; e != nil {
+		return e, nil
+	}
+	return nil, errdefs.NotFoundf("No such exec instance: %s", id)
+}
+
+// forget drops the execs of a removed container.
+func (x *execs) forget(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, e := range x.of[id] {
+		delete(x.byID, e)
+	}
+	delete(x.of, id)
+}
+
+// alive returns the ids of the execs that run in a container, or are to.
+func (x *execs) alive(id string) []string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []string
+	for _, e := range x.of[id] {
+		if x.byID[e].running || !x.byID[e].started {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// ended notes how an exec ended, and returns it; nil if it is unknown.
+func (x *execs) ended(id string, code int) *execution {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.byID[id]
+	if e == nil {
+		return nil
+	}
+	e.running, e.started, e.pid = false, true, 0
+	e.code = &code
+	return e
+}
+
+// begin takes the right to start an exec, once.
+func (x *execs) begin(e *execution) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e.started {
+		if e.running {
+			return errdefs.Conflictf("exec instance %s is already running", e.id)
+		}
+		return errdefs.Conflictf("exec instance %s has already run", e.id)
+	}
+	e.started, e.running = true, true
+	return nil
+}
+
+func (x *execs) set(e *execution, pid int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e.running {
+		e.pid = pid
+	}
+}
+
+// usable answers Conflict, in Docker's words, for a container that cannot run
+// an exec.
+func usable(r *container.Record) error {
+	switch r.State {
+	case container.Running:
+		return nil
+	case container.Paused:
+		return errdefs.Conflictf("Container %s is paused, unpause the container before exec", r.Name)
+	case container.Restarting:
+		return errdefs.Conflictf("Container %s is restarting, wait until the container is running", r.ID)
+	}
+	return errdefs.Conflictf("container %s is not running", r.ID)
+}
+
+// ExecCreate prepares an additional process. Errors: NotFound, Conflict if the
+// container does not run, Invalid for an empty command or bad detach keys.
+func (e *Engine) ExecCreate(_ context.Context, name string, r apicontainer.ExecCreateRequest) (string, error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return "", err
+	}
+	if len(r.Cmd) == 0 {
+		return "", errdefs.Invalidf("No exec command specified")
+	}
+	if err := usable(a.View()); err != nil {
+		return "", err
+	}
+	keys, err := detachKeys(r.DetachKeys)
+	if err != nil {
+		return "", err
+	}
+	x := &execution{id: ids.New(), container: a, request: r, keys: keys}
+	e.execs.add(x)
+	e.Publish(a.View(), events.ActionExecCreate+": "+events.Action(strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
+	return x.id, nil
+}
+
+// ExecStart starts it, attached unless o.Detach. It returns when the process
+// runs; the stream was handed to the supervisor then. Errors: NotFound,
+// Conflict if it was started before or the container does not run, Invalid if
+// the command cannot be executed.
+func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	r := x.container.View()
+	if err := usable(r); err != nil {
+		return err
+	}
+	if err := e.execs.begin(x); err != nil {
+		return err
+	}
+	err = e.execStart(ctx, x, r, o)
+	if err != nil {
+		code := 126
+		if se, ok := asStartError(err); ok {
+			code = se.Code
+		}
+		e.execs.ended(x.id, code)
+	}
+	return err
+}
+
+func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Record, o ExecStartOptions) error {
+	q := x.request
+	process, filter, err := e.execProcess(r, q, o.ConsoleSize)
+	if err != nil {
+		return err
+	}
+	w := &wire.Exec{ID: r.ID, ExecID: x.id, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd}
+	if w.User == "" {
+		w.User = r.Config.User
+	}
+	var conn Conn
+	if !o.Detach {
+		w.Stdio = wire.Stdio{Stdin: q.AttachStdin, StdinOnce: true, Stdout: q.AttachStdout, Stderr: q.AttachStderr}
+		if conn, err = o.Hijack(q.Tty); err != nil {
+			return err
+		}
+		defer conn.File.Close()
+		w.Attach = []wire.Attach{wireAttach(container.Stream{
+			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty, DetachKeys: x.keys,
+		}, 1)}
+	}
+	e.Publish(r, events.ActionExecStart+": "+events.Action(strings.Join(q.Cmd, " ")), map[string]string{"execID": x.id})
+	got, err := e.sup.exec(ctx, w, filter, files(conn.File)...)
+	if err != nil {
+		return startError(err, q.Cmd)
+	}
+	(&hold{started: got}).close() // an exec that outlives its supervisor is not carried on
+	e.execs.set(x, got.Pid)
+	return nil
+}
+
+// execEnded notes the end of an exec that the supervisor told of.
+func (e *Engine) execEnded(w wire.Exited) {
+	x := e.execs.ended(w.ExecID, w.Code)
+	if x != nil {
+		e.Publish(x.container.View(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(w.Code)})
+	}
+	e.sup.forget(e.ctx, w.ID, w.ExecID)
+}
+
+// ExecResize sets the size of its terminal.
+func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint16) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	return e.sup.resize(ctx, x.container.View().ID, x.id, height, width)
+}
+
+// ExecInspect returns what is known of it.
+func (e *Engine) ExecInspect(_ context.Context, id string) (*apicontainer.ExecInspectResponse, error) {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return nil, err
+	}
+	q := x.request
+	e.execs.mu.Lock()
+	defer e.execs.mu.Unlock()
+	p := &apicontainer.ExecProcessConfig{Tty: q.Tty, Entrypoint: q.Cmd[0], Arguments: q.Cmd[1:], User: q.User}
+	if q.Privileged {
+		p.Privileged = &q.Privileged
+	}
+	return &apicontainer.ExecInspectResponse{
+		ID: x.id, Running: x.running, ExitCode: x.code, ProcessConfig: p, OpenStdin: q.AttachStdin,
+		OpenStdout: q.AttachStdout, OpenStderr: q.AttachStderr, ContainerID: x.container.View().ID, DetachKeys: x.keys, Pid: x.pid,
+	}, nil
+}
+
+// specExec is what spec needs to know of an exec.
+func specExec(q apicontainer.ExecCreateRequest) spec.ExecInput {
+	return spec.ExecInput{Cmd: q.Cmd, Env: q.Env, Tty: q.Tty, WorkingDir: q.WorkingDir, Privileged: q.Privileged}
+}

@@ -1,0 +1,149 @@
+//go:build wip
+
+package engine
+
+import (
+	"slices"
+	"strings"
+	"sync"
+
+	"lade/internal/engine/container"
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+)
+
+// index finds containers by id, name and prefix. Names are reserved before
+// the container exists, so that two creates cannot take the same one.
+type index struct {
+	mu    sync.RWMutex
+	byID  map[string]*container.Actor
+	names map[string]string // name → id
+	// sorted are the ids in order, for prefixes; nil after a change.
+	sorted []string
+}
+
+func newIndex() *index {
+	return &index{byID: map[string]*container.Actor{}, names: map[string]string{}}
+}
+
+// reserve takes a name for an id; an empty name picks a free one. It returns
+// the name. Errors: Invalid for a bad name, Conflict for one in use.
+func (r *index) reserve(name, id string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if name == "" {
+		for attempt := 0; ; attempt++ {
+			n := ids.Name(attempt)
+			if _, taken := r.names[n]; !taken {
+				r.names[n] = id
+				return n, nil
+			}
+		}
+	}
+	name = strings.TrimPrefix(name, "/")
+	if !ids.ValidName(name) {
+		return "", errdefs.Invalidf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	}
+	if owner, taken := r.names[name]; taken {
+		if owner == id {
+			return name, nil
+		}
+		return "", errdefs.Conflictf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.", "/"+name, owner)
+	}
+	r.names[name] = id
+	return name, nil
+}
+
+// free gives a name back if id has it.
+func (r *index) free(name, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.names[name] == id {
+		delete(r.names, name)
+	}
+}
+
+// add makes a container findable; its name must be reserved.
+func (r *index) add(a *container.Actor) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.byID[a.View().ID] = a
+	r.sorted = nil
+}
+
+// remove forgets a container and every name of it.
+func (r *index) remove(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.byID, id)
+	r.sorted = nil
+	for n, owner := range r.names {
+		if owner == id {
+			delete(r.names, n)
+		}
+	}
+}
+
+// find returns the container of that id, name, or unique prefix of an id.
+// Errors: NotFound, Invalid for an ambiguous prefix.
+func (r *index) find(ref string) (*container.Actor, error) {
+	if a, err, done := r.look(ref); done {
+		return a, err
+	}
+	r.mu.Lock()
+	if r.sorted == nil {
+		for id := range r.byID {
+			r.sorted = append(r.sorted, id)
+		}
+		slices.Sort(r.sorted)
+	}
+	sorted := r.sorted
+	r.mu.Unlock()
+	i, _ := slices.BinarySearch(sorted, ref)
+	if ref == "" || i == len(sorted) || !strings.HasPrefix(sorted[i], ref) {
+		return nil, errdefs.NotFoundf("No such container: %s", ref)
+	}
+	if i+1 < len(sorted) && strings.HasPrefix(sorted[i+1], ref) {
+		return nil, errdefs.Invalidf("Multiple IDs found with provided prefix: %s", ref)
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.byID[sorted[i]]; a != nil {
+		return a, nil
+	}
+	return nil, errdefs.NotFoundf("No such container: %s", ref)
+}
+
+// look tries id and name.
+func (r *index) look(ref string) (a *container.Actor, err error, done bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.byID[ref]; a != nil {
+		return a, nil, true
+	}
+	if id, ok := r.names[strings.TrimPrefix(ref, "/")]; ok {
+		if a := r.byID[id]; a != nil {
+			return a, nil, true
+		}
+		return nil, errdefs.NotFoundf("No such container: %s", ref), true // reserved, not there yet
+	}
+	return nil, nil, false
+}
+
+// all returns every container, newest first.
+func (r *index) all() []*container.Actor {
+	r.mu.RLock()
+	out := make([]*container.Actor, 0, len(r.byID))
+	for _, a := range r.byID {
+		out = append(out, a)
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(out, func(a, b *container.Actor) int {
+		va, vb := a.View(), b.View()
+		if c := vb.Created.Compare(va.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(va.ID, vb.ID)
+	})
+	return out
+}

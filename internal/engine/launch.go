@@ -1,0 +1,514 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/docker/go-units"
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/spec"
+	"lade/internal/errdefs"
+	"lade/internal/linux/device"
+	"lade/internal/linux/seccomp"
+	nets "lade/internal/network"
+	"lade/internal/network/etc"
+	"lade/internal/snapshot"
+	"lade/internal/supervisor"
+	"lade/internal/supervisor/wire"
+)
+
+// Rotation of logs unless the container says otherwise: bounded.
+const (
+	defaultLogSize  = 20 << 20
+	defaultLogFiles = 5
+)
+
+// Launch implements container.Host: connection, files, specification, process,
+// in this order; on error everything is given back.
+func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []container.Stream) (_ container.Launched, err error) {
+	defer func() {
+		for _, s := range attach {
+			s.File.Close()
+		}
+	}()
+	root, err := e.Snapshots.Root(ctx, r.ID)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	ns, netns, err := e.connect(ctx, r)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	defer func() {
+		if netns != nil {
+			netns.Close()
+		}
+		if err != nil {
+			e.Release(r)
+		}
+	}()
+	files, err := e.writeFiles(r)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	in, err := e.specInput(r, ns, files)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	out, err := spec.Build(in)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	filter, err := e.filters.compile(out.Seccomp)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	w, fds, err := e.startRequest(r, root, out.Spec, netns, attach)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	got, err := e.sup.start(ctx, w, filter, fds...)
+	if err != nil {
+		return container.Launched{}, startError(err, append([]string{r.Path}, r.Args...))
+	}
+	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC()}, nil
+}
+
+// startRequest is what the supervisor is asked.
+func (e *Engine) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
+	log, err := logConfig(r.HostConfig.LogConfig, e.logPath(r))
+	if err != nil {
+		return nil, nil, err
+	}
+	w := &wire.Start{
+		ID: r.ID, Spec: s, User: r.Config.User, GroupAdd: r.HostConfig.GroupAdd, Log: log,
+		Init:  r.HostConfig.Init != nil && *r.HostConfig.Init,
+		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
+		// What a container that removes itself wrote is thrown away with it: no
+		// sync is worth its time (overlayfs.rst, "Volatile mount").
+		Rootfs: wire.Rootfs{Lower: root.Lower, Upper: root.Upper, Work: root.Work, Path: root.Path, Volatile: r.HostConfig.AutoRemove},
+	}
+	var fds []*os.File
+	add := func(f *os.File) wire.FD {
+		fds = append(fds, f)
+		return wire.FD(len(fds))
+	}
+	if netns != nil {
+		w.NetNS = add(netns)
+	}
+	for _, s := range attach {
+		w.Attach = append(w.Attach, wireAttach(s, add(s.File)))
+	}
+	return w, fds, nil
+}
+
+// connect gives the container its network, and tells what namespaces it
+// shares. netns is nil when it joins one by path or has the host's.
+func (e *Engine) connect(ctx context.Context, r *container.Record) (ns spec.Namespaces, netns *os.File, err error) {
+	hc := r.HostConfig
+	if ns, err = e.namespaces(hc); err != nil {
+		return ns, nil, err
+	}
+	mode := hc.NetworkMode
+	if mode.IsContainer() {
+		ns.Net, err = e.joined("network", mode.ConnectedContainer(), "net")
+		return ns, nil, err
+	}
+	ports, err := publish(r)
+	if err != nil {
+		return ns, nil, err
+	}
+	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls)}
+	if ep := r.Networks[mode.NetworkName()]; ep != nil {
+		q.MAC = net.HardwareAddr(ep.MacAddress)
+		if ep.IPAMConfig != nil && ep.IPAMConfig.IPv4Address.IsValid() {
+			return ns, nil, errdefs.Invalidf("user specified IP address is supported on user defined networks only")
+		}
+	}
+	ep, err := e.Networks.Connect(ctx, q)
+	if err != nil {
+		msg := "failed to set up container networking: " + err.Error()
+		return ns, nil, &errdefs.Error{Kind: errdefs.KindOf(err), Msg: msg, Err: err}
+	}
+	if mode.IsHost() {
+		ns.Net = "host"
+	}
+	e.publishNetwork(events.ActionConnect, r, ep)
+	return ns, ep.NetNS, nil
+}
+
+// namespaces reads the modes of the namespaces, the network's aside.
+func (e *Engine) namespaces(hc *apicontainer.HostConfig) (ns spec.Namespaces, err error) {
+	host := func(yes bool) string {
+		if yes {
+			return "host"
+		}
+		return ""
+	}
+	ns.UTS, ns.Cgroup = host(hc.UTSMode.IsHost()), host(hc.CgroupnsMode.IsHost())
+	if ns.PID = host(hc.PidMode.IsHost()); hc.PidMode.IsContainer() {
+		if ns.PID, err = e.joined("PID", hc.PidMode.Container(), "pid"); err != nil {
+			return ns, err
+		}
+	}
+	if ns.IPC = host(hc.IpcMode.IsHost()); hc.IpcMode.IsContainer() {
+		ns.IPC, err = e.joined("IPC", hc.IpcMode.Container(), "ipc")
+	}
+	return ns, err
+}
+
+// joined returns the path of a running container's namespace.
+func (e *Engine) joined(what, name, kind string) (string, error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return "", err
+	}
+	r := a.View()
+	if !r.State.Alive() || r.Pid == 0 {
+		return "", errdefs.Conflictf("cannot join %s namespace of a non running container: %s", what, r.ID)
+	}
+	return filepath.Join("/proc", strconv.Itoa(r.Pid), "ns", kind), nil
+}
+
+func netSysctls(all map[string]string) map[string]string {
+	out := map[string]string{}
+	for k, v := range all {
+		if strings.HasPrefix(k, "net.") {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// publish lists the ports to publish: those bound, and with -P every other
+// exposed one. Errors: Invalid for a malformed binding.
+func publish(r *container.Record) ([]nets.Publish, error) {
+	var out []nets.Publish
+	if r.HostConfig.NetworkMode.IsHost() || r.HostConfig.NetworkMode.IsNone() {
+		return nil, nil
+	}
+	for p, bindings := range r.HostConfig.PortBindings {
+		if len(bindings) == 0 {
+			bindings = []network.PortBinding{{}}
+		}
+		for _, b := range bindings {
+			q := nets.Publish{Proto: string(p.Proto()), Port: p.Num(), HostIP: b.HostIP}
+			if b.HostPort != "" {
+				from, to, ranged := strings.Cut(b.HostPort, "-")
+				if !ranged {
+					to = from
+				}
+				var ok1, ok2 bool
+				q.HostPort, ok1 = atoi16(from)
+				q.HostPortEnd, ok2 = atoi16(to)
+				if !ok1 || !ok2 || q.HostPortEnd < q.HostPort {
+					return nil, errdefs.Invalidf("invalid port specification: %q", b.HostPort)
+				}
+			}
+			out = append(out, q)
+		}
+	}
+	if r.HostConfig.PublishAllPorts {
+		for p := range r.Config.ExposedPorts {
+			if _, bound := r.HostConfig.PortBindings[p]; !bound {
+				out = append(out, nets.Publish{Proto: string(p.Proto()), Port: p.Num(), HostIP: netip.Addr{}})
+			}
+		}
+	}
+	return out, nil
+}
+
+// writeFiles writes what is bound on /etc. A container in another's network
+// has that one's.
+func (e *Engine) writeFiles(r *container.Record) (spec.Files, error) {
+	dir := e.dir(r.ID)
+	f := spec.Files{Hosts: filepath.Join(dir, "hosts"), Hostname: filepath.Join(dir, "hostname"), Resolv: filepath.Join(dir, "resolv.conf")}
+	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
+		a, err := e.containers.find(mode.ConnectedContainer())
+		if err != nil {
+			return f, err
+		}
+		other := e.dir(a.View().ID)
+		return spec.Files{Hosts: filepath.Join(other, "hosts"), Hostname: filepath.Join(other, "hostname"), Resolv: filepath.Join(other, "resolv.conf")}, nil
+	}
+	hosts, resolv, err := e.etcFiles(r)
+	if err != nil {
+		return f, err
+	}
+	return f, errors.Join(
+		os.WriteFile(f.Hostname, []byte(r.Config.Hostname+"\n"), 0o644),
+		os.WriteFile(f.Hosts, hosts, 0o644),
+		os.WriteFile(f.Resolv, resolv, 0o644),
+	)
+}
+
+// specInput collects what the specification is made of.
+func (e *Engine) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
+	in := spec.Input{
+		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
+		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Devices: device.Find,
+	}
+	for _, m := range r.Mounts {
+		sm := spec.Mount{
+			Type: "bind", Source: m.Source, Destination: m.Destination, ReadOnly: !m.RW,
+			Propagation: string(m.Propagation), Options: m.Options,
+		}
+		switch m.Type {
+		case mount.TypeTmpfs:
+			sm.Type = "tmpfs"
+		case mount.TypeVolume:
+			if err := e.volumes.Ensure(m.Name); err != nil {
+				return in, err
+			}
+			if m.Subpath != "" {
+				sm.Source = filepath.Join(m.Source, m.Subpath)
+			}
+		default:
+			if err := e.bindSource(r, m); err != nil {
+				return in, err
+			}
+		}
+		in.Mounts = append(in.Mounts, sm)
+	}
+	return in, nil
+}
+
+// bindSource makes the missing source of a -v bind, as Docker does.
+func (e *Engine) bindSource(r *container.Record, m container.Mount) error {
+	if _, err := os.Stat(m.Source); err == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, asked := range r.HostConfig.Mounts {
+		if asked.Target == m.Destination {
+			return errdefs.Invalidf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+		}
+	}
+	if err := os.MkdirAll(m.Source, 0o755); err != nil {
+		return errdefs.Internalf("error while creating mount source path '%s': %w", m.Source, err)
+	}
+	return nil
+}
+
+// cgroupPath is where a container's control group is.
+func (e *Engine) cgroupPath(r *container.Record) string {
+	parent := r.HostConfig.CgroupParent
+	if parent == "" {
+		parent = e.Defaults.CgroupParent
+	}
+	if parent == "" {
+		parent = "lade"
+	}
+	return filepath.Join("/", parent, r.ID)
+}
+
+// logConfig reads the log options that lade knows.
+func logConfig(c apicontainer.LogConfig, path string) (wire.Log, error) {
+	l := wire.Log{Driver: c.Type, Path: path, MaxSize: defaultLogSize, MaxFile: defaultLogFiles}
+	if c.Type == "none" {
+		return wire.Log{Driver: "none"}, nil
+	}
+	for k, v := range c.Config {
+		switch k {
+		case "max-size":
+			n, err := units.RAMInBytes(v)
+			if err != nil || n < 0 && v != "-1" {
+				return l, errdefs.Invalidf("invalid value for max-size: %q", v)
+			}
+			l.MaxSize = max(n, 0)
+			if c.Config["max-file"] == "" {
+				l.MaxFile = 1
+			}
+		case "max-file":
+			n, ok := atoi(v)
+			if !ok || n < 1 {
+				return l, errdefs.Invalidf("max-file cannot be less than 1")
+			}
+			l.MaxFile = n
+		case "mode", "max-buffer-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag":
+			return l, errdefs.NotImplementedf("log option %q is not implemented yet", k)
+		default:
+			return l, errdefs.Invalidf("unknown log opt '%s' for json-file log driver", k)
+		}
+	}
+	return l, nil
+}
+
+// startError turns a failed start into the kind and the words that clients
+// know: they read the exit code from the words.
+func startError(err error, command []string) error {
+	se, ok := asStartError(err)
+	if !ok {
+		return err
+	}
+	kind := errdefs.Invalid
+	msg := err.Error()
+	switch se.Code {
+	case 126, 127:
+		msg = "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: " + msg
+	case 0:
+		kind = errdefs.Internal
+	default:
+		kind = errdefs.Internal
+	}
+	return &container.StartError{Code: codeOr(se.Code, 128), Err: &errdefs.Error{Kind: kind, Msg: msg, Err: err}}
+}
+
+func codeOr(code, other int) int {
+	if code == 0 {
+		return other
+	}
+	return code
+}
+
+// asStartError finds the supervisor's word on a failed start.
+func asStartError(err error) (*container.StartError, bool) {
+	if se, ok := errors.AsType[*container.StartError](err); ok {
+		return se, true
+	}
+	if se, ok := errors.AsType[*supervisor.StartError](err); ok {
+		return &container.StartError{Code: se.Code, Err: se}, true
+	}
+	return nil, false
+}
+
+// Signal implements container.Host.
+func (e *Engine) Signal(ctx context.Context, id string, sig int, all bool) error {
+	return e.sup.signal(ctx, &wire.Signal{ID: id, Signal: sig, All: all})
+}
+
+// Freeze implements container.Host.
+func (e *Engine) Freeze(ctx context.Context, id string, thaw bool) error {
+	return e.sup.freeze(ctx, id, thaw)
+}
+
+// Limit implements container.Host.
+func (e *Engine) Limit(ctx context.Context, r *container.Record) error {
+	res, err := spec.Resources(r.HostConfig, e.Facts)
+	if err != nil {
+		return err
+	}
+	res.Devices = nil // not changed by an update
+	return e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res})
+}
+
+// execProcess is the specification of an additional process, and its filter.
+func (e *Engine) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, []byte, error) {
+	x := specExec(q)
+	x.ConsoleSize = size
+	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Devices: device.Find}
+	p, profile, err := spec.Exec(in, x)
+	if err != nil {
+		return nil, nil, err
+	}
+	filter, err := e.filters.compile(profile)
+	return p, filter, err
+}
+
+// filterCache keeps compiled seccomp filters: containers with the same
+// capabilities share one.
+type filterCache struct {
+	mu   sync.Mutex
+	code map[string][]byte // by the profile's key
+}
+
+func newFilterCache() *filterCache { return &filterCache{code: map[string][]byte{}} }
+
+// maxFilters bounds the cache: custom profiles are rare, but come from users.
+const maxFilters = 64
+
+// compile returns a profile's filter; none for no profile.
+func (c *filterCache) compile(p *specs.LinuxSeccomp) ([]byte, error) {
+	if p == nil {
+		return nil, nil
+	}
+	key, err := seccomp.Key(p)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	code, ok := c.code[key]
+	c.mu.Unlock()
+	if ok {
+		return code, nil
+	}
+	if code, err = seccomp.Compile(p); err != nil {
+		return nil, errdefs.Invalidf("seccomp profile: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.code) >= maxFilters {
+		clear(c.code)
+	}
+	c.code[key] = code
+	return code, nil
+}
+
+// etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.
+func (e *Engine) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
+	hc, d := r.HostConfig, e.Defaults
+	var ip netip.Addr
+	if ep, ok := e.Networks.Endpoint(r.ID); ok && ep.IPv4.IsValid() {
+		ip = ep.IPv4.Addr()
+	}
+	extra := make([]string, len(hc.ExtraHosts))
+	for i, h := range hc.ExtraHosts {
+		name, addr, ok := etc.SplitHost(h)
+		if !ok {
+			return nil, nil, errdefs.Invalidf("bad format for add-host: %q", h)
+		}
+		if addr == "host-gateway" {
+			gw := e.Networks.Gateway()
+			if !gw.IsValid() {
+				return nil, nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")
+			}
+			addr = gw.String()
+		}
+		extra[i] = name + ":" + addr
+	}
+	if hc.NetworkMode.IsHost() && len(extra) == 0 {
+		if hosts, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, err
+		}
+	} else {
+		hosts = etc.Hosts(r.Config.Hostname, r.Config.Domainname, ip, extra)
+	}
+	dns, search, options := addrs(hc.DNS, d.DNS), orList(hc.DNSSearch, d.DNSSearch), orList(hc.DNSOptions, d.DNSOptions)
+	host := etc.Host()
+	if hc.NetworkMode.IsHost() && len(dns)+len(search)+len(options) == 0 {
+		return hosts, host, nil
+	}
+	return hosts, etc.Resolv(host, dns, search, options), nil
+}
+
+func orList(own, def []string) []string {
+	if len(own) > 0 {
+		return own
+	}
+	return def
+}
+
+func addrs(own []netip.Addr, def []string) []string {
+	if len(own) == 0 {
+		return def
+	}
+	out := make([]string, len(own))
+	for i, a := range own {
+		out[i] = a.String()
+	}
+	return out
+}

@@ -1,0 +1,353 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/sys/signal"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/spec"
+	"lade/internal/errdefs"
+	"lade/internal/filters"
+)
+
+const defaultStopTimeout = 10 // seconds
+
+// ContainerStart starts a container and returns when its process runs. Errors:
+// NotFound, NotModified if it runs already, Conflict if it is paused or going;
+// Invalid when the command cannot be executed, with its exit code recorded.
+func (e *Engine) ContainerStart(ctx context.Context, name string) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	return a.Start(ctx)
+}
+
+// ContainerStop stops a container: its stop signal, then SIGKILL. Errors:
+// NotFound, NotModified if it does not run, Invalid for a bad signal.
+func (e *Engine) ContainerStop(ctx context.Context, name string, o StopOptions) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	return e.stop(ctx, a, o)
+}
+
+func (e *Engine) stop(ctx context.Context, a *container.Actor, o StopOptions) error {
+	r := a.View()
+	sig, err := stopSignal(r, o.Signal)
+	if err != nil {
+		return err
+	}
+	timeout := defaultStopTimeout
+	if e.Defaults.StopTimeout > 0 {
+		timeout = e.Defaults.StopTimeout
+	}
+	if r.Config.StopTimeout != nil {
+		timeout = *r.Config.StopTimeout
+	}
+	if o.Timeout != nil {
+		timeout = *o.Timeout
+	}
+	return a.Stop(ctx, sig, time.Duration(timeout)*time.Second)
+}
+
+// stopSignal returns the signal asked for, or the container's own.
+func stopSignal(r *container.Record, asked string) (int, error) {
+	if asked == "" {
+		asked = r.Config.StopSignal
+	}
+	if asked == "" {
+		return int(unix.SIGTERM), nil
+	}
+	s, err := signal.ParseSignal(asked)
+	if err != nil {
+		return 0, errdefs.Invalidf("%w", err)
+	}
+	return int(s), nil
+}
+
+// ContainerRestart stops a container if it runs, and starts it.
+func (e *Engine) ContainerRestart(ctx context.Context, name string, o StopOptions) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	if err := e.stop(ctx, a, o); err != nil && errdefs.KindOf(err) != errdefs.NotModified {
+		return err
+	}
+	if err := a.Start(ctx); err != nil && errdefs.KindOf(err) != errdefs.NotModified {
+		return err
+	}
+	e.Publish(a.View(), events.ActionRestart, nil)
+	return nil
+}
+
+// ContainerKill sends a signal, SIGKILL if none is named. Errors: NotFound,
+// Conflict if the container does not run, Invalid for a bad signal.
+func (e *Engine) ContainerKill(ctx context.Context, name, sig string) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	number := int(unix.SIGKILL)
+	if sig != "" {
+		s, err := signal.ParseSignal(sig)
+		if err != nil {
+			return errdefs.Invalidf("cannot kill container: %s: %w", name, err)
+		}
+		number = int(s)
+	}
+	r := a.View()
+	own, err := stopSignal(r, "")
+	if err != nil {
+		own = int(unix.SIGTERM)
+	}
+	terminal := number == int(unix.SIGKILL) || r.Config.StopSignal == "" || number == own
+	if err := a.Kill(ctx, number, terminal); err != nil {
+		if k := errdefs.KindOf(err); k != errdefs.Internal {
+			return &errdefs.Error{Kind: k, Msg: "cannot kill container: " + name + ": " + err.Error(), Err: err}
+		}
+		return err
+	}
+	e.Publish(r, events.ActionKill, map[string]string{"signal": strconv.Itoa(number)})
+	return nil
+}
+
+// ContainerPause freezes every process of a container.
+func (e *Engine) ContainerPause(ctx context.Context, name string) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	return a.Pause(ctx)
+}
+
+// ContainerUnpause continues a paused container.
+func (e *Engine) ContainerUnpause(ctx context.Context, name string) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	return a.Unpause(ctx)
+}
+
+// ContainerRename gives a container another name. Errors: NotFound, Invalid
+// for a bad name, Conflict for one in use.
+func (e *Engine) ContainerRename(ctx context.Context, name, to string) error {
+	if name == "" || strings.Trim(to, "/") == "" {
+		return errdefs.Invalidf("Neither old nor new names may be empty")
+	}
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	r := a.View()
+	if strings.TrimPrefix(to, "/") == r.Name {
+		return errdefs.Invalidf("Renaming a container with the same name as its current name")
+	}
+	to, err = e.containers.reserve(to, r.ID)
+	if err != nil {
+		return &errdefs.Error{Kind: errdefs.KindOf(err), Msg: "Error when allocating new name: " + err.Error(), Err: err}
+	}
+	if err := a.Rename(ctx, to); err != nil {
+		e.containers.free(to, r.ID)
+		return err
+	}
+	e.containers.free(r.Name, r.ID)
+	if err := e.Networks.Rename(r.ID, to); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+		e.log.Warn("the network still shows the old name", "container", r.ID, "error", err)
+	}
+	return nil
+}
+
+// ContainerUpdate changes limits and the restart policy, of a running
+// container at once.
+func (e *Engine) ContainerUpdate(ctx context.Context, name string, u apicontainer.UpdateConfig) (apicontainer.UpdateResponse, error) {
+	var r apicontainer.UpdateResponse
+	a, err := e.containers.find(name)
+	if err != nil {
+		return r, err
+	}
+	err = a.Update(ctx, func(hc apicontainer.HostConfig) (*apicontainer.HostConfig, error) {
+		if err := applyUpdate(&hc, u); err != nil {
+			return nil, err
+		}
+		warnings, err := spec.Validate(a.View().Config, &hc, e.Facts)
+		r.Warnings = warnings
+		return &hc, err
+	})
+	return r, err
+}
+
+// applyUpdate changes what the request names.
+func applyUpdate(hc *apicontainer.HostConfig, u apicontainer.UpdateConfig) error {
+	set64 := func(to *int64, v int64) {
+		if v != 0 {
+			*to = v
+		}
+	}
+	if u.NanoCPUs != 0 && (u.CPUQuota != 0 || u.CPUPeriod != 0) {
+		return errdefs.Invalidf("conflicting options: cannot specify both CPU quota/period and NanoCPUs")
+	}
+	switch {
+	case u.NanoCPUs != 0:
+		hc.CPUQuota, hc.CPUPeriod = 0, 0
+	case u.CPUQuota != 0 || u.CPUPeriod != 0:
+		hc.NanoCPUs = 0
+	}
+	set64(&hc.NanoCPUs, u.NanoCPUs)
+	set64(&hc.CPUShares, u.CPUShares)
+	set64(&hc.CPUPeriod, u.CPUPeriod)
+	set64(&hc.CPUQuota, u.CPUQuota)
+	set64(&hc.CPURealtimePeriod, u.CPURealtimePeriod)
+	set64(&hc.CPURealtimeRuntime, u.CPURealtimeRuntime)
+	if u.Memory > 0 {
+		if u.MemorySwap == 0 && hc.MemorySwap > 0 && u.Memory > hc.MemorySwap {
+			return errdefs.Invalidf("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
+		}
+	}
+	set64(&hc.Memory, u.Memory)
+	set64(&hc.MemorySwap, u.MemorySwap)
+	set64(&hc.MemoryReservation, u.MemoryReservation)
+	if u.CpusetCpus != "" {
+		hc.CpusetCpus = u.CpusetCpus
+	}
+	if u.CpusetMems != "" {
+		hc.CpusetMems = u.CpusetMems
+	}
+	if u.BlkioWeight != 0 {
+		hc.BlkioWeight = u.BlkioWeight
+	}
+	if u.PidsLimit != nil {
+		hc.PidsLimit = u.PidsLimit
+		if *u.PidsLimit <= 0 {
+			unlimited := int64(-1)
+			hc.PidsLimit = &unlimited
+		}
+	}
+	if p := u.RestartPolicy; p.Name != "" {
+		if err := apicontainer.ValidateRestartPolicy(p); err != nil {
+			return errdefs.Invalidf("%w", err)
+		}
+		if hc.AutoRemove && !p.IsNone() {
+			return errdefs.Invalidf("Restart policy cannot be updated because AutoRemove is enabled for the container")
+		}
+		hc.RestartPolicy = p
+	}
+	return nil
+}
+
+// ContainerRemove deletes a container. Errors: NotFound, Conflict if it runs
+// and Force is not set.
+func (e *Engine) ContainerRemove(ctx context.Context, name string, o RemoveOptions) error {
+	if o.Link {
+		return errdefs.NotImplementedf("removing links is not implemented yet")
+	}
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	return a.Remove(ctx, name, o.Force, o.Volumes)
+}
+
+// ContainerWait returns when waiting has begun; the channel delivers one
+// response.
+func (e *Engine) ContainerWait(ctx context.Context, name string, until apicontainer.WaitCondition) (<-chan apicontainer.WaitResponse, error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return a.Wait(ctx, until)
+}
+
+// ContainerResize sets the size of a container's terminal.
+func (e *Engine) ContainerResize(ctx context.Context, name string, height, width uint16) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	r := a.View()
+	if !r.State.Alive() {
+		return errdefs.Conflictf("container %s is not running", r.ID)
+	}
+	if err := e.sup.resize(ctx, r.ID, "", height, width); err != nil {
+		return err
+	}
+	e.Publish(r, events.ActionResize, map[string]string{"height": strconv.Itoa(int(height)), "width": strconv.Itoa(int(width))})
+	return nil
+}
+
+// ContainerPrune removes every container that does not run and matches the
+// filters until, label and label!.
+func (e *Engine) ContainerPrune(ctx context.Context, f filters.Args) (apicontainer.PruneReport, error) {
+	report := apicontainer.PruneReport{}
+	until, err := pruneUntil(f)
+	if err != nil {
+		return report, err
+	}
+	for _, a := range e.containers.all() {
+		r := a.View()
+		if r.State.Alive() || r.State == container.Restarting || r.State == container.Starting || !pruneMatch(f, until, r.Created, r.Config.Labels) {
+			continue
+		}
+		size, err := e.Snapshots.Usage(ctx, r.ID)
+		if err != nil {
+			size.Bytes = 0
+		}
+		if err := a.Remove(ctx, r.ID, false, false); err != nil {
+			e.log.Info("not pruned", "container", r.ID, "error", err)
+			continue
+		}
+		report.ContainersDeleted = append(report.ContainersDeleted, r.ID)
+		report.SpaceReclaimed += uint64(size.Bytes)
+	}
+	e.events.Publish(events.ContainerEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
+	return report, nil
+}
+
+// pruneUntil reads the filters that every prune has; until is zero without one.
+func pruneUntil(f filters.Args) (until time.Time, err error) {
+	if err := f.Validate("until", "label", "label!", "all", "dangling"); err != nil {
+		return until, err
+	}
+	switch v := f["until"]; len(v) {
+	case 0:
+		return until, nil
+	case 1:
+		if d, err := time.ParseDuration(v[0]); err == nil {
+			return time.Now().Add(-d), nil
+		}
+		if sec, err := strconv.ParseInt(v[0], 10, 64); err == nil {
+			return time.Unix(sec, 0), nil
+		}
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+			if t, err := time.ParseInLocation(layout, v[0], time.Local); err == nil {
+				return t, nil
+			}
+		}
+		return until, errdefs.Invalidf("failed to parse %q as time or duration", v[0])
+	}
+	return until, errdefs.Invalidf("more than one until filter specified")
+}
+
+func pruneMatch(f filters.Args, until, created time.Time, labels map[string]string) bool {
+	if !until.IsZero() && created.After(until) {
+		return false
+	}
+	for _, not := range f["label!"] {
+		if (filters.Args{"label": {not}}).Labels("label", labels) {
+			return false
+		}
+	}
+	return f.Labels("label", labels)
+}

@@ -1,0 +1,81 @@
+package spec
+
+import (
+	"github.com/moby/moby/api/types/container"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Facts are what the specification depends on of the host.
+type Facts struct {
+	CgroupVersion int      // 1 (also hybrid) or 2
+	CPUs          int      // online
+	Capabilities  []string // that the engine has in its bounding set, as CAP_X: nobody gets more
+	Kernel        string   // release, as uname -r
+	Seccomp       bool
+	AppArmor      bool
+	SELinux       bool
+	Swap          bool // swap accounting
+	Controllers   map[string]bool
+}
+
+// Mount is a bind, a volume or a tmpfs of the container, resolved.
+type Mount struct {
+	Type        string // "bind" or "tmpfs"
+	Source      string // host path; empty for a tmpfs
+	Destination string
+	ReadOnly    bool
+	Propagation string   // rprivate, …; "" for a tmpfs
+	Options     []string // more: tmpfs data ("size=…"), "rro", "bind" for a non-recursive bind
+}
+
+// Files are the host paths of what is bound on /etc; empty ones are not.
+type Files struct {
+	Hosts, Hostname, Resolv string
+}
+
+// Namespaces are what the container shares. Empty: its own; "host": none; else
+// the path of the namespace to join.
+type Namespaces struct {
+	Net, IPC, PID, UTS, Cgroup string
+}
+
+// Input is all that a specification is made of.
+type Input struct {
+	ID         string
+	Config     *container.Config // merged with the image's
+	Host       *container.HostConfig
+	Path       string
+	Args       []string
+	Mounts     []Mount
+	Files      Files
+	Namespaces Namespaces
+	CgroupPath string
+	Facts      Facts
+	// Devices returns the devices of a host path: one, or those below a
+	// directory; with "/dev" all of the host's (--privileged).
+	Devices func(path string) ([]specs.LinuxDevice, error)
+}
+
+// Output is a specification with its seccomp profile apart, because the
+// supervisor takes that compiled; nil for an unconfined container.
+type Output struct {
+	Spec    *specs.Spec
+	Seccomp *specs.LinuxSeccomp
+}
+
+// ExecInput is what an additional process asks for.
+type ExecInput struct {
+	Cmd         []string
+	Env         []string
+	Tty         bool
+	WorkingDir  string
+	Privileged  bool
+	ConsoleSize *[2]uint // height, width
+}
+
+// Agreed with the engine, to be implemented beside this file:
+//
+//	Build(in Input) (*Output, error)
+//	Exec(in Input, x ExecInput) (*specs.Process, *specs.LinuxSeccomp, error)
+//	Resources(hc *container.HostConfig, f Facts) (*specs.LinuxResources, error)   // for ContainerUpdate
+//	Validate(c *container.Config, hc *container.HostConfig, f Facts) (warnings []string, err error)

@@ -1,0 +1,153 @@
+//go:build wip
+
+package engine
+
+import (
+	"context"
+	"iter"
+	"math"
+	"time"
+
+	apicontainer "github.com/moby/moby/api/types/container"
+
+	"lade/internal/engine/container"
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/proc"
+)
+
+// statsInterval is the time between two samples.
+const statsInterval = time.Second
+
+// ContainerStats yields samples of what a container uses: one without Stream
+// (at once with OneShot, else after two samples, so that a share of processor
+// time can be computed), else one a second until ctx ends or the container is
+// removed. A container that does not run gives zeroes.
+func (e *Engine) ContainerStats(ctx context.Context, name string, o StatsOptions) (iter.Seq2[*apicontainer.StatsResponse, error], error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return func(yield func(*apicontainer.StatsResponse, error) bool) {
+		tick := time.NewTicker(statsInterval)
+		defer tick.Stop()
+		var last *apicontainer.StatsResponse
+		for {
+			s, err := e.sample(a.View())
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if last != nil {
+				s.PreRead, s.PreCPUStats = last.Read, last.CPUStats
+			}
+			alive := a.View().State.Alive()
+			if o.Stream || o.OneShot || last != nil || !alive {
+				if !yield(s, nil) || !o.Stream {
+					return
+				}
+			}
+			last = s
+			select {
+			case <-tick.C:
+			case <-a.Done():
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}, nil
+}
+
+// sample reads a container's counters.
+func (e *Engine) sample(r *container.Record) (*apicontainer.StatsResponse, error) {
+	s := &apicontainer.StatsResponse{ID: r.ID, Name: "/" + r.Name, OSType: "linux"}
+	if !r.State.Alive() {
+		return s, nil
+	}
+	s.Read = time.Now().UTC()
+	host, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	g, err := host.Open(e.cgroupPath(r))
+	if err != nil {
+		return nil, err
+	}
+	c, err := g.Stats()
+	if errdefs.KindOf(err) == errdefs.NotFound {
+		return s, nil // it ended meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	total, cpus, err := proc.TotalCPU()
+	if err != nil {
+		return nil, err
+	}
+	s.CPUStats = apicontainer.CPUStats{
+		CPUUsage: apicontainer.CPUUsage{
+			TotalUsage: c.CPU.Usage, PercpuUsage: c.CPU.PerCPU, UsageInKernelmode: c.CPU.System, UsageInUsermode: c.CPU.User,
+		},
+		SystemUsage: uint64(total), OnlineCPUs: uint32(cpus),
+		ThrottlingData: apicontainer.ThrottlingData{Periods: c.CPU.Periods, ThrottledPeriods: c.CPU.ThrottledPeriods, ThrottledTime: c.CPU.ThrottledTime},
+	}
+	s.MemoryStats = apicontainer.MemoryStats{
+		Usage: c.Memory.Usage, MaxUsage: c.Memory.MaxUsage, Stats: c.Memory.Stat, Failcnt: c.Memory.FailCount, Limit: c.Memory.Limit,
+	}
+	if most := uint64(memTotal()); s.MemoryStats.Limit > most {
+		s.MemoryStats.Limit = most
+	}
+	s.PidsStats = apicontainer.PidsStats{Current: c.Pids.Current, Limit: c.Pids.Limit}
+	if s.PidsStats.Limit == math.MaxUint64 {
+		s.PidsStats.Limit = 0
+	}
+	s.BlkioStats = blkio(c.IO)
+	if s.Networks, err = e.networkStats(r); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// blkio sorts block I/O counters into Docker's lists; version 2 has one list,
+// which Docker shows as service bytes.
+func blkio(all []cgroup.IO) apicontainer.BlkioStats {
+	var s apicontainer.BlkioStats
+	lists := map[string]*[]apicontainer.BlkioStatEntry{
+		"io_service_bytes_recursive": &s.IoServiceBytesRecursive, "io_serviced_recursive": &s.IoServicedRecursive,
+		"io_queued_recursive": &s.IoQueuedRecursive, "io_service_time_recursive": &s.IoServiceTimeRecursive,
+		"io_wait_time_recursive": &s.IoWaitTimeRecursive, "io_merged_recursive": &s.IoMergedRecursive,
+		"time_recursive": &s.IoTimeRecursive, "sectors_recursive": &s.SectorsRecursive,
+	}
+	ops := map[string]string{"rbytes": "read", "wbytes": "write"}
+	for _, io := range all {
+		to, op := lists[io.File], io.Op
+		if io.File == "io.stat" {
+			if op = ops[io.Op]; op != "" {
+				to = &s.IoServiceBytesRecursive
+			}
+		}
+		if to != nil {
+			*to = append(*to, apicontainer.BlkioStatEntry{Major: io.Major, Minor: io.Minor, Op: op, Value: io.Value})
+		}
+	}
+	return s
+}
+
+func (e *Engine) networkStats(r *container.Record) (map[string]apicontainer.NetworkStats, error) {
+	counters, err := e.Networks.Stats(r.ID)
+	if err != nil {
+		if errdefs.KindOf(err) == errdefs.NotFound { // it joined another's network, or ended
+			return nil, nil
+		}
+		return nil, err
+	}
+	out := map[string]apicontainer.NetworkStats{}
+	for name, c := range counters {
+		out[name] = apicontainer.NetworkStats{
+			RxBytes: c.RxBytes, RxPackets: c.RxPackets, RxErrors: c.RxErrors, RxDropped: c.RxDropped,
+			TxBytes: c.TxBytes, TxPackets: c.TxPackets, TxErrors: c.TxErrors, TxDropped: c.TxDropped,
+		}
+	}
+	return out, nil
+}

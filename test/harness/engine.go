@@ -1,0 +1,281 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"lade/internal/need"
+)
+
+// patience is how long a daemon may take to start or to stop.
+const patience = 30 * time.Second
+
+var serial atomic.Int32
+
+// Engine is a running daemon.
+type Engine struct {
+	t      testing.TB
+	Dir    string // data root, exec root, socket, log
+	Socket string
+	Bridge string
+	Bin    string // directory of the binaries
+	flags  []string
+	cmd    *exec.Cmd
+	exited chan error
+	before world
+}
+
+// Bin returns the directory of the binaries under test: bin/ of the
+// repository, or $LADE_BIN.
+func Bin(t testing.TB) string {
+	t.Helper()
+	bin := os.Getenv("LADE_BIN")
+	if bin == "" {
+		dir, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for ; ; dir = filepath.Dir(dir) {
+			if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+				bin = filepath.Join(dir, "bin")
+				break
+			}
+			if dir == "/" {
+				t.Fatal("no go.mod above the test")
+			}
+		}
+	}
+	need.File(t, filepath.Join(bin, "laded"), "the binaries, made by `make all`")
+	return bin
+}
+
+// Start starts an engine with further flags of laded. It is stopped, and
+// everything that it left behind is an error, when the test ends.
+func Start(t testing.TB, flags ...string) *Engine {
+	t.Helper()
+	need.Root(t)
+	n := serial.Add(1)
+	dir, err := os.MkdirTemp("", "lade-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &Engine{
+		t: t, Dir: dir, Socket: filepath.Join(dir, "lade.sock"), Bin: Bin(t), flags: flags,
+		Bridge: fmt.Sprintf("lt%d-%d", os.Getpid()%1000000, n),
+	}
+	e.before = look(e)
+	t.Cleanup(e.finish)
+	e.Launch()
+	return e
+}
+
+// Group is the parent of the engine's control groups.
+func (e *Engine) Group() string { return "lade-test-" + e.Bridge }
+
+// Launch starts the daemon, and returns when it says that it is ready.
+func (e *Engine) Launch() {
+	e.t.Helper()
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(e.Dir, "notify"), Net: "unixgram"})
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer os.Remove(filepath.Join(e.Dir, "notify"))
+	defer notify.Close()
+	log, err := os.OpenFile(filepath.Join(e.Dir, "laded.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer log.Close()
+	config := filepath.Join(e.Dir, "daemon.json")
+	if _, err := os.Stat(config); err != nil {
+		if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+			e.t.Fatal(err)
+		}
+	}
+	args := append([]string{
+		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"), "--config-file", config,
+		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket, "--bridge", e.Bridge, "--cgroup-parent", e.Group(), "--debug",
+	}, e.flags...)
+	e.cmd = exec.Command(filepath.Join(e.Bin, "laded"), args...)
+	e.cmd.Stdout, e.cmd.Stderr = log, log
+	e.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(e.Dir, "notify"))
+	if err := e.cmd.Start(); err != nil {
+		e.t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	cmd := e.cmd
+	go func() {
+		exited <- cmd.Wait()
+		notify.SetReadDeadline(time.Unix(1, 0))
+	}()
+	e.exited = exited
+	notify.SetReadDeadline(time.Now().Add(patience))
+	buf := make([]byte, 1024)
+	for {
+		n, err := notify.Read(buf)
+		if err != nil {
+			e.t.Fatalf("laded did not become ready: %v\n%s", err, e.Log())
+		}
+		if strings.Contains(string(buf[:n]), "READY=1") {
+			return
+		}
+	}
+}
+
+// Pid returns the daemon's process id.
+func (e *Engine) Pid() int { return e.cmd.Process.Pid }
+
+// Supervisor returns the process id of the engine's supervisor, or 0.
+func (e *Engine) Supervisor() int {
+	for _, p := range processes(e) {
+		if filepath.Base(strings.Fields(p.command + " ?")[0]) == "lade-supervisor" {
+			return p.pid
+		}
+	}
+	return 0
+}
+
+// Kill ends the daemon without notice.
+func (e *Engine) Kill() {
+	e.t.Helper()
+	if err := e.cmd.Process.Kill(); err != nil {
+		e.t.Fatal(err)
+	}
+	e.wait()
+}
+
+// Stop ends the daemon in order.
+func (e *Engine) Stop() {
+	e.t.Helper()
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := e.wait(); err != nil {
+		e.t.Errorf("laded: %v\n%s", err, e.Log())
+	}
+}
+
+func (e *Engine) wait() error {
+	e.t.Helper()
+	select {
+	case err := <-e.exited:
+		e.cmd = nil
+		return err
+	case <-time.After(patience):
+		e.t.Fatalf("laded does not end\n%s", e.Log())
+		return nil
+	}
+}
+
+// Running reports whether the daemon was started and not stopped.
+func (e *Engine) Running() bool { return e.cmd != nil }
+
+// Log returns what the daemon and the supervisor wrote.
+func (e *Engine) Log() string {
+	var out strings.Builder
+	for _, name := range []string{"laded.log", "exec/supervisor.log"} {
+		raw, err := os.ReadFile(filepath.Join(e.Dir, name))
+		if err == nil {
+			fmt.Fprintf(&out, "--- %s\n%s", name, raw)
+		}
+	}
+	return out.String()
+}
+
+// Command returns a client's command line ("lade" or "docker") against the
+// engine.
+func (e *Engine) Command(client string, args ...string) *exec.Cmd {
+	path := client
+	if client == "lade" {
+		path = filepath.Join(e.Bin, "lade")
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+e.Socket, "LADE_HOST=unix://"+e.Socket, "LADE_AUTOSTART=0",
+		"DOCKER_CONFIG="+filepath.Join(e.Dir, "client"))
+	return cmd
+}
+
+// Run runs lade with arguments and returns its standard output; failure ends
+// the test.
+func (e *Engine) Run(args ...string) string {
+	e.t.Helper()
+	out, stderr, code := e.Try(args...)
+	if code != 0 {
+		e.t.Fatalf("lade %s: exit code %d\n%s%s\n%s", strings.Join(args, " "), code, out, stderr, e.Log())
+	}
+	return strings.TrimSuffix(out, "\n")
+}
+
+// Try runs lade with arguments.
+func (e *Engine) Try(args ...string) (stdout, stderr string, code int) {
+	e.t.Helper()
+	cmd := e.Command("lade", args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err := cmd.Run()
+	if ee, ok := errors.AsType[*exec.ExitError](err); ok {
+		return out.String(), errOut.String(), ee.ExitCode()
+	}
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	return out.String(), errOut.String(), 0
+}
+
+// finish removes what the test made, stops the engine and looks for leftovers.
+func (e *Engine) finish() {
+	if !e.Running() && !e.t.Failed() {
+		e.Launch()
+	}
+	if e.Running() {
+		if ids, _, code := e.Try("ps", "-aq", "--no-trunc"); code == 0 {
+			for id := range strings.FieldsSeq(ids) {
+				e.Try("rm", "-f", "-v", id)
+			}
+		}
+		e.Stop()
+	}
+	e.reap()
+	// The kernel takes a network namespace and its links down in the background.
+	left := look(e).minus(e.before)
+	for end := time.Now().Add(patience); len(left) > 0 && time.Now().Before(end); left = look(e).minus(e.before) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if len(left) > 0 {
+		e.t.Errorf("left behind:\n%s", strings.Join(left, "\n"))
+	}
+	if e.t.Failed() {
+		e.t.Logf("%s", e.Log())
+	}
+	if err := os.RemoveAll(e.Dir); err != nil {
+		e.t.Errorf("files: %v", err)
+	}
+}
+
+// reap waits for the supervisor, which ends by itself when nothing runs.
+func (e *Engine) reap() {
+	pid := e.Supervisor()
+	if pid == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := awaitExit(ctx, pid); err != nil {
+		e.t.Errorf("supervisor %d: %v", pid, err)
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			e.t.Logf("supervisor %s: %v", strconv.Itoa(pid), err)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// world is what an engine could leave on the machine, as lines of text.
+type world []string
+
+// minus returns what w has more than the world before.
+func (w world) minus(before world) []string {
+	var more []string
+	for _, line := range w {
+		if !slices.Contains(before, line) {
+			more = append(more, line)
+		}
+	}
+	return more
+}
+
+// look lists mounts, links, tables, control groups and processes that belong,
+// or could belong, to the engine.
+func look(e *Engine) world {
+	var w world
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err == nil {
+		for line := range strings.Lines(string(raw)) {
+			if f := strings.Fields(line); len(f) > 4 && strings.Contains(line, e.Dir) {
+				w = append(w, "mount "+f[4])
+			}
+		}
+	}
+	links, err := net.Interfaces()
+	if err == nil {
+		for _, l := range links {
+			w = append(w, "link "+l.Name)
+		}
+	}
+	if c, err := nftables.New(); err == nil {
+		if tables, err := c.ListTables(); err == nil {
+			for _, t := range tables {
+				w = append(w, "table "+t.Name)
+			}
+		}
+	}
+	for _, pattern := range []string{"/sys/fs/cgroup/*/" + e.Group(), "/sys/fs/cgroup/" + e.Group()} {
+		found, err := filepath.Glob(pattern)
+		if err == nil {
+			for _, dir := range found {
+				w = append(w, "control group "+dir)
+			}
+		}
+	}
+	for _, p := range processes(e) {
+		w = append(w, "process "+strconv.Itoa(p.pid)+" "+p.command)
+	}
+	return w
+}
+
+type process struct {
+	pid     int
+	command string
+}
+
+// processes are those whose command line names the engine's directory.
+func processes(e *Engine) (out []process) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	for _, d := range entries {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		raw, err := os.ReadFile(filepath.Join("/proc", d.Name(), "cmdline"))
+		if err != nil {
+			continue
+		}
+		line := strings.TrimSpace(strings.ReplaceAll(string(raw), "\x00", " "))
+		if strings.Contains(line, e.Dir) {
+			out = append(out, process{pid, line})
+		}
+	}
+	return out
+}
+
+// awaitExit waits for a process that is not a child.
+func awaitExit(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	deadline, _ := ctx.Deadline()
+	for {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return context.DeadlineExceeded
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
+		if n > 0 {
+			return nil
+		}
+		if err != nil && err != unix.EINTR {
+			return err
+		}
+	}
+}
