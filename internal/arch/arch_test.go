@@ -47,7 +47,11 @@ var rows = [][]string{
 	{"internal/daemon"},
 	// the client, which shares only words with the rest
 	{"client"},
+	{"internal/cli/terminal", "internal/cli/opt", "internal/cli/format"},
 	{"internal/cli/..."},
+	{"internal/cli/app"},
+	{"internal/cli/command/..."},
+	{"internal/cli/command/system"},
 	{"internal/cli"},
 	{"cmd/..."},
 }

@@ -1,0 +1,44 @@
+package container
+
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/pkg/stdcopy"
+	moby "github.com/moby/moby/client"
+	"github.com/spf13/pflag"
+
+	"lade/internal/cli/app"
+)
+
+func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
+	o := moby.ContainerLogsOptions{ShowStdout: true, ShowStderr: true}
+	f.BoolVarP(&o.Follow, "follow", "f", false, "Follow log output")
+	f.StringVar(&o.Since, "since", "", `Show logs since timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	f.StringVar(&o.Until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
+	f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Show timestamps")
+	f.BoolVar(&o.Details, "details", false, "Show extra details provided to logs")
+	f.StringVarP(&o.Tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
+	return func(ctx context.Context, args []string) error {
+		api, err := e.API()
+		if err != nil {
+			return err
+		}
+		// Whether the output is multiplexed only the container's record says.
+		c, err := api.ContainerInspect(ctx, args[0], moby.ContainerInspectOptions{})
+		if err != nil {
+			return err
+		}
+		body, err := api.ContainerLogs(ctx, c.Container.ID, o)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if c.Container.Config.Tty {
+			_, err = io.Copy(e.Out, body)
+		} else {
+			_, err = stdcopy.StdCopy(e.Out, e.Err, body)
+		}
+		return err
+	}
+}

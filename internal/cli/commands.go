@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"strings"
+
+	"lade/internal/cli/app"
+	"lade/internal/cli/command/container"
+	"lade/internal/cli/command/image"
+)
+
+// commands are the groups and, beside them, every command that may be called
+// without naming its group.
+func commands() []app.Command {
+	all := []app.Command{
+		container.Group(), image.Group(),
+	}
+	for _, group := range all[:len(all):len(all)] {
+		for i := range group.Sub {
+			c := &group.Sub[i]
+			for _, p := range c.Paths {
+				if p = strings.TrimSpace(p); strings.Contains(p, " ") {
+					_, name, _ := strings.Cut(p, " ")
+					if name != c.Name() {
+						c.Aliases = append(c.Aliases, name)
+					}
+					continue
+				}
+				// "ls" of a group is "ps" or "images" at the top.
+				short := *c
+				short.Use = p + strings.TrimPrefix(c.Use, c.Name())
+				short.Aliases = nil
+				if p == "images" {
+					short.Build = image.Images
+				}
+				all = append(all, short)
+			}
+		}
+	}
+	return all
+}
