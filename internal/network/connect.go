@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	"lade/internal/linux/conntrack"
 	"lade/internal/linux/netns"
 	"lade/internal/store"
 	"lade/internal/trace"
@@ -72,6 +74,7 @@ func (n *Networks) connect(r Request) (*Endpoint, error) {
 	n.mu.Lock()
 	n.endpoints[r.ContainerID] = rec
 	n.mu.Unlock()
+	n.forget(rec)
 	e := n.endpoint(rec)
 	e.NetNS = ns
 	return e, nil
@@ -190,12 +193,44 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 		for _, h := range r.hostPorts() {
 			n.ports.release(h)
 		}
+		n.forget(r)
 		n.releaseAddr(r.IPv4.Addr())
 	}
 	var b store.Batch
 	b.Delete(endpointBucket, containerID)
 	errs = append(errs, n.c.Store.Append(&b))
 	return errors.Join(errs...)
+}
+
+// forget makes the kernel decide anew where the datagrams to an endpoint's UDP
+// ports go, in the background: a client that sends all the time would else
+// never notice that the ports were published, or taken back.
+func (n *Networks) forget(r *endpointRecord) {
+	var udp []uint16
+	for _, b := range r.Ports {
+		if b.Proto == "udp" {
+			udp = append(udp, b.HostPort)
+		}
+	}
+	if len(udp) == 0 {
+		return
+	}
+	n.wg.Go(func() {
+		c, err := conntrack.Dial()
+		if err != nil {
+			n.log.Warn("cannot reach connection tracking", "error", err)
+			return
+		}
+		defer c.Close()
+		span := trace.Begin(trace.Net, "forget connections", r.Link)
+		errs := []error{c.ForgetFrom(unix.IPPROTO_UDP, r.IPv4.Addr())}
+		for _, p := range udp {
+			errs = append(errs, c.ForgetTo(unix.IPPROTO_UDP, p))
+		}
+		if err := span.End(errors.Join(errs...)); err != nil {
+			n.log.Warn("cannot forget the UDP connections to published ports", "link", r.Link, "error", err)
+		}
+	})
 }
 
 // Restore keeps the endpoints of the containers in live and releases all

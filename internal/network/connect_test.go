@@ -271,6 +271,39 @@ func TestRepair(t *testing.T) {
 	})
 }
 
+// TestUDPClient has a client that sends from one port all the time, while the
+// container behind the published port is replaced.
+func TestUDPClient(t *testing.T) {
+	b := newBench(t, nil)
+	var client *net.UDPConn
+	err := netns.Do(b.other, func() (err error) {
+		client, err = net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(machine, 8053)))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	answered := func() error {
+		client.Write([]byte("?")) // an error says that nobody answered the one before
+		client.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		var buf [100]byte
+		_, err := client.Read(buf[:])
+		return err
+	}
+	if answered() == nil {
+		t.Fatal("an answer before there is a container")
+	}
+	for i := range 2 {
+		c := b.connect(Request{Name: "c", Ports: []Publish{{Proto: "udp", Port: 53, HostPort: 8053}}})
+		serve(t, c.NetNS, "udp", ":53")
+		eventually(t, fmt.Sprintf("an answer of container %d", i), answered)
+		if err := b.n.Release(t.Context(), c.id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestHostAndNone(t *testing.T) {
 	b := newBench(t, nil)
 	e, err := b.n.Connect(t.Context(), Request{ContainerID: "h", Name: "h", Network: "host"})

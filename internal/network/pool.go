@@ -68,6 +68,7 @@ type pool struct {
 	counter  atomic.Uint32
 
 	slots  chan *slot
+	taken  chan struct{} // wakes the workers
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -105,26 +106,44 @@ func (p *pool) start(size int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	p.slots = make(chan *slot, size)
+	p.taken = make(chan struct{}, workers)
 	for range min(workers, size) {
 		p.wg.Go(func() { p.fill(ctx) })
 	}
 }
 
+// rest is how long a pool that is half full waits after a slot was taken: the
+// start that took it should not wait for the kernel's locks.
+const rest = 20 * time.Millisecond
+
 func (p *pool) fill(ctx context.Context) {
 	const first, most = 100 * time.Millisecond, 30 * time.Second
-	wait := first
+	failure := first
+	pause := func(d time.Duration) {
+		select {
+		case <-time.After(d):
+		case <-ctx.Done():
+		}
+	}
 	for ctx.Err() == nil {
+		if len(p.slots) == cap(p.slots) {
+			select {
+			case <-p.taken:
+			case <-ctx.Done():
+				return
+			}
+			if 2*len(p.slots) >= cap(p.slots) {
+				pause(rest)
+			}
+		}
 		s, err := p.make()
 		if err != nil {
-			p.log.Warn("cannot prepare a network namespace", "error", err, "again_in", wait)
-			select {
-			case <-time.After(wait):
-			case <-ctx.Done():
-			}
-			wait = min(2*wait, most)
+			p.log.Warn("cannot prepare a network namespace", "error", err, "again_in", failure)
+			pause(failure)
+			failure = min(2*failure, most)
 			continue
 		}
-		wait = first
+		failure = first
 		select {
 		case p.slots <- s:
 		case <-ctx.Done():
@@ -137,6 +156,10 @@ func (p *pool) fill(ctx context.Context) {
 func (p *pool) take() (*slot, error) {
 	select {
 	case s := <-p.slots:
+		select {
+		case p.taken <- struct{}{}:
+		default: // all workers know
+		}
 		return s, nil
 	default:
 		return p.make()

@@ -1,0 +1,133 @@
+package network
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"lade/internal/ids"
+)
+
+func quiet(c *Config) { c.Logger = slog.New(slog.DiscardHandler) }
+
+// BenchmarkConnect is a container's network from the engine's view, with and
+// without the pool. Namespaces die in the background and are not counted.
+func BenchmarkConnect(b *testing.B) {
+	for _, size := range []int{16, -1} {
+		name := "pool"
+		if size < 0 {
+			name = "demand"
+		}
+		for _, ports := range []int{0, 1, 100} {
+			b.Run(fmt.Sprintf("%s/ports=%d", name, ports), func(b *testing.B) {
+				e := newBench(b, func(c *Config) { quiet(c); c.PoolSize = size })
+				var pub []Publish
+				for i := range ports {
+					pub = append(pub, Publish{Proto: "tcp", Port: 80, HostPort: uint16(20000 + i)})
+				}
+				for b.Loop() {
+					if size > 0 { // measured is a start now and then, not a storm
+						b.StopTimer()
+						for len(e.n.pool.slots) < size {
+							time.Sleep(time.Millisecond)
+						}
+						time.Sleep(20 * time.Millisecond) // for the last namespace to die
+						b.StartTimer()
+					}
+					id := ids.New()
+					ep, err := e.n.Connect(b.Context(), Request{ContainerID: id, Name: "c", Ports: pub})
+					if err != nil {
+						b.Fatal(err)
+					}
+					b.StopTimer()
+					if err := e.n.Release(b.Context(), id); err != nil {
+						b.Fatal(err)
+					}
+					ep.NetNS.Close()
+					b.StartTimer()
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkRelease(b *testing.B) {
+	e := newBench(b, func(c *Config) { quiet(c); c.PoolSize = 64 })
+	for b.Loop() {
+		b.StopTimer()
+		id := ids.New()
+		ep, err := e.n.Connect(b.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 20000}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ep.NetNS.Close()
+		b.StartTimer()
+		if err := e.n.Release(b.Context(), id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPort is one published port, added and removed, beside others.
+func BenchmarkPort(b *testing.B) {
+	for _, others := range []int{0, 10000} {
+		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
+			e := newBench(b, quiet)
+			to := netip.AddrPortFrom(e.n.Gateway(), 80)
+			at := func(p int) hostPort {
+				return hostPort{"tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p))}
+			}
+			many := map[hostPort]netip.AddrPort{}
+			for i := range others {
+				many[at(30000+i)] = to
+			}
+			if err := e.n.wall.add(many); err != nil {
+				b.Fatal(err)
+			}
+			one := map[hostPort]netip.AddrPort{at(8080): to}
+			for b.Loop() {
+				if err := e.n.wall.add(one); err != nil {
+					b.Fatal(err)
+				}
+				if err := e.n.wall.remove([]hostPort{at(8080)}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestMany connects and releases containers from several goroutines.
+func TestMany(t *testing.T) {
+	b := newBench(t, nil)
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			for i := range 10 {
+				id := fmt.Sprintf("%d-%d", g, i)
+				ep, err := b.n.Connect(t.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80}, {Proto: "udp", Port: 80, HostPort: uint16(9000 + g)}}})
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				ep.NetNS.Close()
+				if _, err := b.n.Stats(id); err != nil {
+					t.Error(err)
+				}
+				if _, err := b.n.Inspect("bridge"); err != nil {
+					t.Error(err)
+				}
+				if err := b.n.Release(t.Context(), id); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(b.n.wall.ports) != 0 || len(b.n.ports.held) != 0 || len(b.n.endpoints) != 0 {
+		t.Errorf("left: %v, %v, %v", b.n.wall.ports, b.n.ports.held, b.n.endpoints)
+	}
+}
