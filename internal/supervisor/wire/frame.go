@@ -133,6 +133,17 @@ func NewPacket(request uint32, msg any, files []int) (*Packet, error) {
 	return p, nil
 }
 
+// SetFiles replaces the packet's files, by as many, for a Send after the ones
+// it was made with may be closed.
+func (p *Packet) SetFiles(files []int) {
+	if p.memfd >= 0 {
+		files = append(files[:len(files):len(files)], p.memfd)
+	}
+	if len(files) > 0 {
+		p.oob = unix.UnixRights(files...)
+	}
+}
+
 // Send sends the packet with the given flags of sendmsg(2); the error is the
 // bare errno, EAGAIN if the socket does not block and is full.
 func (p *Packet) Send(socket, flags int) error {

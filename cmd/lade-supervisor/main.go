@@ -1,0 +1,123 @@
+// Command lade-supervisor is the parent of every container's processes; laded
+// starts it and asks it for everything. See internal/supervisor/server.
+package main
+
+import (
+	"flag"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	goruntime "runtime"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/cgroup"
+	"lade/internal/runtime"
+	"lade/internal/supervisor/server"
+	"lade/internal/trace"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// Most of our memory would be garbage otherwise: starts are bursts.
+	debug.SetGCPercent(25)
+	goruntime.GOMAXPROCS(2)
+	root := flag.String("root", "/run/lade", "`directory` of the socket and the exit records, on a tmpfs")
+	initPath := flag.String("init", "", "`path` of lade-init")
+	idleExit := flag.Duration("idle-exit", 10*time.Second, "end after this `time` with nothing to watch and nobody connected; 0: never")
+	foreground := flag.Bool("foreground", false, "log to standard error")
+	printVersion := flag.Bool("version", false, "print the version and exit")
+	flag.Parse()
+	if *printVersion {
+		os.Stdout.WriteString("lade-supervisor " + version + "\n")
+		return
+	}
+	trace.Enable(os.Getenv("LADE_TRACE"))
+	if err := run(*root, *initPath, *idleExit, *foreground); err != nil {
+		os.Stderr.WriteString(err.Error() + "\n")
+		os.Exit(1)
+	}
+}
+
+func run(root, initPath string, idleExit time.Duration, foreground bool) error {
+	refused := server.Harden()
+	if err := os.MkdirAll(root, 0o711); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	launcher, err := runtime.NewLauncher(runtime.Options{Threads: 4, Logger: log, InitPath: initPath})
+	if err != nil {
+		return err
+	}
+	defer launcher.Close()
+	s, err := server.New(server.Options{
+		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: openCgroup,
+	})
+	if err != nil {
+		return err
+	}
+	go signals(s)
+	if !foreground {
+		if err := detach(root); err != nil {
+			return err
+		}
+	}
+	for _, err := range refused {
+		log.Debug("not permitted", "error", err)
+	}
+	log.Info("serving", "root", root, "pid", os.Getpid(), "version", version)
+	return s.Run()
+}
+
+func openCgroup(path string) (*cgroup.Group, error) {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return host.Open(path)
+}
+
+// detach says to who started us that we are ready, and gives up what connects
+// us with it. A new session is of no use to who already leads one.
+func detach(root string) error {
+	_, _ = unix.Setsid() // EPERM: we lead one
+	path := filepath.Join(root, "supervisor.log")
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
+		return err
+	}
+	for _, d := range []struct{ from, to int }{{int(null.Fd()), 0}, {int(f.Fd()), 1}, {int(f.Fd()), 2}} {
+		if err := unix.Dup3(d.from, d.to, 0); err != nil {
+			return err
+		}
+	}
+	return os.Chdir("/")
+}
+
+// signals passes on the signals that concern a supervisor; it never returns.
+func signals(s *server.Server) {
+	ch := make(chan os.Signal, 16)
+	signal.Notify(ch, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	for sig := range ch {
+		switch sig {
+		case unix.SIGCHLD:
+			s.Orphans()
+		case unix.SIGTERM, unix.SIGINT:
+			s.Terminate()
+		}
+	}
+}

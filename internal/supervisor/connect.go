@@ -1,0 +1,98 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"lade/internal/errdefs"
+	"lade/internal/supervisor/wire"
+)
+
+// Ready is the line that a supervisor prints to its standard output when its
+// socket is there; after that it prints to its log. What it prints before is
+// why it failed.
+const Ready = "ready\n"
+
+// attempts bounds how often a supervisor that ends while we connect is
+// replaced.
+const attempts = 5
+
+// Connect connects to the supervisor in o.Root, or starts o.Binary in a session
+// of its own and connects when it says that it is ready. The caller must Close
+// the client. Errors: Unavailable if there is none and none can be started.
+func Connect(ctx context.Context, o Options) (*Client, wire.Welcome, error) {
+	var last error
+	for range attempts {
+		socket, err := wire.Dial(o.Root)
+		switch {
+		case err == nil:
+			c, w, err := newClient(ctx, o, socket)
+			if err == nil || !errors.Is(err, errdefs.Unavailable) {
+				return c, w, err
+			}
+			last = err // it has just ended
+			continue
+		case !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED):
+			return nil, wire.Welcome{}, errdefs.Unavailablef("supervisor: %w", err)
+		}
+		if o.Binary == "" {
+			return nil, wire.Welcome{}, errdefs.Unavailablef("no supervisor runs in %s", o.Root)
+		}
+		// Another daemon may start one at the same time: then ours ends, because
+		// the root is taken, and the other's is there.
+		last = launch(ctx, o)
+		if ctx.Err() != nil {
+			return nil, wire.Welcome{}, context.Cause(ctx)
+		}
+	}
+	return nil, wire.Welcome{}, errdefs.Unavailablef("supervisor: %w", last)
+}
+
+// launch starts a supervisor that survives us, and waits until it is ready.
+func launch(ctx context.Context, o Options) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := exec.Command(o.Binary, append([]string{"--root", o.Root}, o.Args...)...)
+	cmd.Stdout, cmd.Stderr = w, w
+	cmd.Dir = "/"
+	cmd.Env = environment()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = cmd.Start()
+	w.Close()
+	if err != nil {
+		return err
+	}
+	// It ends when it likes; until then, or until we end, somebody must wait for
+	// it.
+	go func() { _ = cmd.Wait() }()
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer stop()
+	said, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	if strings.HasSuffix(string(said), Ready) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errdefs.Unavailablef("%s: %s", o.Binary, strings.TrimSpace(string(said)))
+}
+
+// environment returns what of our environment a supervisor is given.
+func environment() (env []string) {
+	for _, v := range os.Environ() {
+		for _, keep := range []string{"PATH=", "LADE_", "GOTRACEBACK=", "GODEBUG=", "TMPDIR="} {
+			if strings.HasPrefix(v, keep) {
+				env = append(env, v)
+			}
+		}
+	}
+	return env
+}

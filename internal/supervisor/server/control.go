@@ -1,0 +1,180 @@
+package server
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/supervisor/wire"
+	"lade/internal/trace"
+)
+
+// groupWait bounds an operation on a control group.
+const groupWait = 10 * time.Second
+
+// running returns a running container. Errors: NotFound.
+func (s *Server) running(id string) (*container, error) {
+	c := s.containers[id]
+	if c == nil || c.init == nil || c.init.ended {
+		return nil, errdefs.NotFoundf("container %s is not running", id)
+	}
+	return c, nil
+}
+
+// process returns a running process. Errors: NotFound.
+func (s *Server) process(id, exec string) (*process, error) {
+	if exec == "" {
+		c, err := s.running(id)
+		if err != nil {
+			return nil, err
+		}
+		return c.init, nil
+	}
+	c := s.containers[id]
+	if c == nil || c.execs[exec] == nil || c.execs[exec].pid == 0 {
+		return nil, errdefs.NotFoundf("exec %s of container %s is not running", exec, id)
+	}
+	return c.execs[exec], nil
+}
+
+func (s *Server) attach(r *request, m *wire.Attach) error {
+	p, err := s.process(m.ID, m.ExecID)
+	if err != nil {
+		return err
+	}
+	st, err := s.newStream(r.f, m, p)
+	if err != nil {
+		return err
+	}
+	r.ok()
+	st.join(m.Early)
+	return nil
+}
+
+func (s *Server) signal(r *request, m *wire.Signal) error {
+	p, err := s.process(m.ID, m.ExecID)
+	if err != nil {
+		return err
+	}
+	c, sig := p.c, unix.Signal(m.Signal)
+	if sig == unix.SIGKILL && m.ExecID == "" && c.group != nil && (m.All || c.frozen) {
+		c.do(r, func(ctx context.Context, g *cgroup.Group) error { return g.Kill(ctx) }, func() { c.frozen = false })
+		return nil
+	}
+	if m.All && m.ExecID == "" {
+		for p := range c.processes() {
+			if err := send(p, sig); err != nil {
+				return err
+			}
+		}
+		r.ok()
+		return nil
+	}
+	r.fail(send(p, sig))
+	return nil
+}
+
+// send sends a signal. Errors: NotFound if the process has ended, Invalid for
+// no signal.
+func send(p *process, sig unix.Signal) error {
+	span := trace.Begin(trace.Process, "pidfd_send_signal "+unix.SignalName(sig), p.c.id)
+	switch err := span.End(unix.PidfdSendSignal(p.pidfd, sig, nil, 0)); err {
+	case nil:
+		return nil
+	case unix.ESRCH:
+		return errdefs.NotFoundf("container %s is not running", p.c.id)
+	case unix.EINVAL:
+		return errdefs.Invalidf("no signal has the number %d", int(sig))
+	default:
+		return os.NewSyscallError("pidfd_send_signal", err)
+	}
+}
+
+func (s *Server) resize(r *request, m *wire.Resize) error {
+	p, err := s.process(m.ID, m.ExecID)
+	if err != nil {
+		return err
+	}
+	if !p.terminal || p.out.fd < 0 {
+		return errdefs.Conflictf("container %s has no terminal", m.ID)
+	}
+	size := unix.Winsize{Row: m.Rows, Col: m.Cols}
+	r.fail(os.NewSyscallError("ioctl TIOCSWINSZ", unix.IoctlSetWinsize(p.out.fd, unix.TIOCSWINSZ, &size)))
+	return nil
+}
+
+func (s *Server) freeze(r *request, m *wire.Freeze) error {
+	c, err := s.running(m.ID)
+	if err != nil {
+		return err
+	}
+	if c.group == nil {
+		return errdefs.NotImplementedf("container %s has no control group", m.ID)
+	}
+	c.do(r, func(ctx context.Context, g *cgroup.Group) error {
+		if m.Thaw {
+			return g.Thaw(ctx)
+		}
+		return g.Freeze(ctx)
+	}, func() { c.frozen = !m.Thaw })
+	return nil
+}
+
+func (s *Server) update(r *request, m *wire.Update) error {
+	c, err := s.running(m.ID)
+	if err != nil {
+		return err
+	}
+	if c.group == nil {
+		return errdefs.NotImplementedf("container %s has no control group", m.ID)
+	}
+	if m.Resources == nil {
+		return errdefs.Invalidf("supervisor: update without resources")
+	}
+	c.do(r, func(_ context.Context, g *cgroup.Group) error { return g.Update(m.Resources) }, func() {})
+	return nil
+}
+
+// do runs an operation on the container's control group in a goroutine, then
+// done in the loop if it succeeded, and answers.
+func (c *container) do(r *request, op func(context.Context, *cgroup.Group) error, done func()) {
+	c.busy++
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), groupWait)
+		defer cancel()
+		err := op(ctx, c.group)
+		c.s.poll.post(func() {
+			c.busy--
+			if err == nil {
+				done()
+			}
+			r.fail(err)
+			c.release()
+		})
+	}()
+}
+
+func (s *Server) forget(r *request, m *wire.Forget) error {
+	s.forgetExit(key{m.ID, m.ExecID})
+	r.ok()
+	return nil
+}
+
+func (s *Server) upgrade(*request, *wire.Upgrade) error {
+	return errdefs.NotImplementedf("supervisor: upgrade")
+}
+
+// openPeer opens the slave side of a terminal by its master side.
+//
+// Source: TIOCGPTPEER in ioctl_tty(2), from Linux 4.13.
+func openPeer(master int) (int, error) {
+	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}

@@ -1,0 +1,322 @@
+package server
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/ids"
+	"lade/internal/runtime"
+	"lade/internal/supervisor"
+	"lade/internal/supervisor/wire"
+)
+
+// plain is a Launcher of ordinary processes: no namespaces, no root needed.
+type plain struct{}
+
+func (plain) Start(_ context.Context, c *runtime.Container) (*runtime.Process, error) {
+	return spawn(c.Spec.Process, c.Stdin, c.Stdout, c.Stderr)
+}
+
+func (plain) Exec(_ context.Context, e *runtime.Exec) (*runtime.Process, error) {
+	return spawn(e.Process, e.Stdin, e.Stdout, e.Stderr)
+}
+
+func spawn(p *specs.Process, stdio ...int) (*runtime.Process, error) {
+	began := time.Now()
+	path, err := exec.LookPath(p.Args[0])
+	if err != nil {
+		return nil, &runtime.StartError{Code: 127, Op: "exec:", Path: p.Args[0], Errno: syscall.ENOENT}
+	}
+	if p.Args[0] == "panic" {
+		panic("asked for")
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(null)
+	proc := &runtime.Process{Pidfd: -1, Console: -1}
+	sys := &syscall.SysProcAttr{PidFD: &proc.Pidfd, Setsid: true}
+	if p.Terminal {
+		if proc.Console, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); err != nil {
+			return nil, err
+		}
+		if err := unix.IoctlSetPointerInt(proc.Console, unix.TIOCSPTLCK, 0); err != nil {
+			return nil, err
+		}
+		tty, err := openPeer(proc.Console)
+		if err != nil {
+			return nil, err
+		}
+		defer unix.Close(tty)
+		stdio = []int{tty, tty, tty}
+		sys.Setctty = true
+	}
+	var files []uintptr
+	for _, fd := range stdio {
+		if fd < 0 {
+			fd = null
+		}
+		files = append(files, uintptr(fd))
+	}
+	proc.Prepare = time.Since(began)
+	pid, _, err := syscall.StartProcess(path, p.Args, &syscall.ProcAttr{Env: append(os.Environ(), p.Env...), Files: files, Sys: sys})
+	if err != nil {
+		return nil, &runtime.StartError{Code: 126, Op: "exec:", Path: path, Errno: syscall.EACCES}
+	}
+	proc.Pid, proc.StartedAt = pid, time.Now()
+	proc.Program = time.Since(began) - proc.Prepare
+	return proc, nil
+}
+
+// asSupervisor in the environment makes the test binary a supervisor.
+const asSupervisor = "LADE_TEST_SUPERVISOR"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asSupervisor) != "" {
+		if err := serve(os.Args[2], plain{}); err != nil {
+			os.Stderr.WriteString(err.Error() + "\n")
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// serve is what the command's main does.
+func serve(root string, l Launcher) error {
+	s, err := New(Options{Root: root, Launcher: l, Build: "test", IdleExit: 300 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	os.Stdout.WriteString(supervisor.Ready)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	for fd := range 3 {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return err
+		}
+	}
+	return s.Run()
+}
+
+// events collects what a client is told.
+type events struct {
+	t    testing.TB
+	mu   sync.Mutex
+	more sync.Cond
+	got  map[key]wire.Exited
+	n    int
+	lost error
+}
+
+func newEvents(t testing.TB) *events {
+	e := &events{t: t, got: map[key]wire.Exited{}}
+	e.more.L = &e.mu
+	return e
+}
+
+func (e *events) Exited(x wire.Exited) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.got[key{x.ID, x.ExecID}] = x
+	e.n++
+	e.more.Broadcast()
+}
+
+func (e *events) OOM(string) {}
+
+func (e *events) Lost(err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lost = err
+	e.more.Broadcast()
+}
+
+// until waits for a condition on what was told.
+func (e *events) until(what string, ok func() bool) {
+	e.t.Helper()
+	late := false
+	timer := time.AfterFunc(60*time.Second, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		late = true
+		e.more.Broadcast()
+	})
+	defer timer.Stop()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for !ok() {
+		if late {
+			e.t.Fatalf("%s did not come", what)
+		}
+		e.more.Wait()
+	}
+}
+
+func (e *events) exit(id, exec string) (x wire.Exited) {
+	e.t.Helper()
+	e.until("the end of "+id+exec, func() (ok bool) { x, ok = e.got[key{id, exec}]; return ok })
+	return x
+}
+
+// env is a server under test and a client of it.
+type env struct {
+	t      testing.TB
+	s      *Server // nil if it is a process of its own
+	root   string
+	client *supervisor.Client
+	hello  wire.Welcome
+	events *events
+}
+
+// inProcess runs a server in the test's process.
+func inProcess(t testing.TB, change func(*Options)) *env {
+	t.Helper()
+	e := &env{t: t, root: t.TempDir()}
+	o := Options{Root: e.root, Launcher: plain{}, Build: "test"}
+	if change != nil {
+		change(&o)
+	}
+	e.root = o.Root
+	var err error
+	if e.s, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := e.s.Run(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		e.s.poll.post(func() {
+			for _, c := range e.s.containers {
+				for p := range c.processes() {
+					_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0)
+				}
+			}
+			e.s.whenQuiet()
+		})
+		done.Wait()
+	})
+	e.connect(supervisor.Options{})
+	return e
+}
+
+// whenQuiet ends the server as soon as nothing runs.
+func (s *Server) whenQuiet() {
+	if s.shutdown() != nil {
+		s.poll.after(5*time.Millisecond, s.whenQuiet)
+	}
+}
+
+// ownProcess runs a server in a process of its own.
+func ownProcess(t testing.TB) *env {
+	t.Helper()
+	t.Setenv(asSupervisor, "1")
+	e := &env{t: t, root: t.TempDir()}
+	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
+	return e
+}
+
+func (e *env) connect(o supervisor.Options) {
+	e.t.Helper()
+	e.events = newEvents(e.t)
+	o.Root, o.Handler = e.root, e.events
+	var err error
+	if e.client, e.hello, err = supervisor.Connect(e.t.Context(), o); err != nil {
+		e.t.Fatal(err)
+	}
+	c := e.client
+	e.t.Cleanup(func() { c.Close() })
+}
+
+// start starts a shell command as a container that logs.
+func (e *env) start(script string, change func(*wire.Start), files ...*os.File) (id string, s *supervisor.Started) {
+	e.t.Helper()
+	m := e.message(script)
+	if change != nil {
+		change(m)
+	}
+	s, err := e.client.Start(e.t.Context(), m, files...)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(s.Close)
+	return m.ID, s
+}
+
+func (e *env) message(script string) *wire.Start {
+	id := ids.New()
+	return &wire.Start{
+		ID:   id,
+		Spec: &specs.Spec{Process: &specs.Process{Args: []string{"sh", "-c", script}}},
+		Log:  wire.Log{Driver: "json-file", Path: e.logPath(id)},
+	}
+}
+
+func (e *env) logPath(id string) string { return filepath.Join(e.root, id+"-json.log") }
+
+// pair returns the two ends of a client's connection.
+func pair(t testing.TB) (ours, theirs *os.File) {
+	t.Helper()
+	fd, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(fd[0], true); err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs = os.NewFile(uintptr(fd[0]), "client"), os.NewFile(uintptr(fd[1]), "stream")
+	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	return ours, theirs
+}
+
+func halfClose(t testing.TB, f *os.File) {
+	t.Helper()
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { err = unix.Shutdown(int(fd), unix.SHUT_WR) }); err != nil {
+		t.Fatal(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openFiles(t testing.TB) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(d)
+}
+
+// eventually waits for a condition that nobody tells of.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for began := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatalf("%s: not so", what)
+		}
+	}
+}
+
+func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
+
+

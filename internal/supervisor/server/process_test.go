@@ -1,0 +1,202 @@
+package server
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/supervisor"
+	"lade/internal/supervisor/wire"
+)
+
+// pss returns a process's proportional set size in bytes.
+func pss(t testing.TB, pid int) int {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if kb, ok := strings.CutPrefix(s.Text(), "Pss:"); ok {
+			n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(kb), " kB"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatal("no Pss")
+	return 0
+}
+
+// TestMemoryPerContainer holds the promise of 20 kB per running container,
+// with its pipes, its log and its records.
+func TestMemoryPerContainer(t *testing.T) {
+	const n, limit = 500, 20 << 10
+	e := ownProcess(t)
+	run := func(n int) (pids []int) {
+		for range n {
+			_, s := e.start("", func(m *wire.Start) {
+				m.Spec.Process.Args = []string{"sleep", "1000"}
+				m.Stdio.Stdin = true
+			})
+			pids = append(pids, s.Pid)
+			s.Close()
+		}
+		return pids
+	}
+	settle := func() int {
+		least := pss(t, e.hello.Pid)
+		for range 15 { // memory is given back when all was quiet for trimAfter
+			time.Sleep(trimAfter / 5)
+			least = min(least, pss(t, e.hello.Pid))
+		}
+		return least
+	}
+	pids := run(20) // what the first of a kind cost is not the container's
+	t.Cleanup(func() {
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+		e.events.until("all ends", func() bool { return e.events.n == len(pids) })
+	})
+	before := settle()
+	pids = append(pids, run(n)...)
+	after := settle()
+	t.Logf("%d kB idle, %d kB with %d more: %d bytes each", before>>10, after>>10, n, (after-before)/n)
+	if each := (after - before) / n; each > limit {
+		t.Errorf("%d bytes per container, the limit is %d", each, limit)
+	}
+}
+
+func TestIdleExit(t *testing.T) {
+	e := ownProcess(t)
+	pidfd, err := unix.PidfdOpen(e.hello.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	id, _ := e.start("exec sleep 1", nil)
+	e.client.Close()
+	wait := func(ms int) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, ms)
+		return n > 0
+	}
+	if wait(700) { // longer than its IdleExit
+		t.Fatal("ended while a container runs")
+	}
+	if !wait(10000) {
+		t.Fatal("did not end")
+	}
+	// the next one knows how the container ended
+	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
+	if len(e.hello.Exits) != 1 || e.hello.Exits[0].ID != id {
+		t.Errorf("exits %+v", e.hello.Exits)
+	}
+	if err := e.client.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	e.events.until("the loss", func() bool { return e.events.lost != nil })
+}
+
+// TestLostSupervisor kills the supervisor and gives its containers to the next.
+func TestLostSupervisor(t *testing.T) {
+	e := ownProcess(t)
+	script := "trap 'echo bye; exit 42' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
+	id, s := e.start(script, nil)
+	cat, in := e.start("read x; echo got $x; exit 7", func(m *wire.Start) { m.Stdio.Stdin = true })
+	tty, con := e.start("read x; echo got $x; exit 8", func(m *wire.Start) { m.Spec.Process.Terminal = true; m.Stdio.Stdin = true })
+	ended, gone := e.start("sleep 0.3; exit 9", nil)
+	if _, err := e.exec(id, "e1", "exec sleep 1000", nil); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 1)
+	_ = unix.Kill(e.hello.Pid, unix.SIGKILL)
+	e.events.until("the loss", func() bool { return e.events.lost != nil })
+	go func() { asked <- e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 1}) }()
+	if err := <-asked; !errors.Is(err, errdefs.Unavailable) {
+		t.Errorf("a request to the lost one: %v", err)
+	}
+	eventually(t, "the short one has ended", func() bool { return !alive(gone.Pid) })
+	if !alive(s.Pid) {
+		t.Fatal("the container was lost, too")
+	}
+	old := e.hello.Pid
+	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
+	if e.hello.Pid == old || len(e.hello.Containers) > 0 {
+		t.Errorf("%+v", e.hello)
+	}
+	adopt := func(id string, s *supervisor.Started, change func(*wire.Adopt)) {
+		m := &wire.Adopt{ID: id, Pid: s.Pid, StartedAt: s.StartedAt, Log: wire.Log{Driver: "json-file", Path: e.logPath(id)}}
+		var files []*os.File
+		for _, f := range []struct {
+			from *os.File
+			to   *wire.FD
+		}{{s.Pidfd, &m.Pidfd}, {s.Console, &m.Console}, {s.Stdin, &m.Stdin}, {s.Stdout, &m.Stdout}, {s.Stderr, &m.Stderr}} {
+			if f.from != nil {
+				files = append(files, f.from)
+				*f.to = wire.FD(len(files))
+			}
+		}
+		if change != nil {
+			change(m)
+		}
+		a, err := e.client.Adopt(t.Context(), m, files...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Pid != s.Pid || a.Pidfd == nil || (a.Stdout == nil) != (s.Stdout == nil) {
+			t.Errorf("adopted: %+v", a)
+		}
+		a.Close()
+	}
+	adopt(id, s, nil)
+	adopt(cat, in, func(m *wire.Adopt) { m.Stdio.Stdin = true })
+	adopt(tty, con, func(m *wire.Adopt) { m.Stdio.Stdin = true; m.Terminal = true })
+	adopt(ended, gone, nil)
+	if x := e.events.exit(ended, ""); x.Code != 9 {
+		t.Errorf("ended meanwhile: %+v", x)
+	}
+	for _, c := range []string{cat, tty} {
+		client, stream := pair(t)
+		if err := e.client.Attach(t.Context(), &wire.Attach{ID: c, Stdin: true, Stdout: true, Raw: true}, stream); err != nil {
+			t.Fatal(err)
+		}
+		stream.Close()
+		fmt.Fprintln(client, "input")
+		if b, err := io.ReadAll(client); err != nil || !strings.Contains(string(b), "got input") {
+			t.Errorf("%q, %v", b, err)
+		}
+	}
+	if x, y := e.events.exit(cat, ""), e.events.exit(tty, ""); x.Code != 7 || y.Code != 8 {
+		t.Errorf("%+v %+v", x, y)
+	}
+	lines := len(e.logged(id))
+	eventually(t, "the log grows", func() bool { return len(e.logged(id)) > lines+5 })
+	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 15}); err != nil {
+		t.Fatal(err)
+	}
+	if x := e.events.exit(id, ""); x.Code != 42 {
+		t.Errorf("exited: %+v", x)
+	}
+	got := e.logged(id)
+	for i, l := range got[:len(got)-1] { // nothing was lost in between
+		if l != fmt.Sprintf("stdout %d\n", i+1) {
+			t.Fatalf("line %d is %q", i+1, l)
+		}
+	}
+	if !reflect.DeepEqual(got[len(got)-1:], []string{"stdout bye\n"}) {
+		t.Errorf("last line %q", got[len(got)-1])
+	}
+}

@@ -1,0 +1,291 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/logs"
+	"lade/internal/runtime"
+	"lade/internal/supervisor/wire"
+)
+
+// Launcher starts processes; *runtime.Launcher is the one there is. Start and
+// Exec are called by several goroutines at a time. A Process without a Cgroup
+// cannot be frozen or updated.
+type Launcher interface {
+	Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error)
+	Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
+}
+
+// Options configure a Server.
+type Options struct {
+	Root     string // directory of the socket and the exit records, on a tmpfs
+	Launcher Launcher
+	Logger   *slog.Logger
+	// Cgroup opens a control group by its path in a spec, for Adopt.
+	Cgroup func(path string) (*cgroup.Group, error)
+	Build  string // told in Welcome
+	// IdleExit is how long the server goes on with nothing to watch and nobody
+	// connected; 0: for ever.
+	IdleExit time.Duration
+	// Parallel is how many starts run at the same time; 0 means 4.
+	Parallel int
+	// MaxQueue is how much output waits for a client that does not read before
+	// the process is no longer read from, in bytes; 0 means 1 MB.
+	MaxQueue int
+}
+
+// key names a container (no exec) or an exec.
+type key struct{ id, exec string }
+
+// Server supervises containers. Its state belongs to the goroutine that calls
+// Run.
+type Server struct {
+	o     Options
+	log   *slog.Logger
+	poll  *poller
+	lock  int // flock(2) on the root
+	sock  int
+	began time.Time
+
+	conns      map[*conn]struct{}
+	containers map[string]*container
+	exits      map[key]wire.Exited
+	filters    map[string][]byte
+	cleaning   map[string][]func() // by container: starts that wait for the end of its clean-up
+	streams    int                 // open ones, also of ended processes
+
+	starts   int      // running in a goroutine
+	waiting  []func() // starts that wait for their turn
+	orphans  int      // starts whose daemon has left
+	greeting []func() // Hellos that wait for orphans
+
+	io     []byte // a stdcopy header and what was read from a process
+	packet []byte
+	lines  logs.Buffer
+	ending bool
+	warned time.Time
+
+	activity uint64 // counts connections and starts
+	idling   bool   // a timer of checkIdle runs
+	trimming bool   // a timer of trim runs
+	unreaped bool   // there may be orphans
+}
+
+const (
+	headerLen = 8 // of a stdcopy frame
+	readLen   = 64 << 10
+)
+
+// New takes the root and listens on its socket. The caller must Run. Errors:
+// Conflict if another server has the root.
+func New(o Options) (*Server, error) {
+	if o.Parallel == 0 {
+		o.Parallel = 4
+	}
+	if o.MaxQueue == 0 {
+		o.MaxQueue = 1 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
+		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{},
+		filters: map[string][]byte{}, cleaning: map[string][]func(){},
+		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
+	}
+	if err := s.open(); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Server) open() (err error) {
+	if err := os.MkdirAll(s.exitDir(), 0o700); err != nil {
+		return err
+	}
+	lock := filepath.Join(s.o.Root, "supervisor.lock")
+	if s.lock, err = unix.Open(lock, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600); err != nil {
+		return &os.PathError{Op: "open", Path: lock, Err: err}
+	}
+	switch err := unix.Flock(s.lock, unix.LOCK_EX|unix.LOCK_NB); err {
+	case nil:
+	case unix.EWOULDBLOCK:
+		return errdefs.Conflictf("another supervisor runs in %s", s.o.Root)
+	default:
+		return &os.PathError{Op: "flock", Path: lock, Err: err}
+	}
+	if err := s.loadExits(); err != nil {
+		return err
+	}
+	if s.poll, err = newPoller(); err != nil {
+		return err
+	}
+	if s.sock, err = wire.Listen(s.o.Root); err != nil {
+		return err
+	}
+	return s.poll.set(s.sock, listener{s}, unix.EPOLLIN)
+}
+
+// close releases what open took. The socket is removed while the lock is held.
+func (s *Server) close() {
+	if s.sock >= 0 {
+		_ = os.Remove(filepath.Join(s.o.Root, wire.SocketName)) // the next server removes it, too
+		unix.Close(s.sock)
+	}
+	if s.poll != nil {
+		s.poll.close()
+	}
+	if s.lock >= 0 {
+		unix.Close(s.lock)
+	}
+}
+
+// Run serves until Shutdown, Terminate or IdleExit. Errors: of epoll_wait(2).
+func (s *Server) Run() error {
+	defer s.close()
+	s.checkIdle()
+	events := make([]unix.EpollEvent, 64)
+	for !s.ending {
+		if err := s.poll.once(events); err != nil {
+			return err
+		}
+	}
+	for c := range s.conns {
+		c.close()
+	}
+	s.log.Info("ended")
+	return nil
+}
+
+// Terminate ends the server if nothing runs, as SIGTERM asks for. It may be
+// called from any goroutine.
+func (s *Server) Terminate() {
+	s.poll.post(func() {
+		if err := s.shutdown(); err != nil {
+			s.log.Warn("asked to terminate", "refused", err)
+		}
+	})
+}
+
+// Orphans reaps children that nobody knows: what a container's processes left
+// behind and the kernel gave to us, PR_SET_CHILD_SUBREAPER in prctl(2). It is
+// called after SIGCHLD, from any goroutine.
+func (s *Server) Orphans() { s.poll.post(s.reapOrphans) }
+
+func (s *Server) shutdown() error {
+	if n := len(s.containers) + s.starts + len(s.waiting); n > 0 {
+		return errdefs.Conflictf("%d containers run", n)
+	}
+	if len(s.cleaning) > 0 { // control groups are being removed
+		s.poll.after(10*time.Millisecond, func() { _ = s.shutdown() })
+		return nil
+	}
+	s.ending = true
+	return nil
+}
+
+// busy reports whether there is something to watch or somebody connected.
+func (s *Server) busy() bool {
+	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || len(s.cleaning) > 0 || s.streams > 0
+}
+
+// checkIdle ends the server when it was not busy for IdleExit. It is called
+// whenever something ends.
+func (s *Server) checkIdle() {
+	if s.o.IdleExit == 0 || s.idling || s.busy() {
+		return
+	}
+	s.idling = true
+	seen := s.activity
+	s.poll.after(s.o.IdleExit, func() {
+		s.idling = false
+		switch {
+		case s.busy():
+		case s.activity != seen:
+			s.checkIdle()
+		default:
+			s.log.Info("nothing to do", "for", s.o.IdleExit)
+			s.ending = true
+		}
+	})
+}
+
+// trimAfter is how long nothing must happen before memory is given back.
+const trimAfter = time.Second
+
+// trim gives garbage back to the kernel when the server has become quiet.
+func (s *Server) trim() {
+	if s.trimming {
+		return
+	}
+	s.trimming = true
+	seen := s.activity
+	s.poll.after(trimAfter, func() {
+		s.trimming = false
+		if s.activity != seen || s.starts > 0 {
+			s.trim()
+			return
+		}
+		s.lines = logs.Buffer{}
+		debug.FreeOSMemory()
+	})
+}
+
+// launch runs f in a goroutine, not more than Parallel at a time, and then
+// done in the loop.
+func (s *Server) launch(f, done func()) {
+	if s.starts >= s.o.Parallel {
+		s.waiting = append(s.waiting, func() { s.launch(f, done) })
+		return
+	}
+	s.starts++
+	s.activity++
+	go func() {
+		f()
+		s.poll.post(func() {
+			s.starts--
+			if len(s.waiting) > 0 {
+				next := s.waiting[0]
+				s.waiting = s.waiting[1:]
+				next()
+			}
+			done()
+			s.settled()
+		})
+	}()
+}
+
+// settled is called after each launch.
+func (s *Server) settled() {
+	if s.orphans == 0 {
+		for _, hello := range s.greeting {
+			hello()
+		}
+		s.greeting = nil
+	}
+	if s.unreaped {
+		s.reapOrphans()
+	}
+	s.trim()
+	s.checkIdle()
+}
+
+// warn logs a failure that may come back with every line of output, not more
+// than once in a while.
+func (s *Server) warn(msg string, args ...any) {
+	if now := time.Now(); now.Sub(s.warned) > 10*time.Second {
+		s.warned = now
+		s.log.Warn(msg, args...)
+	}
+}

@@ -1,0 +1,509 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/logs"
+	"lade/internal/runtime"
+	"lade/internal/supervisor/wire"
+)
+
+// launch is a process on its way from the request to its start.
+type launch struct {
+	s       *Server
+	r       *request
+	p       *process
+	streams []*stream
+	early   [][]byte
+	theirs  [3]int // the process's ends of its standard streams, -1: /dev/null
+	netns   int    // or -1
+}
+
+// start begins to start a container; started answers.
+func (s *Server) start(r *request, m *wire.Start) error {
+	if !validID(m.ID) || m.Spec == nil || m.Spec.Process == nil {
+		return errdefs.Invalidf("supervisor: start needs an id and a spec with a process")
+	}
+	if s.containers[m.ID] != nil {
+		return errdefs.Conflictf("container %s is already running", m.ID)
+	}
+	filter, err := s.filter(m.Filter)
+	if err != nil {
+		return err
+	}
+	c := s.newContainer(m.ID)
+	c.sharedPids = !ownPids(m.Spec)
+	l, err := s.prepare(r, newProcess(c, "", m.Stdio, m.Spec.Process.Terminal), m.Attach, m.NetNS)
+	if err == nil {
+		err = l.p.openLog(m.Log)
+	}
+	if err == nil && !l.p.terminal {
+		err = l.pipes(m.Stdio.Stdin, true, true)
+	}
+	if err != nil {
+		l.abort()
+		return err
+	}
+	s.containers[c.id] = c
+	s.forgetExit(key{c.id, ""})
+	ask := &runtime.Container{
+		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, Init: m.Init,
+		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
+		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
+	}
+	l.r.c.starts++
+	begin := func() {
+		l.run(func() (*runtime.Process, error) { return s.o.Launcher.Start(context.Background(), ask) })
+	}
+	if _, cleaning := s.cleaning[c.id]; cleaning { // it would remove the new control group
+		s.cleaning[c.id] = append(s.cleaning[c.id], begin)
+		return nil
+	}
+	begin()
+	return nil
+}
+
+// exec begins to start an additional process; started answers.
+func (s *Server) exec(r *request, m *wire.Exec) error {
+	if !validID(m.ExecID) || m.Process == nil || len(m.Attach) > 1 {
+		return errdefs.Invalidf("supervisor: exec needs an id, a process and at most one client")
+	}
+	c, err := s.running(m.ID)
+	if err != nil {
+		return err
+	}
+	if c.execs[m.ExecID] != nil {
+		return errdefs.Conflictf("exec %s is already running", m.ExecID)
+	}
+	filter, err := s.filter(m.Filter)
+	if err != nil {
+		return err
+	}
+	l, err := s.prepare(r, newProcess(c, m.ExecID, m.Stdio, m.Process.Terminal), m.Attach, 0)
+	if err == nil && !l.p.terminal {
+		err = l.pipes(m.Stdio.Stdin, m.Stdio.Stdout, m.Stdio.Stderr)
+	}
+	if err != nil {
+		l.abort()
+		return err
+	}
+	if c.execs == nil {
+		c.execs = map[string]*process{}
+	}
+	c.execs[m.ExecID] = l.p
+	ask := &runtime.Exec{
+		Pid: c.init.pid, Pidfd: c.init.pidfd, Cgroup: c.group,
+		Process: m.Process, Filter: filter, User: m.User, GroupAdd: m.GroupAdd,
+		Stdin: l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
+	}
+	c.busy++ // its pidfd and its group stay
+	l.r.c.starts++
+	l.run(func() (*runtime.Process, error) { return s.o.Launcher.Exec(context.Background(), ask) })
+	return nil
+}
+
+// adopt takes over a process that another supervisor started.
+func (s *Server) adopt(r *request, m *wire.Adopt) error {
+	c := s.containers[m.ID]
+	switch {
+	case !validID(m.ID) || m.Pid <= 0 || m.Pidfd == 0 || m.ExecID != "" && !validID(m.ExecID):
+		return errdefs.Invalidf("supervisor: adopt needs an id, a process and its pidfd")
+	case m.ExecID == "" && c != nil:
+		return errdefs.Conflictf("container %s is already supervised", m.ID)
+	case m.ExecID != "" && (c == nil || c.init == nil):
+		return errdefs.NotFoundf("container %s is not supervised", m.ID)
+	case m.ExecID != "" && c.execs[m.ExecID] != nil:
+		return errdefs.Conflictf("exec %s is already supervised", m.ExecID)
+	}
+	if m.ExecID == "" {
+		c = s.newContainer(m.ID)
+		c.frozen = m.Frozen
+	}
+	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal)
+	p.adopted = true
+	l, err := s.prepare(r, p, nil, 0)
+	if err == nil && m.ExecID == "" {
+		err = p.openLog(m.Log)
+	}
+	proc := &runtime.Process{Pid: m.Pid, Pidfd: -1, Console: -1, StartedAt: m.StartedAt}
+	for _, take := range []struct {
+		to   *int
+		from wire.FD
+	}{{&proc.Pidfd, m.Pidfd}, {&proc.Console, m.Console}, {&p.in.fd, m.Stdin}, {&p.out.fd, m.Stdout}, {&p.err.fd, m.Stderr}} {
+		if err == nil {
+			*take.to, err = r.f.File(take.from)
+		}
+		if err == nil && *take.to >= 0 && take.to != &proc.Pidfd {
+			err = unix.SetNonblock(*take.to, true)
+		}
+	}
+	if err != nil {
+		closeFDs(proc.Pidfd, proc.Console)
+		l.abort()
+		return err
+	}
+	if m.ExecID == "" {
+		s.containers[m.ID] = c
+	} else {
+		if c.execs == nil {
+			c.execs = map[string]*process{}
+		}
+		c.execs[m.ExecID] = p
+		c.busy++
+	}
+	l.r.c.starts++
+	l.run(func() (*runtime.Process, error) {
+		if m.ExecID == "" && m.Cgroup != "" && s.o.Cgroup != nil {
+			g, err := s.o.Cgroup(m.Cgroup)
+			if err != nil {
+				closeFDs(proc.Pidfd, proc.Console)
+				return nil, err
+			}
+			proc.Cgroup = g
+		}
+		return proc, nil
+	})
+	return nil
+}
+
+// duplicate gives the descriptors of a running process to its daemon.
+func (s *Server) duplicate(r *request, m *wire.Duplicate) error {
+	p, err := s.process(m.ID, m.ExecID)
+	if err != nil {
+		return err
+	}
+	r.started(p, 0, 0)
+	return nil
+}
+
+func (s *Server) newContainer(id string) *container {
+	return &container{s: s, id: id, oomfd: -1}
+}
+
+// prepare takes what a process needs from its request.
+func (s *Server) prepare(r *request, p *process, attach []wire.Attach, netns wire.FD) (*launch, error) {
+	l := &launch{s: s, r: r, p: p, theirs: [3]int{-1, -1, -1}, netns: -1}
+	for i := range attach {
+		st, err := s.newStream(r.f, &attach[i], p)
+		if err != nil {
+			return l, err
+		}
+		l.streams = append(l.streams, st)
+		l.early = append(l.early, attach[i].Early)
+	}
+	var err error
+	l.netns, err = r.f.File(netns)
+	return l, err
+}
+
+// pipes makes the pipes of a process without a terminal.
+func (l *launch) pipes(stdin, stdout, stderr bool) error {
+	for i, want := range []bool{stdin, stdout, stderr} {
+		if !want {
+			continue
+		}
+		var fd [2]int
+		if err := unix.Pipe2(fd[:], unix.O_CLOEXEC); err != nil {
+			return os.NewSyscallError("pipe2", err)
+		}
+		ours, theirs := fd[0], fd[1]
+		if i == 0 {
+			ours, theirs = theirs, ours
+		}
+		l.theirs[i] = theirs
+		*[]*int{&l.p.in.fd, &l.p.out.fd, &l.p.err.fd}[i] = ours
+		if err := unix.SetNonblock(ours, true); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
+	}
+	return nil
+}
+
+// abort gives up what the launch has taken. The clients' streams end.
+func (l *launch) abort() {
+	l.closeTheirs()
+	p := l.p
+	closeFDs(p.in.fd, p.out.fd, p.err.fd)
+	p.in.fd, p.out.fd, p.err.fd = -1, -1, -1
+	if p.log != nil {
+		p.log.Close()
+	}
+	for _, st := range l.streams {
+		st.finish()
+	}
+}
+
+func (l *launch) closeTheirs() {
+	closeFDs(l.theirs[0], l.theirs[1], l.theirs[2], l.netns)
+	l.theirs, l.netns = [3]int{-1, -1, -1}, -1
+}
+
+func closeFDs(fds ...int) {
+	for _, fd := range fds {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+}
+
+// run calls f in a goroutine and started with its result.
+func (l *launch) run(f func() (*runtime.Process, error)) {
+	var proc *runtime.Process
+	var err error
+	l.s.launch(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				proc, err = nil, errdefs.Internalf("supervisor: the start panicked: %v", v)
+			}
+		}()
+		proc, err = f()
+	}, func() { l.started(proc, err) })
+}
+
+// started answers the request with the started process and begins to
+// supervise it.
+func (l *launch) started(proc *runtime.Process, err error) {
+	s, p, c := l.s, l.p, l.p.c
+	if l.r.c.fd >= 0 {
+		l.r.c.starts--
+	} else {
+		s.orphans--
+	}
+	if p.exec != "" {
+		c.busy--
+	}
+	l.closeTheirs()
+	if err == nil {
+		p.pid, p.pidfd, p.startedAt = proc.Pid, proc.Pidfd, proc.StartedAt
+		if p.terminal {
+			p.out.fd, p.in.fd = proc.Console, proc.Console
+			err = unix.SetNonblock(proc.Console, true)
+		}
+		if err == nil {
+			err = s.poll.set(p.pidfd, (*exitWatch)(p), unix.EPOLLIN)
+		}
+		if err != nil { // cannot be: both are fresh descriptors of the right kind
+			_ = unix.PidfdSendSignal(proc.Pidfd, unix.SIGKILL, nil, 0)
+			closeFDs(proc.Pidfd)
+		}
+	}
+	if err != nil {
+		l.failed(err)
+		return
+	}
+	if p.exec == "" {
+		c.init, c.group = p, proc.Cgroup
+	}
+	l.r.started(p, proc.Prepare, proc.Program)
+	for i, st := range l.streams {
+		st.join(l.early[i])
+	}
+	p.watchOutput()
+	if p.exec == "" && c.group != nil {
+		c.watchOOM()
+	}
+	s.trim()
+}
+
+// failed answers a start that failed and forgets it.
+func (l *launch) failed(err error) {
+	c := l.p.c
+	l.abort()
+	if l.p.exec == "" {
+		delete(l.s.containers, c.id)
+	} else {
+		delete(c.execs, l.p.exec)
+		c.release()
+	}
+	code := 0
+	if se, ok := errors.AsType[*runtime.StartError](err); ok {
+		code = se.Code
+		if errdefs.KindOf(err) == errdefs.Internal && (code == 126 || code == 127) {
+			err = errdefs.Invalidf("%w", err) // the command is the caller's
+		}
+	}
+	l.r.failCode(err, code)
+}
+
+// started answers the request with the process's description and duplicates of
+// what we hold.
+func (r *request) started(p *process, prepare, program time.Duration) {
+	m := wire.Started{Pid: p.pid, StartedAt: p.startedAt, Prepare: prepare, Program: program}
+	var files, ours []int
+	add := func(fd, mode int) wire.FD {
+		if fd < 0 {
+			return 0
+		}
+		// A pipe is opened anew: O_NONBLOCK is then ours alone, and the daemon's
+		// runtime need not watch what it only keeps.
+		if mode >= 0 {
+			if dup, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), mode|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err == nil {
+				_ = unix.SetNonblock(dup, false) // it was for open(2) alone
+				ours = append(ours, dup)
+				fd = dup
+			}
+		}
+		files = append(files, fd)
+		return wire.FD(len(files))
+	}
+	m.Pidfd = add(p.pidfd, -1)
+	if p.terminal {
+		m.Console = add(p.out.fd, -1)
+	} else {
+		if p.keepsStdin() {
+			m.Stdin = add(p.in.fd, unix.O_WRONLY)
+		}
+		m.Stdout, m.Stderr = add(p.out.fd, unix.O_RDONLY), add(p.err.fd, unix.O_RDONLY)
+	}
+	r.answer(m, files)
+	closeFDs(ours...)
+}
+
+func (p *process) openLog(l wire.Log) (err error) {
+	switch l.Driver {
+	case "", "none":
+		return nil
+	case "json-file":
+		p.log, err = logs.Create(logs.Options{Path: l.Path, MaxSize: l.MaxSize, MaxFile: l.MaxFile, Attrs: l.Attrs})
+		return err
+	}
+	return errdefs.NotImplementedf("log driver %q", l.Driver)
+}
+
+// watchOOM asks the kernel to tell when it kills a process of the container
+// for memory.
+func (c *container) watchOOM() {
+	s, g := c.s, c.group
+	c.busy++
+	go func() {
+		fd, err := g.OOMNotify()
+		s.poll.post(func() {
+			c.busy--
+			switch {
+			case err != nil:
+				s.log.Debug("no notification of OOM", "container", c.id, "error", err)
+			case c.init.ended:
+				unix.Close(fd)
+			default:
+				if err = s.poll.set(fd, (*oomWatch)(c), unix.EPOLLIN); err != nil {
+					unix.Close(fd)
+					break
+				}
+				c.oomfd = fd
+			}
+			c.release()
+		})
+	}()
+}
+
+// oomWatch is a container in its role as the watcher of its OOM events.
+type oomWatch container
+
+func (w *oomWatch) ready(uint32) {
+	c := (*container)(w)
+	buf := make([]byte, 4096) // an eventfd's count, or inotify events
+	if n, err := unix.Read(c.oomfd, buf); n <= 0 || err != nil {
+		if err != unix.EAGAIN && err != unix.EINTR {
+			c.dropOOM()
+		}
+		return
+	}
+	if c.oomKilled() {
+		c.s.event(wire.OOM{ID: c.id})
+	}
+}
+
+func (c *container) dropOOM() {
+	if c.oomfd >= 0 {
+		c.s.poll.drop(c.oomfd)
+		unix.Close(c.oomfd)
+		c.oomfd = -1
+	}
+}
+
+// oomKilled asks the kernel whether it killed a process of the container for
+// memory, and remembers it.
+func (c *container) oomKilled() bool {
+	if c.group != nil {
+		if n, err := c.group.OOMKills(); err == nil && n > 0 {
+			c.oom = true
+		}
+	}
+	return c.oom
+}
+
+// cleanup is how long the removal of a control group may take.
+const cleanup = 30 * time.Second
+
+// release forgets the container once nothing uses it any more, and removes its
+// control group.
+func (c *container) release() {
+	s := c.s
+	if c.init == nil || !c.init.ended || len(c.execs) > 0 || c.busy > 0 || s.containers[c.id] != c {
+		return
+	}
+	delete(s.containers, c.id)
+	c.dropOOM()
+	closeFDs(c.init.pidfd)
+	c.init.pidfd = -1
+	if c.group != nil {
+		s.cleaning[c.id] = nil
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), cleanup)
+			defer cancel()
+			err := deleteGroup(ctx, c.group, c.sharedPids)
+			s.poll.post(func() {
+				if err != nil {
+					s.log.Warn("control group", "container", c.id, "error", err)
+				}
+				waiting := s.cleaning[c.id]
+				delete(s.cleaning, c.id)
+				for _, begin := range waiting {
+					begin()
+				}
+				s.checkIdle()
+			})
+		}()
+	}
+	s.trim()
+	s.checkIdle()
+}
+
+// deleteGroup removes a control group; in a shared process namespace the end
+// of the first process has ended no other.
+func deleteGroup(ctx context.Context, g *cgroup.Group, kill bool) error {
+	var err error
+	if kill {
+		err = g.Kill(ctx)
+	}
+	return errors.Join(err, g.Delete(ctx))
+}
+
+// ownPids reports whether the container gets a process namespace of its own.
+func ownPids(spec *specs.Spec) bool {
+	if spec.Linux != nil {
+		for _, ns := range spec.Linux.Namespaces {
+			if ns.Type == specs.PIDNamespace {
+				return ns.Path == ""
+			}
+		}
+	}
+	return false
+}
+
+// validID reports whether s may name a file.
+func validID(s string) bool {
+	return s != "" && len(s) <= 120 && s[0] != '.' && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
+}
