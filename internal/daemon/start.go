@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"lade/internal/trace"
+)
+
+// Version is what the daemon calls itself.
+const Version = "0.1.0"
+
+// Commit returns the source revision that the program was built from, or "".
+func Commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
+	if i < 0 {
+		return ""
+	}
+	return info.Settings[i].Value
+}
+
+// engineService is the engine as start sees it.
+type engineService struct {
+	Handler http.Handler
+	// Reload takes over what may change while running; nil does nothing.
+	Reload func(*Config) error
+	// Close ends the engine; containers go on.
+	Close func() error
+}
+
+// construct puts the engine together and recovers what ran before.
+type construct func(context.Context, *Config, *slog.Logger) (*engineService, error)
+
+// start is laded from its arguments to its exit status: configuration, process
+// id file, listeners, engine, serving until a signal. Listeners are open before
+// the engine recovers, so early clients wait instead of failing.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer, build construct) int {
+	c, err := Load(args)
+	switch {
+	case errors.Is(err, pflag.ErrHelp):
+		Usage(stdout)
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, err)
+		return 1
+	case c.ShowVersion:
+		commit := Commit()
+		fmt.Fprintf(stdout, "lade version %s, build %s\n", Version, commit[:min(7, len(commit))])
+		return 0
+	case c.Validate:
+		fmt.Fprintln(stdout, "configuration OK")
+		return 0
+	}
+	log, level := NewLogger(c, stderr)
+	trace.Enable(c.Trace)
+	if err := run(ctx, c, log, level, args, build); err != nil {
+		log.Error("failed to start daemon", "error", err)
+		fmt.Fprintln(stderr, "failed to start daemon:", err)
+		return 1
+	}
+	return 0
+}
+
+func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar, args []string, build construct) (err error) {
+	if len(c.Without) > 0 {
+		log.Warn("these options have no effect", "options", strings.Join(c.Without, " "))
+	}
+	for _, d := range []string{c.ExecRoot, c.DataRoot} {
+		if err := os.MkdirAll(d, 0o711); err != nil {
+			return err
+		}
+	}
+	removePID, err := WritePIDFile(c.PIDFile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, removePID()) }()
+	listeners, err := Listen(c, log)
+	if err != nil {
+		return err
+	}
+	e, err := build(ctx, c, log)
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+
+	ctx, stop := signals(ctx, log, func() { reload(args, e, log, level) })
+	defer stop()
+	after := context.AfterFunc(ctx, func() { tell(log, "STOPPING=1") })
+	defer after()
+	tell(log, "READY=1")
+	return serve(ctx, e.Handler, listeners, serveOptions{Logger: log, Shutdown: c.ShutdownTimeout})
+}
+
+// tell notifies the service manager; that it does not listen is no reason to stop.
+func tell(log *slog.Logger, state string) {
+	if err := notify(state); err != nil {
+		log.Warn("cannot notify the service manager", "state", state, "error", err)
+	}
+}
+
+// reload reads the configuration again. The log level changes at once, the rest
+// is the engine's decision.
+func reload(args []string, e *engineService, log *slog.Logger, level *slog.LevelVar) {
+	c, err := Load(args)
+	if err == nil {
+		level.Set(levelOf(c.LogLevel))
+		if e.Reload != nil {
+			err = e.Reload(c)
+		}
+	}
+	if err != nil {
+		log.Error("configuration not reloaded", "error", err)
+		return
+	}
+	log.Info("configuration reloaded", "log-level", c.LogLevel)
+}
