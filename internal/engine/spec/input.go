@@ -3,6 +3,8 @@ package spec
 import (
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/linux/cgroup"
 )
 
 // Facts are what the specification depends on of the host.
@@ -14,8 +16,19 @@ type Facts struct {
 	Seccomp       bool
 	AppArmor      bool
 	SELinux       bool
-	Swap          bool // swap accounting
-	Controllers   map[string]bool
+	Swap          bool            // swap accounting
+	Controllers   map[string]bool // by v1 name: "blkio" also stands for v2's io
+
+	Limits         cgroup.Features
+	CPUSet, MemSet string // CPUs and memory nodes that a cpuset may have: "0-3"; empty: not known
+	// RecursiveReadOnly says that a read-only bind can include what is mounted
+	// below it (mount_setattr(2), Linux 5.12).
+	RecursiveReadOnly bool
+	// Sysctls are those of the network namespace that containers get unless they
+	// say otherwise, as far as this kernel has them.
+	Sysctls map[string]string
+	// Masked are paths of this machine to mask besides the usual ones.
+	Masked []string
 }
 
 // Mount is a bind, a volume or a tmpfs of the container, resolved.
@@ -49,6 +62,10 @@ type Input struct {
 	Mounts     []Mount
 	Files      Files
 	Namespaces Namespaces
+	// Shm is the host path that is bound on /dev/shm: with an IPC namespace that
+	// is shared, what its owner has there. Empty: the host's own if the IPC
+	// namespace is the host's, else a new tmpfs of HostConfig.ShmSize bytes.
+	Shm        string
 	CgroupPath string
 	Facts      Facts
 	// Devices returns the devices of a host path: one, or those below a
@@ -72,10 +89,3 @@ type ExecInput struct {
 	Privileged  bool
 	ConsoleSize *[2]uint // height, width
 }
-
-// Agreed with the engine, to be implemented beside this file:
-//
-//	Build(in Input) (*Output, error)
-//	Exec(in Input, x ExecInput) (*specs.Process, *specs.LinuxSeccomp, error)
-//	Resources(hc *container.HostConfig, f Facts) (*specs.LinuxResources, error)   // for ContainerUpdate
-//	Validate(c *container.Config, hc *container.HostConfig, f Facts) (warnings []string, err error)

@@ -479,3 +479,37 @@ func ExampleCompile() {
 	fmt.Println(len(filter)%8, err)
 	// Output: 0 <nil>
 }
+
+func TestKey(t *testing.T) {
+	seen := map[string]int{}
+	for i, s := range []*specs.LinuxSeccomp{
+		{DefaultAction: specs.ActAllow},
+		{DefaultAction: specs.ActErrno},
+		{DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(0))},
+		{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"a", "b"}},
+		{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"ab"}},
+		{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"ab"}},
+		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}}}},
+		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}, Args: []specs.LinuxSeccompArg{{Value: 1}}}}},
+		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}, Args: []specs.LinuxSeccompArg{{ValueTwo: 1}}}}},
+		defaultProfile(t),
+	} {
+		k, err := Key(s)
+		if old, dup := seen[k]; dup || err != nil {
+			t.Errorf("%d and %d: %s, %v", old, i, k, err)
+		}
+		seen[k] = i
+	}
+	if a, _ := Key(defaultProfile(t)); seen[a] == 0 {
+		t.Error("equal profiles have different keys")
+	}
+}
+
+func BenchmarkKey(b *testing.B) {
+	s := defaultProfile(b)
+	for b.Loop() {
+		if _, err := Key(s); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
