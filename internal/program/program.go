@@ -192,6 +192,16 @@ func (o Op) AllowAll() Op {
 	return o
 }
 
+// Refuse takes errors back from Allow and AllowAll.
+func (o Op) Refuse(errnos ...syscall.Errno) Op {
+	for _, e := range errnos {
+		if e < 128 {
+			o.p.a.ops[o.i].allow[e>>6] &^= 1 << (e & 63)
+		}
+	}
+	return o
+}
+
 // Retry repeats the op up to n times while it fails with EAGAIN, which
 // openat2(2) does when a rename or mount happened under it.
 func (o Op) Retry(n int) Op {

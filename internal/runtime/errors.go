@@ -81,8 +81,11 @@ func (b *builder) explain(err error) error {
 	if !ok || oe.Index < 0 {
 		return err
 	}
-	if b.execs > 0 && oe.Index >= b.execFirst {
+	if b.execFirst > 0 && oe.Index >= b.execFirst {
 		return b.explainExec()
+	}
+	if oe.Call == callCheck {
+		return &StartError{Code: codeNotExecutable, Op: opExec, Path: b.command(), Errno: oe.Errno}
 	}
 	var s stage
 	for _, t := range b.stages {
@@ -104,6 +107,10 @@ func (b *builder) explain(err error) error {
 		path = ""
 	}
 	code := codeFailed
+	if oe.Call == "move_mount" && oe.Errno == unix.EINVAL {
+		// What the kernel says to a file on a directory.
+		oe.Errno = unix.ENOTDIR
+	}
 	if oe.Errno == unix.ENOTDIR {
 		code = codeNotFound
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +31,9 @@ type Launcher struct {
 	groups *cgroup.Host // nil: no control groups on this host
 	null   int          // the host's null device
 	pidNS  int          // our own
+
+	// observe sees every program that has run, for its time stamps; nil: nobody.
+	observe func(*program.Program)
 
 	jobs    chan *job
 	quit    chan struct{}
@@ -94,7 +96,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	}
 	ready := make(chan error, o.Threads)
 	for range o.Threads {
-		l.threads.Go(func() { l.spawner(ready) })
+		l.spawn(ready)
 	}
 	for range o.Threads {
 		err = errors.Join(err, <-ready)
@@ -140,11 +142,17 @@ func (l *Launcher) Close() error {
 	return err
 }
 
-// spawner is a thread that runs programs until the launcher is closed.
+// spawn starts a spawner on a thread of its own.
+func (l *Launcher) spawn(ready chan<- error) {
+	l.threads.Add(1)
+	ns.Go(func() {
+		defer l.threads.Done()
+		l.spawner(ready)
+	})
+}
+
+// spawner runs programs until the launcher is closed.
 func (l *Launcher) spawner(ready chan<- error) {
-	// Never unlocked: the thread ends with the goroutine, because no other may
-	// run on it.
-	goruntime.LockOSThread()
 	if err := ns.EnterEmpty(); err != nil {
 		ready <- err
 		return
@@ -159,7 +167,7 @@ func (l *Launcher) spawner(ready chan<- error) {
 			j.done <- outcome{r, err}
 			if program.Lost(err) {
 				l.log.Error("a spawner thread is lost", "error", err)
-				l.threads.Go(func() { l.spawner(make(chan error, 1)) })
+				l.spawn(make(chan error, 1))
 				return
 			}
 		}
@@ -179,6 +187,9 @@ func (l *Launcher) run(ctx context.Context, p *program.Program, o program.Option
 		return program.Result{}, span.End(context.Cause(ctx))
 	}
 	out := <-j.done
+	if l.observe != nil {
+		l.observe(p)
+	}
 	if out.err != nil && out.r.Pid > 0 {
 		l.discard(out.r)
 	}

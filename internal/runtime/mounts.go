@@ -59,6 +59,11 @@ func cloneHost(source string, o *mount.Options) (fd int, err error) {
 // setAttributes applies a bind mount's options to a detached tree.
 func setAttributes(fd int, o *mount.Options) error {
 	// Unless it is asked for, nothing spreads.
+	if !o.Recursive && o.Propagation&^unix.MS_REC == 0 {
+		return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
+			Attr_set: o.Set | o.AllSet, Attr_clr: o.Clear | o.AllClear, Propagation: private,
+		})
+	}
 	everywhere := unix.MountAttr{Attr_set: o.AllSet, Attr_clr: o.AllClear, Propagation: private}
 	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear}
 	if o.Propagation&unix.MS_REC != 0 {

@@ -133,6 +133,7 @@ func isPipe(fd int) bool {
 // become turns the child into the process of the spec: directory, limits,
 // identity, privileges, filter, program. It must come last.
 func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
+	b.argv0 = proc.Args[0]
 	cwd := proc.Cwd
 	if cwd == "" {
 		cwd = "/"
@@ -152,6 +153,9 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 			b.p.Sys("prctl", "PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(c), 0, 0, 0).Allow(unix.EPERM)
 		}
 	}
+	env := environment(proc.Env, id.Home)
+	files := candidates(proc.Args[0], env)
+	b.check(files)
 	if proc.NoNewPrivileges {
 		b.p.Sys("prctl", "PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	} else {
@@ -164,7 +168,7 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 		b.filter(filter)
 	}
 	b.p.Sys("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.p.Words(0), 0, 8)
-	b.execute(proc.Args, environment(proc.Env, id.Home))
+	b.execute(files, proc.Args, env)
 }
 
 func (b *builder) filter(code []byte) {
@@ -222,32 +226,50 @@ func (b *builder) credentials(id identity, s capabilitySets) {
 	}
 }
 
-// execute ends the program: execve of the command, looked for in PATH like
-// execvp(3) does when it has no slash.
-func (b *builder) execute(args, env []string) {
-	b.argv0 = args[0]
-	argv, envp := b.p.Strings(args), b.p.Strings(env)
-	b.execFirst = b.p.Len()
-	try := func(file string) {
-		b.p.Sys("execve", file, unix.SYS_EXECVE, b.p.String(file), argv, envp).
-			Allow(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENODEV, unix.ESTALE, unix.ETIMEDOUT)
-		b.execs++
+// candidates returns the files that a command can stand for, in the order of
+// execvp(3).
+func candidates(command string, env []string) []string {
+	switch {
+	case command == "":
+		return nil
+	case strings.Contains(command, "/"):
+		return []string{command}
 	}
-	if strings.Contains(args[0], "/") {
-		try(args[0])
-	} else {
-		search, ok := lookup(env, "PATH")
-		if !ok {
-			search = defaultPath
+	search, ok := lookup(env, "PATH")
+	if !ok {
+		search = defaultPath
+	}
+	var out []string
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
 		}
-		for dir := range strings.SplitSeq(search, ":") {
-			if dir == "" {
-				dir = "."
-			}
-			if args[0] != "" {
-				try(path.Join(dir, args[0]))
-			}
-		}
+		out = append(out, path.Join(dir, command))
+	}
+	return out
+}
+
+// callCheck names the ops of check.
+const callCheck = "check"
+
+// check refuses a command that is a magic link, such as /proc/self/exe: it
+// would run the caller's own program. It comes before the filter, which need
+// not allow openat2; every error but that one is execve's to report.
+func (b *builder) check(files []string) {
+	how := b.p.Words(unix.O_PATH|unix.O_CLOEXEC, 0, unix.RESOLVE_NO_MAGICLINKS)
+	for _, f := range files {
+		b.p.Sys(callCheck, f, unix.SYS_OPENAT2, atCWD, b.p.String(f), how, 24).AllowAll().Refuse(unix.ELOOP)
+	}
+}
+
+// execute ends the program: execve of the first of the files that can be
+// executed.
+func (b *builder) execute(files, args, env []string) {
+	argv, envp := b.p.Strings(args), b.p.Strings(env)
+	b.execFirst, b.execs = b.p.Len(), len(files)
+	for _, f := range files {
+		b.p.Sys("execve", f, unix.SYS_EXECVE, b.p.String(f), argv, envp).
+			Allow(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENODEV, unix.ESTALE, unix.ETIMEDOUT)
 	}
 	// Only reached when nothing could be executed: tells a missing file from a
 	// missing interpreter, and a directory from a file.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -140,15 +141,22 @@ func (b *builder) container(c *Container) (program.Options, error) {
 	o := program.Options{Cgroup: -1, PidNS: -1, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
 	s := c.Spec
 	proc := *s.Process
-	if err := b.mountRoot(&c.Rootfs); err != nil {
-		return o, err
-	}
-	id, err := whoami(b.root, c.User, c.GroupAdd, &proc.User, c.SpecUser)
+	// Control groups and file system do not need each other.
+	var group sync.WaitGroup
+	var groupErr error
+	group.Go(func() { b.group, groupErr = b.createGroup(s.Linux) })
+	id, err := b.rootAndUser(c)
+	group.Wait()
 	if err != nil {
 		return o, err
 	}
-	if err := b.joinGroup(s.Linux, &o); err != nil {
-		return o, err
+	if groupErr != nil {
+		return o, groupErr
+	}
+	if b.group != nil {
+		if err := b.attachGroup(b.group, &o); err != nil {
+			return o, err
+		}
 	}
 	if err := b.namespaces(c, &o); err != nil {
 		return o, err
@@ -219,15 +227,20 @@ func (b *builder) container(c *Container) (program.Options, error) {
 	return o, nil
 }
 
-// joinGroup creates the control group and puts the child into it.
-func (b *builder) joinGroup(li *specs.Linux, o *program.Options) (err error) {
+// rootAndUser mounts the root and looks the user up there.
+func (b *builder) rootAndUser(c *Container) (identity, error) {
+	if err := b.mountRoot(&c.Rootfs); err != nil {
+		return identity{}, err
+	}
+	return whoami(b.root, c.User, c.GroupAdd, &c.Spec.Process.User, c.SpecUser)
+}
+
+// createGroup creates the container's control group, if it is to have one.
+func (b *builder) createGroup(li *specs.Linux) (*cgroup.Group, error) {
 	if b.l.groups == nil || li.CgroupsPath == "" {
-		return nil
+		return nil, nil
 	}
-	if b.group, err = b.l.groups.Create(li.CgroupsPath, li.Resources); err != nil {
-		return err
-	}
-	return b.attachGroup(b.group, o)
+	return b.l.groups.Create(li.CgroupsPath, li.Resources)
 }
 
 // attachGroup adds the ops that move the child into a group.

@@ -1,6 +1,7 @@
 package ns
 
 import (
+	goruntime "runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -176,4 +177,27 @@ func btoi(b bool) int {
 		return 1
 	}
 	return 0
+}
+
+// Go runs f in a goroutine on a thread of its own, which ends with it: f may
+// change the thread's namespaces and need not change them back. It is never the
+// process's first thread, which cannot end and whose namespaces are what
+// /proc/self shows.
+func Go(f func()) {
+	go func() {
+		goruntime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// While this goroutine holds the first thread the next one gets another.
+			away := make(chan struct{})
+			go func() {
+				goruntime.LockOSThread()
+				close(away)
+				f()
+			}()
+			<-away
+			goruntime.UnlockOSThread()
+			return
+		}
+		f() // never unlocked
+	}()
 }
