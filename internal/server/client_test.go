@@ -81,6 +81,13 @@ func (e *talker) ExecStart(ctx context.Context, id string, o engine.ExecStartOpt
 	if o.Detach {
 		return e.none(ctx, "ExecStart")
 	}
+	if id == "nosuch" {
+		c, err := o.Hijack(e.tty)
+		if err != nil {
+			return err
+		}
+		return errors.Join(errdefs.Invalidf("OCI runtime exec failed: no such file"), c.File.Close())
+	}
 	return e.echo(o.Hijack)
 }
 
@@ -196,6 +203,15 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	converse(t, res.HijackedResponse, false)
+	// What goes wrong later is said in the stream.
+	if res, err = c.ExecAttach(t.Context(), "nosuch", client.ExecAttachOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Close()
+	var stdout bytes.Buffer
+	if _, err := stdcopy.StdCopy(&stdout, io.Discard, res.Reader); err != nil || stdout.String() != "OCI runtime exec failed: no such file\r\n" {
+		t.Errorf("%q %v", &stdout, err)
+	}
 	if _, err := c.ExecStart(t.Context(), "e1", client.ExecStartOptions{Detach: true}); err != nil || e.called != "ExecStart" {
 		t.Error(e.called, err)
 	}

@@ -71,8 +71,8 @@ func imageRows() []Row {
 		each("ImageList", 51, func(s *image.Summary) { s.Containers = -1 }),
 		each("ImageList", 48, func(s *image.Summary) { s.Descriptor = nil }),
 		each("ImageList", 47, func(s *image.Summary) { s.Manifests = nil }),
-		each("ImageList", 43, unnamed),
 		response("ImageList", 44, virtualSizes),
+		each("ImageList", 43, unnamed),
 
 		query("ImageInspect", 49, drop("platform")),
 		query("ImageInspect", 48, drop("manifests")),
@@ -155,7 +155,7 @@ func listed(b []byte) []byte {
 	return b
 }
 
-func unnamed(s *image.Summary) {
+func unnamed(s *imageSummary) {
 	if len(s.RepoTags) == 0 && len(s.RepoDigests) == 0 {
 		s.RepoTags, s.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
 	}

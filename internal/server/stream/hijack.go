@@ -70,6 +70,24 @@ func detach(conn net.Conn, r peeker, head []byte) (engine.Conn, error) {
 	return engine.Conn{File: theirs, Early: early}, nil
 }
 
+// Duplicate returns another descriptor of the same open file, which the caller
+// closes. Like f it does not block.
+func Duplicate(f *os.File) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var fd int
+	var dupErr error
+	if err := raw.Control(func(p uintptr) { fd, dupErr = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return nil, err
+	}
+	if dupErr != nil {
+		return nil, os.NewSyscallError("fcntl", dupErr)
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
 // pair returns two connected stream sockets: a connection and a file.
 func pair() (*net.UnixConn, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)

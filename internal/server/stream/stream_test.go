@@ -1,0 +1,128 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"lade/internal/logs"
+)
+
+func TestFrame(t *testing.T) {
+	if got := Frame([]byte("x"), logs.Stderr, 0x01020304); string(got) != "x\x02\x00\x00\x00\x01\x02\x03\x04" {
+		t.Errorf("%q", got)
+	}
+}
+
+// slow is an answer whose client reads only when released.
+type slow struct {
+	release chan struct{}
+	err     error
+
+	mu      sync.Mutex
+	b       bytes.Buffer // guarded by mu
+	writes  int          // guarded by mu
+	flushes int          // guarded by mu
+}
+
+func (s *slow) Header() http.Header { return http.Header{} }
+func (s *slow) WriteHeader(int)     {}
+func (s *slow) Write(p []byte) (int, error) {
+	<-s.release
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return 0, s.err
+	}
+	s.writes++
+	return s.b.Write(p)
+}
+func (s *slow) FlushError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flushes++
+	return nil
+}
+
+// TestWriterBatches: what comes in while the connection is busy goes out in
+// one piece, and a single line goes out at once.
+func TestWriterBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &slow{release: make(chan struct{})}
+		w := NewWriter(c)
+		io.WriteString(w, "a")
+		synctest.Wait() // sending "a"
+		for range 100 {
+			io.WriteString(w, "b")
+		}
+		c.release <- struct{}{}
+		synctest.Wait()
+		c.mu.Lock()
+		if c.b.String() != "a" || c.flushes != 1 {
+			t.Errorf("%q, %d flushes", &c.b, c.flushes)
+		}
+		c.mu.Unlock()
+		close(c.release)
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+		if c.b.Len() != 101 || c.writes != 2 {
+			t.Errorf("%d bytes in %d writes", c.b.Len(), c.writes)
+		}
+	})
+}
+
+// TestWriterBlocks: a client that does not read stops the producer, not memory.
+func TestWriterBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &slow{release: make(chan struct{})}
+		w := NewWriter(c)
+		written := 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 1000 {
+				if _, err := w.Write(make([]byte, 1000)); err != nil {
+					return
+				}
+				written++
+			}
+		}()
+		synctest.Wait()
+		if written == 0 || written > 2*limit/1000 {
+			t.Errorf("%d writes went through", written)
+		}
+		close(c.release)
+		<-done
+		if err := w.Close(); err != nil || c.b.Len() != 1000*1000 {
+			t.Errorf("%d bytes, %v", c.b.Len(), err)
+		}
+	})
+}
+
+func TestWriterError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &slow{release: make(chan struct{}), err: errors.New("gone")}
+		w := NewWriter(c)
+		io.WriteString(w, "a")
+		close(c.release)
+		synctest.Wait()
+		if _, err := io.WriteString(w, "b"); err == nil {
+			t.Error("no error for the producer")
+		}
+		if err := w.Close(); err == nil || err.Error() != "gone" {
+			t.Error(err)
+		}
+	})
+}
+
+func TestHijackImpossible(t *testing.T) {
+	if _, err := Hijack(httptest.NewRecorder(), nil); err == nil {
+		t.Error("a recorder has no connection")
+	}
+}
