@@ -269,6 +269,22 @@ func TestRepair(t *testing.T) {
 		_, err := ask(b.other, "tcp", machine.String()+":8080")
 		return err
 	})
+
+	bridge, err := b.n.rt.Link(0, b.c.Bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.n.delLink(bridge); err != nil {
+		t.Fatal(err)
+	}
+	two := b.connect(Request{Name: "two"})
+	serve(t, two.NetNS, "tcp", ":80")
+	eventually(t, "the bridge is made anew", func() error {
+		_, err1 := ask(b.other, "tcp", machine.String()+":8080")
+		_, err2 := ask(one.NetNS, "tcp", two.IPv4.Addr().String()+":80")
+		_, err3 := ask(nil, "tcp", "127.0.0.1:8080")
+		return errors.Join(err1, err2, err3)
+	})
 }
 
 // TestUDPClient has a client that sends from one port all the time, while the

@@ -88,13 +88,22 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 			return err
 		}
 		in := dial(t)
-		eth0, err := in.Link(0, "eth0")
-		if err != nil {
+		r.Reset()
+		r.SetUp(0, "uplink")
+		if err := rt.Do(&r); err != nil {
 			return err
 		}
 		r.Reset()
 		r.SetUp(1, "")
-		r.SetUp(eth0.Index, "")
+		r.SetUp(0, "eth0")
+		if err := in.Do(&r); err != nil {
+			return err
+		}
+		eth0, err := settle(in, 0, "eth0")
+		if err != nil {
+			return err
+		}
+		r.Reset()
 		r.AddAddr(eth0.Index, netip.PrefixFrom(outside, 24))
 		r.AddDefaultRoute(eth0.Index, machine)
 		return in.Do(&r)
@@ -102,7 +111,7 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	uplink, err := rt.Link(0, "uplink")
+	uplink, err := settle(rt, 0, "uplink")
 	if err != nil {
 		t.Fatal(err)
 	}

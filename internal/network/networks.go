@@ -42,6 +42,8 @@ type Networks struct {
 	addrs     *ipam.Allocator
 	endpoints map[string]*endpointRecord // by container; a record is replaced, never changed
 
+	repairing sync.Mutex // one repairBridge at a time
+
 	monitor *nft.Monitor
 	cancel  context.CancelFunc // of what Restore began
 	wg      sync.WaitGroup
@@ -182,12 +184,42 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 	if err := n.wall.replace(published); err != nil {
 		return fmt.Errorf("make nftables table %s: %w", n.wall.table, err)
 	}
-	n.pool = newPool(n.log, bridge, n.c.MTU, !n.c.ICC)
+	n.pool = newPool(n.log, bridge, n.c.MTU, !n.c.ICC, n.repairBridge)
 	if n.monitor, err = nft.Watch(); err != nil {
 		return err
 	}
 	n.wg.Go(func() { n.wall.watch(n.monitor) })
 	return nil
+}
+
+// repairBridge makes the bridge anew when somebody removed it, and puts all of
+// our links back into it.
+func (n *Networks) repairBridge() error {
+	n.repairing.Lock()
+	defer n.repairing.Unlock()
+	bridge, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.c.MTU)
+	if err != nil {
+		return err
+	}
+	if n.pool.bridge.Swap(int64(bridge.Index)) == int64(bridge.Index) {
+		return nil
+	}
+	n.log.Warn("somebody removed the bridge; it is made anew", "bridge", n.c.Bridge)
+	links, err := n.rt.Links()
+	errs := []error{setHost(n.c), err}
+	for _, l := range links {
+		if !strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) {
+			continue
+		}
+		var r netlink.Request
+		r.AddPort(l.Index, "", bridge.Index)
+		r.SetPort(l.Index, true, !n.c.ICC)
+		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
+		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Close ends the pool and gives the sockets back. What running containers need

@@ -60,7 +60,8 @@ const workers = 2
 // pool keeps slots ready.
 type pool struct {
 	log      *slog.Logger
-	bridge   int // index
+	bridge   atomic.Int64 // index
+	repair   func() error // called when the bridge seems to be gone
 	mtu      int
 	isolated bool // containers may not reach each other over the bridge
 	ipv6     bool // the kernel knows IPv6
@@ -89,13 +90,15 @@ func letters(n uint32) string {
 }
 
 // newPool describes a pool; start fills it.
-func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool) *pool {
+func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repair func() error) *pool {
 	_, err := os.Stat("/proc/sys/net/ipv6")
-	return &pool{
-		log: log, bridge: bridge.Index, mtu: mtu, isolated: isolated, ipv6: err == nil,
+	p := &pool{
+		log: log, repair: repair, mtu: mtu, isolated: isolated, ipv6: err == nil,
 		prefix: linkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
 		cancel: func() {},
 	}
+	p.bridge.Store(int64(bridge.Index))
+	return p
 }
 
 // start lets goroutines keep size slots ready until close.
@@ -181,7 +184,19 @@ func (p *pool) close() {
 }
 
 // make prepares a namespace with eth0, whose other end is a port of the bridge.
+// When that fails because the bridge is gone, it is made anew.
 func (p *pool) make() (*slot, error) {
+	s, err := p.try()
+	if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
+		return s, err
+	}
+	if repair := p.repair(); repair != nil {
+		return nil, errors.Join(err, repair)
+	}
+	return p.try()
+}
+
+func (p *pool) try() (*slot, error) {
 	// The veth request is sent from the host's side, by a socket that belongs
 	// there; everything else happens inside.
 	host, err := netlink.Dial(unix.NETLINK_ROUTE)
@@ -214,34 +229,58 @@ func (p *pool) connect(s *slot, ns *os.File, host *netlink.Conn) error {
 		return err
 	}
 	var r netlink.Request
-	r.AddVeth(netlink.Veth{Name: s.link, Master: p.bridge, MTU: p.mtu, Peer: inside, PeerNS: ns, NoIPv6: p.ipv6})
+	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: inside, PeerNS: ns, NoIPv6: p.ipv6})
 	if err := host.Do(&r); err != nil {
 		return err
 	}
 	if err := p.disableIPv6("0"); err != nil {
 		return err
 	}
-	eth0, err := s.conn.Link(0, inside)
-	if err != nil {
-		return err
-	}
-	s.device = eth0.Index
-	// Up already here: the bridge forwards only once it has noticed the
-	// carrier, which takes a while.
+	// Both ends are up from now on, so that a start need not wait for the
+	// kernel to notice; without an address eth0 stays silent. The port of the
+	// bridge comes last: it then has a carrier at once.
 	r.Reset()
-	r.SetUp(s.device, "")
+	r.SetUp(0, inside)
 	if err := s.conn.Do(&r); err != nil {
 		return err
 	}
-	port, err := host.Link(0, s.link)
+	bridge := int(p.bridge.Load())
+	r.Reset()
+	r.AddPort(0, s.link, bridge)
+	if err := host.Do(&r); err != nil {
+		return err
+	}
+	port, err := settle(host, 0, s.link)
 	if err != nil {
 		return err
 	}
+	eth0, err := settle(s.conn, 0, inside)
+	if err != nil {
+		return err
+	}
+	if _, err := settle(host, bridge, ""); err != nil {
+		return err
+	}
+	s.device = eth0.Index
 	// With br_netfilter the bridge itself turns round what a container sends
 	// to its own published port; it then leaves by the port it came in by.
 	r.Reset()
 	r.SetPort(port.Index, true, p.isolated)
 	return host.Do(&r)
+}
+
+// settle returns a link when it works. A link that has got its carrier drops
+// packets until the kernel's link watch has run, which may take a while; from
+// Linux 6.8 on, asking for the link makes it run (rtnl_getlink).
+func settle(c *netlink.Conn, index int, name string) (netlink.Link, error) {
+	const tries, between = 100, 2 * time.Millisecond
+	for try := 0; ; try++ {
+		l, err := c.Link(index, name)
+		if err != nil || l.Works || try == tries {
+			return l, err
+		}
+		<-time.After(between)
+	}
 }
 
 func (p *pool) disableIPv6(value string) error {

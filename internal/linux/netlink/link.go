@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Source: include/uapi/linux/{veth,if_link}.h.
+// Source: include/uapi/linux/{veth,if_link,if}.h.
 const (
+	operUp               = 6 // IF_OPER_UP
 	vethInfoPeer         = 1 // VETH_INFO_PEER
 	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
 	addrGenModeNone      = 1 // IN6_ADDR_GEN_MODE_NONE
@@ -23,7 +24,8 @@ type Link struct {
 	Kind   string // "bridge", "veth", …; "" for hardware
 	Master int    // index of the bridge it is a port of, or 0
 	MTU    int
-	Up     bool
+	Up     bool // asked to be up
+	Works  bool // operational state (RFC 2863) is up
 	MAC    net.HardwareAddr
 	Stats  Stats
 }
@@ -57,10 +59,9 @@ func (r *Request) AddBridge(name string, mac net.HardwareAddr, mtu int) {
 	r.End(info)
 }
 
-// Veth is a pair of interfaces, each end in its place, the one here up.
+// Veth is a pair of interfaces.
 type Veth struct {
 	Name   string // the end here
-	Master int    // index of the bridge it becomes a port of; 0: none
 	MTU    int
 	Peer   string   // the end there
 	PeerNS *os.File // namespace of the peer; nil: here
@@ -69,7 +70,9 @@ type Veth struct {
 	NoIPv6 bool
 }
 
-// AddVeth creates a pair of interfaces; two or three messages.
+// AddVeth creates a pair of interfaces, both down; one or two messages. The end
+// that is turned on second works at once, the first one after the kernel's
+// link watch has run.
 //
 // Both ends have one queue in each direction: the default is one per CPU, which
 // only takes memory.
@@ -87,8 +90,8 @@ func (r *Request) AddVeth(v Veth) {
 	r.String(unix.IFLA_INFO_KIND, "veth")
 	data := r.Nest(unix.IFLA_INFO_DATA)
 	peer := r.Nest(vethInfoPeer)
-	// This header lies inside the attribute. It cannot ask for "up": the
-	// peer has no partner yet (veth_open: ENOTCONN).
+	// This header lies inside the attribute. Asking for "up" in it is refused:
+	// the peer has no partner yet (veth_open: ENOTCONN).
 	r.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
 	end(v.Peer)
 	if v.PeerNS != nil {
@@ -99,8 +102,7 @@ func (r *Request) AddVeth(v Veth) {
 	r.End(info)
 
 	if v.NoIPv6 {
-		// do_setlink handles IFLA_AF_SPEC after the flags: it needs a message
-		// of its own to come before the link is up.
+		// A request that creates a link ignores IFLA_AF_SPEC.
 		r.Message(unix.RTM_NEWLINK, 0)
 		r.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
 		r.String(unix.IFLA_IFNAME, v.Name)
@@ -109,13 +111,6 @@ func (r *Request) AddVeth(v Veth) {
 		r.Uint8(iflaInet6AddrGenMode, addrGenModeNone)
 		r.End(inet6)
 		r.End(spec)
-	}
-
-	r.Message(unix.RTM_NEWLINK, 0)
-	r.ifinfo(unix.AF_UNSPEC, 0, unix.IFF_UP, unix.IFF_UP)
-	r.String(unix.IFLA_IFNAME, v.Name)
-	if v.Master != 0 {
-		r.Uint32(unix.IFLA_MASTER, uint32(v.Master))
 	}
 }
 
@@ -133,6 +128,13 @@ func (r *Request) SetMAC(index int, mac net.HardwareAddr) {
 	r.Message(unix.RTM_NEWLINK, 0)
 	r.ifinfo(unix.AF_UNSPEC, index, 0, 0)
 	r.Attr(unix.IFLA_ADDRESS, mac)
+}
+
+// AddPort makes a link a port of a bridge and turns it on. index is the link's
+// number, or 0 with its name.
+func (r *Request) AddPort(index int, name string, bridge int) {
+	r.SetUp(index, name)
+	r.Uint32(unix.IFLA_MASTER, uint32(bridge))
 }
 
 // SetMTU changes a link's largest packet, in bytes.
@@ -211,6 +213,8 @@ func ParseLink(m Message) (l Link, ok bool) {
 			l.MAC = slices.Clone(v)
 		case unix.IFLA_MTU:
 			l.MTU = int(Uint32(v))
+		case unix.IFLA_OPERSTATE:
+			l.Works = len(v) > 0 && v[0] == operUp
 		case unix.IFLA_MASTER:
 			l.Master = int(Uint32(v))
 		case unix.IFLA_LINKINFO:
