@@ -20,14 +20,17 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"lade/internal/engine"
 	"lade/internal/errdefs"
 )
+
+var testBuild = engine.Build{Version: "0.0-test", Commit: "0123456789"}
 
 // TestMain lets the test binary be the daemon: with LADE_TEST_DAEMON it runs
 // start with an engine that only says hello.
 func TestMain(m *testing.M) {
 	if os.Getenv("LADE_TEST_DAEMON") != "" {
-		os.Exit(start(context.Background(), os.Args[1:], os.Stdout, os.Stderr, hello))
+		os.Exit(start(context.Background(), testBuild, os.Args[1:], os.Stdout, os.Stderr, hello))
 	}
 	os.Exit(m.Run())
 }
@@ -468,13 +471,13 @@ func TestAsk(t *testing.T) {
 		code int
 		out  string
 	}{
-		{[]string{"--version"}, 0, "lade version " + Version + ", build"},
+		{[]string{"--version"}, 0, "lade version 0.0-test, build"},
 		{[]string{"--validate", "--debug"}, 0, "configuration OK\n"},
 		{[]string{"--help"}, 0, "Usage:  laded [OPTIONS]"},
 		{[]string{"--validate", "--mtu=-5"}, 1, "invalid default MTU: -5\n"},
 	} {
 		var out bytes.Buffer
-		code := start(t.Context(), x.args, &out, &out, func(context.Context, *Config, *slog.Logger) (*engineService, error) {
+		code := start(t.Context(), testBuild, x.args, &out, &out, func(context.Context, *Config, *slog.Logger) (*engineService, error) {
 			t.Error("the engine was built")
 			return nil, errors.New("no")
 		})

@@ -8,30 +8,13 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"lade/internal/engine"
 	"lade/internal/trace"
 )
-
-// Version is what the daemon calls itself.
-const Version = "0.1.0"
-
-// Commit returns the source revision that the program was built from, or "".
-func Commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	i := slices.IndexFunc(info.Settings, func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" })
-	if i < 0 {
-		return ""
-	}
-	return info.Settings[i].Value
-}
 
 // engineService is the engine as start sees it.
 type engineService struct {
@@ -48,7 +31,7 @@ type construct func(context.Context, *Config, *slog.Logger) (*engineService, err
 // start is laded from its arguments to its exit status: configuration, process
 // id file, listeners, engine, serving until a signal. Listeners are open before
 // the engine recovers, so early clients wait instead of failing.
-func start(ctx context.Context, args []string, stdout, stderr io.Writer, build construct) int {
+func start(ctx context.Context, b engine.Build, args []string, stdout, stderr io.Writer, build construct) int {
 	c, err := Load(args)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):
@@ -58,8 +41,7 @@ func start(ctx context.Context, args []string, stdout, stderr io.Writer, build c
 		fmt.Fprintln(stderr, err)
 		return 1
 	case c.ShowVersion:
-		commit := Commit()
-		fmt.Fprintf(stdout, "lade version %s, build %s\n", Version, commit[:min(7, len(commit))])
+		fmt.Fprintf(stdout, "lade version %s, build %s\n", b.Version, b.Commit[:min(7, len(b.Commit))])
 		return 0
 	case c.Validate:
 		fmt.Fprintln(stdout, "configuration OK")

@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -20,8 +18,9 @@ import (
 	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
 	"lade/internal/image"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/sys"
 	"lade/internal/network"
-	"lade/internal/registry"
 	"lade/internal/snapshot"
 	"lade/internal/store"
 	"lade/internal/volume"
@@ -57,20 +56,22 @@ type Defaults struct {
 // Config is all that the engine is made of. The caller opened the parts and
 // closes them after Close.
 type Config struct {
-	Root       string // data root, for containers/
-	Logger     *slog.Logger
-	Build      Build
-	Store      *store.Store
-	Content    *content.Store
-	Images     *image.Images
-	Registry   *registry.Registry
-	Snapshots  snapshot.Snapshotter
-	Networks   *network.Networks
-	Volumes    *volume.Volumes
-	Facts      spec.Facts
-	Defaults   Defaults
-	Labels     []string // of the daemon, for info
-	SocketPath string
+	Root      string // data root, for containers/
+	Logger    *slog.Logger
+	Build     Build
+	Store     *store.Store
+	Content   *content.Store
+	Images    *image.Images
+	Registry  Puller
+	Snapshots snapshot.Snapshotter
+	Networks  *network.Networks
+	Volumes   *volume.Volumes
+	Builtin   Builtin
+	Cgroups   *cgroup.Host
+	Kernel    sys.Features
+	Facts     spec.Facts
+	Defaults  Defaults
+	Labels    []string // of the daemon, for info
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
 }
@@ -181,6 +182,17 @@ func (e *Engine) Release(r *container.Record) {
 		}
 		e.publishNetwork(events.ActionDisconnect, r, ep)
 	}
+}
+
+// Running counts the containers that have a process.
+func (e *Engine) Running() int {
+	n := 0
+	for _, a := range e.containers.all() {
+		if s := a.View().State; s.Alive() || s == container.Starting {
+			n++
+		}
+	}
+	return n
 }
 
 // Close ends the engine's own work. Containers go on.

@@ -1,9 +1,8 @@
-//go:build wip
-
 package engine
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -215,11 +214,15 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 		}, 1)}
 	}
 	e.Publish(r, events.ActionExecStart+": "+events.Action(strings.Join(q.Cmd, " ")), map[string]string{"execID": x.id})
-	got, err := e.sup.exec(ctx, w, filter, files(conn.File)...)
+	var fds []*os.File
+	if conn.File != nil {
+		fds = append(fds, conn.File)
+	}
+	got, err := e.sup.exec(ctx, w, filter, fds...)
 	if err != nil {
 		return startError(err, q.Cmd)
 	}
-	(&hold{started: got}).close() // an exec that outlives its supervisor is not carried on
+	got.Close() // an exec that outlives its supervisor is not carried on
 	e.execs.set(x, got.Pid)
 	return nil
 }

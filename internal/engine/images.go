@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -55,9 +53,15 @@ func (e *Engine) ImagePull(ctx context.Context, o PullOptions) error {
 
 // ImageLoad reads images from an archive, as `save` writes it.
 func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, p Progress) error {
-	loaded, err := archive.Load(ctx, e.Images, r, image.Progress(p))
-	for _, img := range loaded {
-		e.publishImage(events.ActionLoad, img.ID.String(), img.ID.String())
+	before := map[digest.Digest]bool{}
+	for _, img := range e.Images.List() {
+		before[img.ID] = true
+	}
+	err := archive.Load(ctx, e.Images, r, archive.LoadOptions{Progress: image.Progress(p)})
+	for _, img := range e.Images.List() {
+		if !before[img.ID] {
+			e.publishImage(events.ActionLoad, img.ID.String(), img.ID.String())
+		}
 	}
 	return err
 }
@@ -78,8 +82,8 @@ func (e *Engine) ImageSave(ctx context.Context, names []string, platform *ocispe
 
 // ImageImport makes an image of one layer from a tar.
 func (e *Engine) ImageImport(ctx context.Context, o ImportOptions) error {
-	img, err := archive.Import(ctx, e.Images, archive.ImportOptions{
-		Source: o.Source, Reference: o.Reference, Message: o.Message, Changes: o.Changes, Platform: o.Platform, Progress: image.Progress(o.Progress),
+	img, err := archive.Import(ctx, e.Images, o.Source, archive.ImportOptions{
+		Reference: o.Reference, Message: o.Message, Changes: o.Changes, Platform: o.Platform, Progress: image.Progress(o.Progress),
 	})
 	if err != nil {
 		return err
@@ -207,7 +211,7 @@ func (e *Engine) image(name string, platform *ocispec.Platform) (*image.Image, e
 	if err != nil {
 		return nil, err
 	}
-	if platform != nil && !oci.Matches(*platform, img.Platform()) {
+	if platform != nil && oci.Rank(*platform, img.Platform()) < 0 {
 		return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", name, oci.FormatPlatform(*platform))
 	}
 	return img, nil

@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -44,13 +42,7 @@ type hold struct {
 	adopt   wire.Adopt // without descriptors
 }
 
-func (h *hold) close() {
-	for _, f := range []*os.File{h.started.Pidfd, h.started.Console, h.started.Stdin, h.started.Stdout, h.started.Stderr} {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
+func (h *hold) close() { h.started.Close() }
 
 // open makes the first connection.
 func (l *link) open(ctx context.Context) (wire.Welcome, error) {
@@ -223,12 +215,12 @@ func (l *link) exec(ctx context.Context, x *wire.Exec, filter []byte, files ...*
 	return c.Exec(ctx, x, files...)
 }
 
-func (l *link) attach(ctx context.Context, a *wire.Attach, files ...*os.File) error {
+func (l *link) attach(ctx context.Context, a *wire.Attach, stream *os.File) error {
 	c, err := l.use(ctx)
 	if err != nil {
 		return err
 	}
-	return c.Attach(ctx, a, files...)
+	return c.Attach(ctx, a, stream)
 }
 
 func (l *link) signal(ctx context.Context, s *wire.Signal) error {

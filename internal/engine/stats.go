@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -66,11 +64,7 @@ func (e *Engine) sample(r *container.Record) (*apicontainer.StatsResponse, error
 		return s, nil
 	}
 	s.Read = time.Now().UTC()
-	host, err := cgroup.Detect()
-	if err != nil {
-		return nil, err
-	}
-	g, err := host.Open(e.cgroupPath(r))
+	g, err := e.Cgroups.Open(e.cgroupPath(r))
 	if err != nil {
 		return nil, err
 	}

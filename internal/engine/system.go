@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -48,7 +46,7 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 		OomKillDisable: e.Facts.CgroupVersion == 1, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
-		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memTotal(),
+		IndexServerAddress: "https://index.docker.io/v1/", NCPU: e.Facts.CPUs, MemTotal: memTotal(),
 		DockerRootDir: e.Root, HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, DefaultRuntime: DefaultRuntime,
 		Runtimes: map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: "lade-runtime"}}},

@@ -1,5 +1,3 @@
-//go:build wip
-
 package engine
 
 import (
@@ -18,7 +16,6 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
-	"lade/internal/linux/cgroup"
 	"lade/internal/linux/proc"
 )
 
@@ -27,11 +24,7 @@ var topTitles = [...]string{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "
 
 // pids returns the processes of a running container, those of its execs too.
 func (e *Engine) pids(r *container.Record) ([]int, error) {
-	host, err := cgroup.Detect()
-	if err != nil {
-		return nil, err
-	}
-	g, err := host.Open(e.cgroupPath(r))
+	g, err := e.Cgroups.Open(e.cgroupPath(r))
 	if err != nil {
 		return nil, err
 	}

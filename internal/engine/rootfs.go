@@ -1,0 +1,177 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/engine/container"
+	"lade/internal/linux/overlay"
+	"lade/internal/linux/rootpath"
+	"lade/internal/linux/sys"
+	"lade/internal/trace"
+)
+
+// rootfs opens a container's root directory: of a running one as its
+// processes see it, of another its snapshot with its volumes. The caller
+// closes it. Names must be resolved inside it only (openat2, RESOLVE_IN_ROOT).
+func (e *Engine) rootfs(ctx context.Context, r *container.Record) (*os.File, error) {
+	if r.State.Alive() && r.Pid > 0 {
+		name := filepath.Join("/proc", strconv.Itoa(r.Pid), "root")
+		fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			// Had it ended meanwhile, the number could be another process's.
+			if a, findErr := e.containers.find(r.ID); findErr == nil && a.View().Pid == r.Pid {
+				return os.NewFile(uintptr(fd), name), nil
+			}
+			sys.CloseAll(fd)
+		} else if err != unix.ENOENT {
+			return nil, sys.Error("open", name, err)
+		}
+	}
+	f, err := e.mountSnapshot(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeTmpfs {
+			continue
+		}
+		if err := graft(f, m); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
+}
+
+// mountSnapshot returns a detached mount of a container's snapshot alone.
+func (e *Engine) mountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
+	root, err := e.Snapshots.Root(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(root.Lower) == 0 {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return nil, sys.Error("open_tree", root.Path, err)
+		}
+		return os.NewFile(uintptr(fd), root.Path), nil
+	}
+	fd, err := overlay.Mount(overlay.Options{Lower: root.Lower, Upper: root.Upper, Work: root.Work}, e.Kernel)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), root.Upper), nil
+}
+
+// graft mounts a bind or volume inside a detached root. Before Linux 6.15 a
+// mount cannot be moved into a detached tree: then the directory below is seen.
+func graft(root *os.File, m container.Mount) error {
+	source := m.Source
+	if m.Subpath != "" {
+		source = filepath.Join(source, m.Subpath)
+	}
+	from, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it would be made at the start
+	}
+	if err != nil {
+		return sys.Error("open_tree", source, err)
+	}
+	defer sys.CloseAll(from)
+	to, err := rootpath.Open(int(root.Fd()), m.Destination, unix.O_PATH, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		var st unix.Stat_t
+		if err := unix.Fstat(from, &st); err != nil {
+			return sys.Error("fstat", source, err)
+		}
+		if err := rootpath.MakeAll(int(root.Fd()), m.Destination, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
+			return err
+		}
+		to, err = rootpath.Open(int(root.Fd()), m.Destination, unix.O_PATH, 0)
+	}
+	if err != nil {
+		return err
+	}
+	defer sys.CloseAll(to)
+	span := trace.Begin(trace.Mount, "move_mount", m.Destination)
+	err = unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	if err == unix.EINVAL {
+		err = nil
+	}
+	return span.End(sys.Error("move_mount", m.Destination, err))
+}
+
+// fillVolumes copies what the image has at the mount points of new, empty
+// volumes into them, as Docker does.
+func (e *Engine) fillVolumes(ctx context.Context, r *container.Record) error {
+	var root *os.File
+	defer func() {
+		if root != nil {
+			root.Close()
+		}
+	}()
+	for _, m := range r.Mounts {
+		if m.Type != mount.TypeVolume || m.NoCopy || m.Subpath != "" {
+			continue
+		}
+		if empty, err := isEmpty(m.Source); err != nil || !empty {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if root == nil {
+			var err error
+			if root, err = e.mountSnapshot(ctx, r); err != nil {
+				return err
+			}
+		}
+		if err := copyUp(ctx, root, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func isEmpty(dir string) (bool, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(1)
+	if len(names) > 0 {
+		return false, nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return true, err
+}
+
+// copyUp fills one volume.
+func copyUp(ctx context.Context, root *os.File, m container.Mount) error {
+	fd, err := rootpath.Open(int(root.Fd()), m.Destination, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	src := os.NewFile(uintptr(fd), m.Destination)
+	defer src.Close()
+	dst, err := os.Open(m.Source)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	return nil
+}
