@@ -39,6 +39,12 @@ func (r deviceRule) covers(o deviceRule) bool {
 		(r.major == anyNumber || r.major == o.major) && (r.minor == anyNumber || r.minor == o.minor)
 }
 
+// meets reports whether some device is both r's and o's.
+func (r deviceRule) meets(o deviceRule) bool {
+	same := func(a, b int64) bool { return a == b || a == anyNumber || b == anyNumber }
+	return (r.typ == o.typ || r.typ == 'a' || o.typ == 'a') && same(r.major, o.major) && same(r.minor, o.minor)
+}
+
 // String writes the rule as the v1 files take it: "c 1:3 rwm".
 func (r deviceRule) String() string {
 	if r.all() {
@@ -156,7 +162,7 @@ func (w *whitelist) add(r deviceRule) error {
 			e := &w.exceptions[i]
 			if r.covers(*e) {
 				e.access &^= r.access
-			} else if e.covers(r) && e.access&r.access != 0 {
+			} else if e.meets(r) && e.access&r.access != 0 {
 				return errdefs.Invalidf("device rule %q cannot be taken out of %q with control groups version 1", r, e)
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -622,5 +623,125 @@ func TestPaths(t *testing.T) {
 		if _, err := h.Create(p, nil); !errors.Is(err, errdefs.Invalid) {
 			t.Errorf("Create(%q): %v", p, err)
 		}
+	}
+}
+
+// TestUnifiedController limits what only the unified hierarchy of a hybrid
+// host has: it must be enabled on the way down first.
+func TestUnifiedController(t *testing.T) {
+	h := detect(t)
+	m, ok := h.v2At("hugetlb")
+	if !ok || h.Version() != Hybrid {
+		t.Skip("no hugetlb controller in a unified hierarchy beside v1")
+	}
+	before, err := m.read("", "cgroup.subtree_control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(before, "hugetlb") {
+		t.Cleanup(func() { // runs after the group is gone
+			if err := m.write("", "cgroup.subtree_control", "-hugetlb"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	sizes := h.pageSizes()
+	if len(sizes) == 0 {
+		t.Skip("no huge pages")
+	}
+	g := create(t, h, &specs.LinuxResources{HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: sizes[0], Limit: 4 << 30}}})
+	if v, err := m.read(g.path, "hugetlb."+sizes[0]+".max"); err != nil || number(v) != 4<<30 {
+		t.Errorf("limit is %q, %v", v, err)
+	}
+	if s, err := g.Stats(); err != nil || len(s.Hugetlb) == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestIOThrottle(t *testing.T) {
+	h := detect(t)
+	if !h.Features().IOThrottle {
+		t.Skip("no I/O limits")
+	}
+	file := path.Join(t.TempDir(), "x")
+	var st unix.Stat_t
+	if err := unix.Stat(path.Dir(file), &st); err != nil {
+		t.Fatal(err)
+	}
+	major, minor := int64(unix.Major(st.Dev)), int64(unix.Minor(st.Dev))
+	if _, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d", major, minor)); err != nil {
+		t.Skip("the temporary directory is not on a block device")
+	}
+	if _, err := os.Stat(fmt.Sprintf("/sys/dev/block/%d:%d/partition", major, minor)); err == nil {
+		t.Skip("limits are for whole devices, not for partitions")
+	}
+	const rate = 4 << 20
+	g := create(t, h, &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{ThrottleWriteBpsDevice: []specs.LinuxThrottleDevice{
+		{LinuxBlockIODevice: specs.LinuxBlockIODevice{Major: major, Minor: minor}, Rate: rate}}}})
+	start := time.Now()
+	if out, err := output(t, g, "dd if=/dev/zero of="+file+" bs=512k count=6 oflag=direct 2>&1"); err != nil {
+		t.Skipf("no direct I/O: %v: %s", err, out)
+	}
+	if took := time.Since(start); took < 500*time.Millisecond { // 3 MiB at 4 MiB/s
+		t.Errorf("3 MiB in %v with a limit of %d bytes per second", took, rate)
+	}
+	s, err := g.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written uint64
+	for _, e := range s.IO {
+		if e.Op == "Write" && strings.HasPrefix(e.File, "io_service_bytes") || e.Op == "wbytes" {
+			written += e.Value
+		}
+	}
+	if written < 3<<20 {
+		t.Errorf("written: %d; %+v", written, s.IO)
+	}
+}
+
+// TestParallel makes and removes groups below one new parent at once.
+func TestParallel(t *testing.T) {
+	h := detect(t)
+	t.Cleanup(func() {
+		for _, m := range h.all() {
+			_ = m.removeTree(strings.TrimPrefix(parent, "/") + "-p")
+		}
+	})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 10 {
+				g, err := h.Create(fmt.Sprintf("%s-p/%d-%d", parent, i, j), dockerResources())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := g.Delete(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestAdd moves a process that runs already.
+func TestAdd(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, nil)
+	cmd := exec.Command("sleep", "100")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	if err := g.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Pids(); err != nil || len(pids) != 1 || pids[0] != cmd.Process.Pid {
+		t.Errorf("Pids() = %v, %v", pids, err)
+	}
+	if err := g.Add(1 << 22); !errors.Is(err, errdefs.NotFound) && !errors.Is(err, unix.EINVAL) {
+		t.Errorf("a process that does not exist: %v", err)
 	}
 }
