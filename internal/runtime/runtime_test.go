@@ -71,7 +71,7 @@ func newSandbox(t testing.TB) *sandbox {
 	for _, d := range []string{"bin", "etc", "proc", "sys", "dev", "tmp", "run", "var", "home/app", "odd"} {
 		s.mkdir("image/" + d)
 	}
-	if err := os.Chmod(s.root+"/odd", 0o1711); err != nil {
+	if err := os.Chmod(s.root+"/odd", os.ModeSticky|0o711); err != nil {
 		t.Fatal(err)
 	}
 	exe, err := os.Executable()

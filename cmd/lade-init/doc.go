@@ -1,0 +1,14 @@
+// Command lade-init is process 1 of a container that asked for --init: it
+// starts the container's command as its only child, passes signals on to it,
+// reaps every orphan, and ends with the command's exit status.
+//
+//	lade-init [-g] -- COMMAND [ARGUMENT…]
+//
+// Sources: the behaviour of tini, which Docker's --init uses (its messages and
+// exit codes too); signal(7), wait(2), tcsetpgrp(3), pid_namespaces(7).
+//
+// The command gets a process group of its own, in the foreground of the
+// terminal if there is one. Signals go to the child, with -g to its group. It
+// ends with 128+n when signal n killed the command, 127 when there is no such
+// command, 126 when it cannot be executed.
+package main

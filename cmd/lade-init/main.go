@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func say(s string) { os.Stderr.WriteString("[lade-init] " + s + "\n") }
+
+func run(args []string) int {
+	group := false
+	for len(args) > 0 && args[0] != "" && args[0][0] == '-' {
+		flag := args[0]
+		args = args[1:]
+		if flag == "--" {
+			break
+		}
+		if flag == "-g" {
+			group = true
+		}
+	}
+	if len(args) == 0 {
+		say("no command")
+		return 1
+	}
+	// Before the child exists, so that none of its signals is missed.
+	signals, ended := make(chan os.Signal, 64), make(chan os.Signal, 1)
+	signal.Notify(signals)
+	// On a channel of its own, where one that finds it full changes nothing.
+	signal.Notify(ended, syscall.SIGCHLD)
+
+	path, err := exec.LookPath(args[0])
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		return failed(args[0], err)
+	}
+	attr := &syscall.SysProcAttr{Setpgid: true}
+	if terminal() {
+		attr.Foreground, attr.Ctty = true, 0
+	}
+	child, err := syscall.ForkExec(path, args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: attr})
+	if err != nil {
+		return failed(args[0], err)
+	}
+	to := child
+	if group {
+		to = -child
+	}
+	for {
+		select {
+		case <-ended:
+			if code, done := reap(child); done {
+				return code
+			}
+		case s := <-signals:
+			// SIGURG is the Go runtime's own. A child that has just ended is told
+			// by SIGCHLD.
+			if sig, ok := s.(syscall.Signal); ok && sig != syscall.SIGURG && sig != syscall.SIGCHLD {
+				_ = syscall.Kill(to, sig)
+			}
+		}
+	}
+}
+
+// terminal reports whether standard input is a terminal.
+func terminal() bool {
+	st, err := os.Stdin.Stat()
+	if err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	f, err := os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		return false
+	}
+	return f.Close() == nil
+}
+
+// reap waits for everything that has ended and tells whether the command has,
+// and how.
+func reap(child int) (code int, ended bool) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return code, ended
+		}
+		if pid != child {
+			continue
+		}
+		switch {
+		case ws.Exited():
+			code, ended = ws.ExitStatus(), true
+		case ws.Signaled():
+			code, ended = 128+int(ws.Signal()), true
+		}
+	}
+}
+
+func failed(command string, err error) int {
+	errno := err
+	for u := errors.Unwrap(errno); u != nil; u = errors.Unwrap(errno) {
+		errno = u
+	}
+	say("exec " + command + " failed: " + errno.Error())
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.ENOEXEC) {
+		return 126
+	}
+	return 127
+}
