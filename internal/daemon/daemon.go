@@ -21,6 +21,7 @@ import (
 	"lade/internal/server"
 	"lade/internal/snapshot"
 	"lade/internal/snapshot/overlay2"
+	"lade/internal/snapshot/vfs"
 	"lade/internal/store"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -155,6 +156,8 @@ func snapshots(c *Config, log *slog.Logger) (snapshot.Snapshotter, error) {
 	switch name {
 	case "overlay2", "overlayfs", "overlay":
 		return overlay2.New(filepath.Join(c.DataRoot, "overlay2"), log)
+	case "vfs":
+		return vfs.New(filepath.Join(c.DataRoot, name), log)
 	case "btrfs", "zfs", "devicemapper", "aufs":
 		return nil, errdefs.NotImplementedf("storage driver %q is not implemented yet", name)
 	}

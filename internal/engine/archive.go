@@ -2,25 +2,161 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 
 	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
+	"lade/internal/engine/container"
 	"lade/internal/errdefs"
+	"lade/internal/layer"
+	"lade/internal/linux/passwd"
+	"lade/internal/linux/rootpath"
 )
 
+// notThere turns a missing path into Docker's words.
+func notThere(err error, path, name string) error {
+	if errdefs.KindOf(err) == errdefs.NotFound || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return &errdefs.Error{Kind: errdefs.NotFound, Msg: "Could not find the file " + path + " in container " + name, Err: err}
+	}
+	return err
+}
+
+// open finds a container and opens its root for copying.
+func (e *Engine) openRoot(ctx context.Context, name, path string) (*container.Record, *os.File, error) {
+	if path == "" {
+		return nil, nil, errdefs.Invalidf("bad parameter: 'path' cannot be empty")
+	}
+	a, err := e.containers.find(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	r := a.View()
+	root, err := e.rootfs(ctx, r)
+	return r, root, err
+}
+
+// ContainerArchiveStat describes a path in a container.
 func (e *Engine) ContainerArchiveStat(ctx context.Context, name, path string) (apicontainer.PathStat, error) {
-	return apicontainer.PathStat{}, errdefs.NotImplementedf("x")
+	_, root, err := e.openRoot(ctx, name, path)
+	if err != nil {
+		return apicontainer.PathStat{}, err
+	}
+	defer root.Close()
+	s, err := layer.Stat(root, path)
+	return pathStat(s), notThere(err, path, name)
 }
+
+func pathStat(s layer.PathStat) apicontainer.PathStat {
+	return apicontainer.PathStat{Name: s.Name, Size: s.Size, Mode: s.Mode, Mtime: s.Mtime, LinkTarget: s.LinkTarget}
+}
+
+// ContainerArchive reads a path in a container as a tar stream, which the
+// caller closes. Errors: NotFound.
 func (e *Engine) ContainerArchive(ctx context.Context, name, path string) (Archive, error) {
-	return Archive{}, errdefs.NotImplementedf("x")
+	r, root, err := e.openRoot(ctx, name, path)
+	if err != nil {
+		return Archive{}, err
+	}
+	s, err := layer.Stat(root, path)
+	if err != nil {
+		root.Close()
+		return Archive{}, notThere(err, path, name)
+	}
+	e.Publish(r, events.ActionArchivePath, nil)
+	content := stream(func(w io.Writer) error {
+		defer root.Close()
+		return layer.Pack(ctx, root, path, layer.PackOptions{}, w)
+	})
+	return Archive{Stat: pathStat(s), Content: content}, nil
 }
+
+// stream returns what produce writes, read by the caller at its own pace.
+// Closing it ends produce.
+func stream(produce func(io.Writer) error) io.ReadCloser {
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(produce(w)) }()
+	return r
+}
+
+// ContainerArchiveExtract unpacks a tar stream into a directory of a
+// container. Errors: NotFound for the path, Invalid if it is no directory or
+// the stream no tar, Forbidden on a read-only root.
 func (e *Engine) ContainerArchiveExtract(ctx context.Context, name, path string, o ExtractOptions, content io.Reader) error {
-	return errdefs.NotImplementedf("x")
+	r, root, err := e.openRoot(ctx, name, path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	u := layer.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
+	if o.CopyUIDGID {
+		if u.Owner, err = owner(root, r); err != nil {
+			return err
+		}
+	}
+	err = layer.Unpack(ctx, root, path, content, u)
+	switch {
+	case errors.Is(err, unix.EROFS):
+		return &errdefs.Error{Kind: errdefs.Forbidden, Msg: "container rootfs is marked read-only", Err: err}
+	case err != nil:
+		return notThere(err, path, name)
+	}
+	e.Publish(r, events.ActionExtractToDir, nil)
+	return nil
 }
+
+// ContainerChanges lists what a container changed in its image's files.
 func (e *Engine) ContainerChanges(ctx context.Context, name string) ([]apicontainer.FilesystemChange, error) {
-	return nil, errdefs.NotImplementedf("x")
+	a, err := e.containers.find(name)
+	if err != nil {
+		return nil, err
+	}
+	root, err := e.Snapshots.Root(ctx, a.View().ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(root.Lower) == 0 {
+		return nil, errdefs.NotImplementedf("changes are not shown for storage driver %s yet", e.Snapshots.Name())
+	}
+	changes, err := layer.Changes(ctx, root.Upper, root.Lower, false)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]apicontainer.FilesystemChange, 0, len(changes))
+	for _, c := range changes {
+		out = append(out, apicontainer.FilesystemChange{Kind: apicontainer.ChangeType(c.Kind), Path: c.Path})
+	}
+	return slices.Clip(out), nil
 }
+
+// ContainerExport writes a container's whole file system as a tar.
 func (e *Engine) ContainerExport(ctx context.Context, name string, w io.Writer) error {
-	return errdefs.NotImplementedf("x")
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	r := a.View()
+	root, err := e.mountSnapshot(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	e.Publish(r, events.ActionExport, nil)
+	return layer.Pack(ctx, root, "/", layer.PackOptions{Contents: true}, w)
+}
+
+// owner resolves a container's user, who owns what is copied in on request.
+func owner(root *os.File, r *container.Record) (*layer.Owner, error) {
+	u, err := passwd.Resolve(r.Config.User, nil, func(path string) ([]byte, error) {
+		return rootpath.ReadFile(int(root.Fd()), path, passwd.Limit)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &layer.Owner{UID: int(u.UID), GID: int(u.GID)}, nil
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
+	"lade/internal/layer"
 	"lade/internal/linux/overlay"
 	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
@@ -173,5 +174,5 @@ func copyUp(ctx context.Context, root *os.File, m container.Mount) error {
 		return err
 	}
 	defer dst.Close()
-	return nil
+	return layer.CopyTree(ctx, src, dst)
 }

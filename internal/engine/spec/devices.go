@@ -9,27 +9,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 )
-
-// DefaultDevices are the rules that every container needs: making any node is
-// allowed (opening it is another matter), and the devices of its own /dev.
-//
-// Source: the OCI runtime specification, config-linux.md, "Default Devices".
-func DefaultDevices() []specs.LinuxDeviceCgroup {
-	rules := []specs.LinuxDeviceCgroup{
-		{Allow: false, Access: "rwm"},
-		{Allow: true, Type: "c", Access: "m"},
-		{Allow: true, Type: "b", Access: "m"},
-	}
-	for _, d := range [][2]int64{
-		{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, // null zero full random urandom
-		{5, 0}, {5, 1}, {5, 2}, // tty console ptmx
-	} {
-		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d[0], Minor: &d[1], Access: "rwm"})
-	}
-	pts := int64(136) // UNIX98 pseudo-terminals
-	return append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &pts, Access: "rwm"})
-}
 
 // devices lists the nodes to make in /dev besides the default ones, and the
 // rules of the control group.
@@ -46,7 +27,7 @@ func devices(in Input) (nodes []specs.LinuxDevice, rules []specs.LinuxDeviceCgro
 		}
 		rules = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 	} else {
-		rules = DefaultDevices()
+		rules = append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, cgroup.DefaultDevices()...)
 	}
 	for _, m := range in.Host.Devices {
 		if in.Host.Privileged && m.PathOnHost == m.PathInContainer {
