@@ -117,6 +117,24 @@ func newDevicePolicy(in []specs.LinuxDeviceCgroup) (*devicePolicy, error) {
 	return p, nil
 }
 
+// DefaultDevices are the rules that every container needs after one that
+// denies all: making any node is allowed (opening it is another matter), and
+// the devices of its own /dev. A runtime adds them to a specification that may
+// not have them.
+//
+// Source: the OCI runtime specification, config-linux.md, "Default Devices".
+func DefaultDevices() []specs.LinuxDeviceCgroup {
+	rules := []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Access: "m"}, {Allow: true, Type: "b", Access: "m"}}
+	for _, d := range [][2]int64{
+		{1, 3}, {1, 5}, {1, 7}, {1, 8}, {1, 9}, // null zero full random urandom
+		{5, 0}, {5, 1}, {5, 2}, // tty console ptmx
+	} {
+		rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &d[0], Minor: &d[1], Access: "rwm"})
+	}
+	pts := int64(136) // UNIX98 pseudo-terminals
+	return append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: "c", Major: &pts, Access: "rwm"})
+}
+
 // allowsAll reports whether the policy restricts nothing.
 func (p *devicePolicy) allowsAll() bool {
 	return len(p.rules) > 0 && p.rules[0].all() && !slices.ContainsFunc(p.rules, func(r deviceRule) bool { return !r.allow })

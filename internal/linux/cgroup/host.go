@@ -43,8 +43,8 @@ type hierarchy struct {
 }
 
 // Detect reads which hierarchies are mounted in the caller's mount namespace.
-// The Host keeps a descriptor for each of them, for as long as the program
-// runs. Errors: Unavailable if there is none.
+// The Host keeps a descriptor for each of them until Close; a program needs one
+// Host. Errors: Unavailable if there is none.
 func Detect() (*Host, error) {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
@@ -104,6 +104,19 @@ func newHost(found []*hierarchy) (_ *Host, err error) {
 		return nil, errdefs.Unavailablef("no control group hierarchy is mounted")
 	}
 	return h, nil
+}
+
+// Close gives the host's descriptors back. No group of it may be used any more.
+func (h *Host) Close() {
+	for _, m := range h.all() {
+		unix.Close(m.dir)
+	}
+	h.devices.mu.Lock()
+	defer h.devices.mu.Unlock()
+	if h.devices.fd >= 0 {
+		unix.Close(h.devices.fd)
+		h.devices.key, h.devices.fd = "", -1
+	}
 }
 
 // known are the options of a v1 mount that name controllers, as opposed to

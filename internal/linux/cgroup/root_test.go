@@ -32,14 +32,7 @@ func detect(t testing.TB) *Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for _, m := range h.all() {
-			unix.Close(m.dir)
-		}
-		if h.devices.fd >= 0 {
-			unix.Close(h.devices.fd)
-		}
-	})
+	t.Cleanup(h.Close)
 	return h
 }
 
@@ -233,26 +226,11 @@ func BenchmarkCreateDelete(b *testing.B) {
 func dockerResources() *specs.LinuxResources {
 
 	period := uint64(100000)
-	dev := func(typ, access string, major, minor int64) specs.LinuxDeviceCgroup {
-		d := specs.LinuxDeviceCgroup{Allow: true, Type: typ, Access: access}
-		if major >= 0 {
-			d.Major = &major
-		}
-		if minor >= 0 {
-			d.Minor = &minor
-		}
-		return d
-	}
 	return &specs.LinuxResources{
-		Memory: &specs.LinuxMemory{Limit: n(64 << 20), Swap: n(128 << 20)},
-		CPU:    &specs.LinuxCPU{Quota: n(50000), Period: &period},
-		Pids:   &specs.LinuxPids{Limit: n(100)},
-		Devices: []specs.LinuxDeviceCgroup{
-			{Allow: false, Access: "rwm"},
-			dev("c", "m", -1, -1), dev("b", "m", -1, -1),
-			dev("c", "rwm", 1, 3), dev("c", "rwm", 1, 5), dev("c", "rwm", 1, 7), dev("c", "rwm", 1, 8), dev("c", "rwm", 1, 9),
-			dev("c", "rwm", 5, 0), dev("c", "rwm", 5, 1), dev("c", "rwm", 5, 2), dev("c", "rwm", 136, -1),
-		},
+		Memory:  &specs.LinuxMemory{Limit: n(64 << 20), Swap: n(128 << 20)},
+		CPU:     &specs.LinuxCPU{Quota: n(50000), Period: &period},
+		Pids:    &specs.LinuxPids{Limit: n(100)},
+		Devices: append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, DefaultDevices()...),
 	}
 }
 

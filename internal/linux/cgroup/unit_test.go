@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 )
@@ -42,11 +41,7 @@ func fake(t *testing.T, hierarchies ...string) (*Host, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		for _, m := range h.all() {
-			unix.Close(m.dir)
-		}
-	})
+	t.Cleanup(h.Close)
 	return h, dir
 }
 
