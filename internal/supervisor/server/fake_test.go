@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/ids"
+	"lade/internal/linux/cgroup"
 	"lade/internal/runtime"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -82,8 +83,23 @@ func spawn(p *specs.Process, stdio ...int) (*runtime.Process, error) {
 const asSupervisor = "LADE_TEST_SUPERVISOR"
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == payload {
+		os.Exit(inContainer(os.Args[1:]))
+	}
 	if os.Getenv(asSupervisor) != "" {
-		if err := serve(os.Args[2], plain{}); err != nil {
+		if os.Getenv(asSupervisor) == "runtime" {
+			Harden()
+		}
+		var l Launcher = plain{}
+		if os.Getenv(asSupervisor) == "runtime" {
+			rt, err := runtime.NewLauncher(runtime.Options{})
+			if err != nil {
+				os.Stderr.WriteString(err.Error())
+				os.Exit(1)
+			}
+			l = rt
+		}
+		if err := serve(os.Args[2], l); err != nil {
 			os.Stderr.WriteString(err.Error() + "\n")
 			os.Exit(1)
 		}
@@ -94,7 +110,7 @@ func TestMain(m *testing.M) {
 
 // serve is what the command's main does.
 func serve(root string, l Launcher) error {
-	s, err := New(Options{Root: root, Launcher: l, Build: "test", IdleExit: 300 * time.Millisecond})
+	s, err := New(Options{Root: root, Launcher: l, Build: "test", IdleExit: 300 * time.Millisecond, Cgroup: openGroup})
 	if err != nil {
 		return err
 	}
@@ -118,6 +134,7 @@ type events struct {
 	more sync.Cond
 	got  map[key]wire.Exited
 	n    int
+	oom  []string
 	lost error
 }
 
@@ -135,7 +152,12 @@ func (e *events) Exited(x wire.Exited) {
 	e.more.Broadcast()
 }
 
-func (e *events) OOM(string) {}
+func (e *events) OOM(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.oom = append(e.oom, id)
+	e.more.Broadcast()
+}
 
 func (e *events) Lost(err error) {
 	e.mu.Lock()
@@ -223,9 +245,9 @@ func (s *Server) whenQuiet() {
 }
 
 // ownProcess runs a server in a process of its own.
-func ownProcess(t testing.TB) *env {
+func ownProcess(t testing.TB, launcher string) *env {
 	t.Helper()
-	t.Setenv(asSupervisor, "1")
+	t.Setenv(asSupervisor, launcher)
 	e := &env{t: t, root: t.TempDir()}
 	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
 	return e
@@ -281,6 +303,9 @@ func pair(t testing.TB) (ours, theirs *os.File) {
 	}
 	ours, theirs = os.NewFile(uintptr(fd[0]), "client"), os.NewFile(uintptr(fd[1]), "stream")
 	t.Cleanup(func() { ours.Close(); theirs.Close() })
+	if err := ours.SetReadDeadline(time.Now().Add(60 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
 	return ours, theirs
 }
 
@@ -296,6 +321,14 @@ func halfClose(t testing.TB, f *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func openGroup(path string) (*cgroup.Group, error) {
+	h, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	return h.Open(path)
 }
 
 func openFiles(t testing.TB) int {
@@ -318,5 +351,3 @@ func eventually(t testing.TB, what string, ok func() bool) {
 }
 
 func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
-
-

@@ -2,6 +2,7 @@ package server
 
 import (
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,6 +15,8 @@ import (
 //   - PR_SET_CHILD_SUBREAPER: what containers' processes leave behind is ours.
 //   - oom_score_adj -999: the kernel kills every container before us.
 //   - RLIMIT_NOFILE: a container takes about six descriptors.
+//   - Descriptors that were inherited, 0 to 2 excepted, are closed: they belong to
+//     a daemon that may end long before us.
 //
 // Sources: prctl(2), proc_pid_oom_score_adj(5), getrlimit(2).
 func Harden() (refused []error) {
@@ -25,6 +28,7 @@ func Harden() (refused []error) {
 	note("prctl PR_SET_DUMPABLE", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	note("prctl PR_SET_CHILD_SUBREAPER", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	note("oom_score_adj", os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0))
+	note("close inherited descriptors", closeInherited())
 	const files = 1 << 20 // fs.nr_open
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
@@ -39,4 +43,20 @@ func Harden() (refused []error) {
 	lim.Cur = lim.Max
 	note("setrlimit RLIMIT_NOFILE", unix.Setrlimit(unix.RLIMIT_NOFILE, &lim))
 	return refused
+}
+
+// closeInherited closes what was not opened by this program, which opens
+// everything close-on-exec.
+func closeInherited() error {
+	fds, err := os.ReadDir("/proc/self/fd")
+	for _, e := range fds {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || n < 3 {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			unix.Close(n)
+		}
+	}
+	return err
 }

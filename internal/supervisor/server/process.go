@@ -21,6 +21,7 @@ type container struct {
 	execs map[string]*process
 	group *cgroup.Group // nil: the launcher has none
 	oomfd int           // of OOMNotify, or -1
+	kills uint64        // for memory, as far as they were told
 	busy  int           // goroutines that use group or init's pidfd
 
 	frozen, oom bool

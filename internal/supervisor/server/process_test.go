@@ -44,7 +44,7 @@ func pss(t testing.TB, pid int) int {
 // with its pipes, its log and its records.
 func TestMemoryPerContainer(t *testing.T) {
 	const n, limit = 500, 20 << 10
-	e := ownProcess(t)
+	e := ownProcess(t, "plain")
 	run := func(n int) (pids []int) {
 		for range n {
 			_, s := e.start("", func(m *wire.Start) {
@@ -81,7 +81,7 @@ func TestMemoryPerContainer(t *testing.T) {
 }
 
 func TestIdleExit(t *testing.T) {
-	e := ownProcess(t)
+	e := ownProcess(t, "plain")
 	pidfd, err := unix.PidfdOpen(e.hello.Pid, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -112,13 +112,14 @@ func TestIdleExit(t *testing.T) {
 
 // TestLostSupervisor kills the supervisor and gives its containers to the next.
 func TestLostSupervisor(t *testing.T) {
-	e := ownProcess(t)
+	e := ownProcess(t, "plain")
 	script := "trap 'echo bye; exit 42' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done"
 	id, s := e.start(script, nil)
 	cat, in := e.start("read x; echo got $x; exit 7", func(m *wire.Start) { m.Stdio.Stdin = true })
 	tty, con := e.start("read x; echo got $x; exit 8", func(m *wire.Start) { m.Spec.Process.Terminal = true; m.Stdio.Stdin = true })
 	ended, gone := e.start("sleep 0.3; exit 9", nil)
-	if _, err := e.exec(id, "e1", "exec sleep 1000", nil); err != nil {
+	ex, err := e.exec(id, "e1", "exec sleep 1000", nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	asked := make(chan error, 1)
@@ -162,6 +163,13 @@ func TestLostSupervisor(t *testing.T) {
 		a.Close()
 	}
 	adopt(id, s, nil)
+	adopt(id, ex, func(m *wire.Adopt) { m.ExecID = "e1" })
+	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, ExecID: "e1", Signal: 10}); err != nil {
+		t.Error(err)
+	}
+	if x := e.events.exit(id, "e1"); x.Code != 138 {
+		t.Errorf("exec: %+v", x)
+	}
 	adopt(cat, in, func(m *wire.Adopt) { m.Stdio.Stdin = true })
 	adopt(tty, con, func(m *wire.Adopt) { m.Stdio.Stdin = true; m.Terminal = true })
 	adopt(ended, gone, nil)

@@ -128,6 +128,7 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 	if m.ExecID == "" {
 		c = s.newContainer(m.ID)
 		c.frozen = m.Frozen
+		c.sharedPids = !firstOfNamespace(m.Pid)
 	}
 	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal)
 	p.adopted = true
@@ -328,9 +329,7 @@ func (l *launch) failed(err error) {
 	code := 0
 	if se, ok := errors.AsType[*runtime.StartError](err); ok {
 		code = se.Code
-		if errdefs.KindOf(err) == errdefs.Internal && (code == 126 || code == 127) {
-			err = errdefs.Invalidf("%w", err) // the command is the caller's
-		}
+		err = errdefs.Invalidf("%w", err) // the spec is the caller's
 	}
 	l.r.failCode(err, code)
 }
@@ -418,8 +417,17 @@ func (w *oomWatch) ready(uint32) {
 		}
 		return
 	}
-	if c.oomKilled() {
+	c.lookOOM(0)
+}
+
+// lookOOM tells of a kill for memory that was not told of yet. The kernel (v1)
+// notifies before it kills, so it looks again a few times.
+func (c *container) lookOOM(tries int) {
+	told := c.kills
+	if c.oomKilled(); c.kills > told {
 		c.s.event(wire.OOM{ID: c.id})
+	} else if tries < 8 && c.oomfd >= 0 {
+		c.s.poll.after(5*time.Millisecond<<tries, func() { c.lookOOM(tries + 1) })
 	}
 }
 
@@ -436,7 +444,7 @@ func (c *container) dropOOM() {
 func (c *container) oomKilled() bool {
 	if c.group != nil {
 		if n, err := c.group.OOMKills(); err == nil && n > 0 {
-			c.oom = true
+			c.kills, c.oom = n, true
 		}
 	}
 	return c.oom
@@ -499,6 +507,21 @@ func ownPids(spec *specs.Spec) bool {
 		}
 	}
 	return false
+}
+
+// firstOfNamespace reports whether a process is the first of its process
+// namespace, whose end ends all others.
+//
+// Source: NSpid in proc_pid_status(5).
+func firstOfNamespace(pid int) bool {
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil { // it has ended, or is ours only by its pidfd
+		return false
+	}
+	_, line, _ := strings.Cut(string(status), "\nNSpid:")
+	line, _, _ = strings.Cut(line, "\n")
+	f := strings.Fields(line)
+	return len(f) > 1 && f[len(f)-1] == "1"
 }
 
 // validID reports whether s may name a file.
