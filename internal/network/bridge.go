@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -84,34 +85,39 @@ func choose(rt *netlink.Conn, c Config, was netip.Prefix) (netip.Prefix, error) 
 	return netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits()), nil
 }
 
-// makeBridge creates the bridge or corrects what differs, and returns it.
-func makeBridge(rt *netlink.Conn, name string, ip netip.Prefix, mtu int) (netlink.Link, error) {
+// makeBridge creates the bridge or corrects what differs, and returns it. mtu 0
+// means Docker's default for a new bridge, and its own for one that is there.
+// The address that we gave it before (was) goes, if it is not the same; any
+// other is the administrator's.
+func makeBridge(rt *netlink.Conn, name string, ip, was netip.Prefix, mtu int) (link netlink.Link, made bool, err error) {
 	var r netlink.Request
-	link, err := rt.Link(0, name)
+	link, err = rt.Link(0, name)
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		r.AddBridge(name, hardware(ip.Addr()), max(mtu, 68))
+		r.AddBridge(name, hardware(ip.Addr()), cmp.Or(mtu, defaultMTU))
 		if err := trace.Begin(trace.Net, "create bridge", name).End(rt.Do(&r)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return link, fmt.Errorf("create bridge %s: %w", name, err)
+			return link, false, fmt.Errorf("create bridge %s: %w", name, err)
 		}
+		made = true
 		if link, err = rt.Link(0, name); err != nil {
-			return link, err
+			return link, made, err
 		}
 	case err != nil:
-		return link, err
+		return link, false, err
 	case link.Kind != "bridge":
-		return link, errdefs.Invalidf("existing interface %s is not a bridge", name)
+		return link, false, errdefs.Invalidf("existing interface %s is not a bridge", name)
 	}
 	r.Reset()
 	if !link.Up {
 		r.SetUp(link.Index, "")
 	}
-	if link.MTU != mtu {
+	if mtu != 0 && link.MTU != mtu {
 		r.SetMTU(link.Index, mtu)
+		link.MTU = mtu
 	}
 	addrs, err := rt.Addrs()
 	if err != nil {
-		return link, err
+		return link, made, err
 	}
 	has := false
 	for _, a := range addrs {
@@ -119,7 +125,7 @@ func makeBridge(rt *netlink.Conn, name string, ip netip.Prefix, mtu int) (netlin
 		case a.Index != link.Index:
 		case a.Prefix == ip:
 			has = true
-		default: // of an earlier configuration
+		case a.Prefix == was:
 			r.DelAddr(link.Index, a.Prefix)
 		}
 	}
@@ -127,12 +133,12 @@ func makeBridge(rt *netlink.Conn, name string, ip netip.Prefix, mtu int) (netlin
 		r.AddAddr(link.Index, ip)
 	}
 	if r.Messages() == 0 {
-		return link, nil
+		return link, made, nil
 	}
 	if err := trace.Begin(trace.Net, "configure bridge", name).End(rt.Do(&r)); err != nil {
-		return link, fmt.Errorf("configure bridge %s: %w", name, err)
+		return link, made, fmt.Errorf("configure bridge %s: %w", name, err)
 	}
-	return link, nil
+	return link, made, nil
 }
 
 // setHost writes the parameters of the host that the bridge needs.

@@ -465,6 +465,101 @@ func TestSubnet(t *testing.T) {
 	}
 }
 
+// TestOwnBridge uses a bridge that the administrator made.
+func TestOwnBridge(t *testing.T) {
+	need.Root(t)
+	rt := dial(t)
+	name := fmt.Sprintf("ltown%d", os.Getpid()%100000)
+	addrs := []string{"10.44.0.1/24", "10.45.0.1/24"}
+	var r netlink.Request
+	r.AddBridge(name, hardware(machine), 1400)
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	l, err := rt.Link(0, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // after Destroy, which must not remove it
+		var r netlink.Request
+		r.DelLink(l.Index)
+		if err := rt.Do(&r); err != nil {
+			t.Errorf("the bridge of the administrator: %v", err)
+		}
+		rt.Close()
+	})
+	r.Reset()
+	for _, a := range addrs {
+		r.AddAddr(l.Index, netip.MustParsePrefix(a))
+	}
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	b := newBench(t, func(c *Config) { c.Bridge = name })
+	if b.n.bip.String() != addrs[0] || b.n.mtu != 1400 {
+		t.Errorf("address %v, MTU %d", b.n.bip, b.n.mtu)
+	}
+	got, err := rt.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if !slices.ContainsFunc(got, func(g netlink.Addr) bool { return g.Prefix.String() == a }) {
+			t.Errorf("%s is gone: %v", a, got)
+		}
+	}
+	c := b.connect(Request{Name: "c"})
+	serve(t, c.NetNS, "tcp", ":80")
+	answers(t, "host to container", nil, "tcp", c.IPv4.Addr().String()+":80", "10.44.0.1")
+
+	// Another address for the bridge comes beside those.
+	if err := b.n.Release(t.Context(), c.id); err != nil {
+		t.Fatal(err)
+	}
+	b.crash()
+	b.c.BIP = netip.MustParsePrefix("10.46.0.1/24")
+	b.start()
+	if got, err = rt.Addrs(); err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[string]bool{addrs[0]: true, addrs[1]: true, "10.46.0.1/24": true} {
+		if has := slices.ContainsFunc(got, func(g netlink.Addr) bool { return g.Prefix.String() == a }); has != want {
+			t.Errorf("%s on the bridge: %v", a, has)
+		}
+	}
+}
+
+// TestNewAddress changes the address of a bridge that is ours.
+func TestNewAddress(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("10.46.0.1/24") })
+	b.crash()
+	if now := b.inventory(); slices.Contains(now, "table "+tablePrefix+b.c.Bridge) {
+		t.Errorf("an engine without containers left its table: %v", now)
+	}
+	b.c.BIP, b.c.MTU = netip.MustParsePrefix("10.47.0.1/24"), 1400
+	b.start()
+	bridge, err := b.n.rt.Link(0, b.c.Bridge)
+	if err != nil || bridge.MTU != 1400 {
+		t.Errorf("bridge %+v, %v", bridge, err)
+	}
+	addrs, err := b.n.rt.Addrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, a := range addrs {
+		if a.Index == bridge.Index {
+			got = append(got, a.Prefix.String())
+		}
+	}
+	if !slices.Equal(got, []string{"10.47.0.1/24"}) {
+		t.Errorf("addresses %v", got)
+	}
+	c := b.connect(Request{Name: "c"})
+	serve(t, c.NetNS, "tcp", ":80")
+	answers(t, "host to container", nil, "tcp", c.IPv4.Addr().String()+":80", "10.47.0.1")
+}
+
 func TestInspect(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("172.30.0.1/16") })
 	c := b.connect(Request{ContainerID: "c1", Name: "w1"})

@@ -21,7 +21,7 @@ type Config struct {
 	BIP         netip.Prefix // its address; zero: as before, else a free default pool
 	FixedCIDR   netip.Prefix // addresses of containers come from here; zero: the whole subnet
 	Gateway     netip.Addr   // default route of containers; zero: the bridge
-	MTU         int          // 0: 1500
+	MTU         int          // 0: 1500, or that of a bridge that is there
 	ICC         bool         // containers may reach each other's unpublished ports
 	IPMasq      bool         // what containers send outside gets the host's address
 	IPForward   bool         // enable net.ipv4.ip_forward

@@ -31,8 +31,10 @@ type Networks struct {
 	c       Config
 	log     *slog.Logger
 	rt      *netlink.Conn
-	records map[string]networkRecord // by name; never changed after New
+	records map[string]networkRecord // by name; not changed after New
 	bip     netip.Prefix             // address of the bridge
+	was     netip.Prefix             // its address before this configuration
+	mtu     int
 	gateway netip.Addr
 	wall    *firewall // nil without a bridge, like pool
 	pool    *pool
@@ -56,7 +58,6 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c.MTU = cmp.Or(c.MTU, defaultMTU)
 	c.PoolSize = cmp.Or(c.PoolSize, 16)
 	if !c.DefaultBind.IsValid() {
 		c.DefaultBind = netip.IPv4Unspecified()
@@ -93,8 +94,7 @@ func (n *Networks) load(ctx context.Context) error {
 		n.endpoints[id] = r
 	}
 	n.records = map[string]networkRecord{}
-	var b store.Batch
-	missing := false
+	var changed []string
 	for _, name := range n.names() {
 		var r networkRecord
 		if v, ok := n.c.Store.Get(networkBucket, name); ok {
@@ -111,20 +111,31 @@ func (n *Networks) load(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			r.BIP, n.bip = bip, bip
+			if r.Made { // else it is not ours
+				n.was = r.BIP
+			}
+			n.bip, r.BIP = bip, bip
 		}
 		n.records[name] = r
 		if r != before {
-			v, err := json.Marshal(r)
-			if err != nil {
-				return err
-			}
-			b.Put(networkBucket, name, v)
-			missing = true
+			changed = append(changed, name)
 		}
 	}
-	if !missing {
+	return n.putNetworks(ctx, changed...)
+}
+
+// putNetworks writes the records of networks durably.
+func (n *Networks) putNetworks(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
 		return nil
+	}
+	var b store.Batch
+	for _, name := range names {
+		v, err := json.Marshal(n.records[name])
+		if err != nil {
+			return err
+		}
+		b.Put(networkBucket, name, v)
 	}
 	return n.c.Store.Commit(ctx, &b)
 }
@@ -170,9 +181,17 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 			}
 		}
 	}
-	bridge, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.c.MTU)
+	bridge, made, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.was, n.c.MTU)
 	if err != nil {
 		return err
+	}
+	n.mtu = bridge.MTU
+	if r := n.records[network.NetworkBridge]; made && !r.Made {
+		r.Made = true
+		n.records[network.NetworkBridge] = r
+		if err := n.putNetworks(ctx, network.NetworkBridge); err != nil {
+			return err
+		}
 	}
 	if err := setHost(n.c); err != nil {
 		return err
@@ -184,7 +203,7 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 	if err := n.wall.replace(published); err != nil {
 		return fmt.Errorf("make nftables table %s: %w", n.wall.table, err)
 	}
-	n.pool = newPool(n.log, bridge, n.c.MTU, !n.c.ICC, n.repairBridge)
+	n.pool = newPool(n.log, bridge, n.mtu, !n.c.ICC, n.repairBridge)
 	if n.monitor, err = nft.Watch(); err != nil {
 		return err
 	}
@@ -197,7 +216,7 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 func (n *Networks) repairBridge() error {
 	n.repairing.Lock()
 	defer n.repairing.Unlock()
-	bridge, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.c.MTU)
+	bridge, _, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.bip, n.mtu)
 	if err != nil {
 		return err
 	}
@@ -223,7 +242,8 @@ func (n *Networks) repairBridge() error {
 }
 
 // Close ends the pool and gives the sockets back. What running containers need
-// stays in the kernel, and their records in the store.
+// stays in the kernel, and their records in the store. Without any container
+// the table goes, too; the bridge stays.
 func (n *Networks) Close() error {
 	n.cancel()
 	var errs []error
@@ -236,6 +256,9 @@ func (n *Networks) Close() error {
 	}
 	n.ports.close()
 	if n.wall != nil {
+		if n.idle() {
+			errs = append(errs, n.wall.destroy())
+		}
 		errs = append(errs, n.wall.close())
 	}
 	if n.rt != nil {
@@ -244,7 +267,20 @@ func (n *Networks) Close() error {
 	return errors.Join(errs...)
 }
 
-// Destroy closes n and removes bridge, table and records of this engine.
+// idle reports whether no container is connected to the bridge.
+func (n *Networks) idle() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.endpoints {
+		if r.IPv4.IsValid() {
+			return false
+		}
+	}
+	return true
+}
+
+// Destroy closes n and removes table, links and records of this engine, and the
+// bridge unless it was there before.
 // Containers that still run lose their network.
 func (n *Networks) Destroy(ctx context.Context) error {
 	var errs []error
@@ -254,7 +290,7 @@ func (n *Networks) Destroy(ctx context.Context) error {
 		links, err := n.rt.Links()
 		errs = append(errs, err)
 		for _, l := range links {
-			if l.Name == n.c.Bridge && l.Kind == "bridge" || strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) {
+			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) {
 				errs = append(errs, n.delLink(l))
 			}
 		}
@@ -315,7 +351,7 @@ func (n *Networks) describe(name string) network.Network {
 			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(n.c.IPMasq),
 			"com.docker.network.bridge.host_binding_ipv4":    n.c.DefaultBind.String(),
 			"com.docker.network.bridge.name":                 n.c.Bridge,
-			"com.docker.network.driver.mtu":                  strconv.Itoa(n.c.MTU),
+			"com.docker.network.driver.mtu":                  strconv.Itoa(n.mtu),
 		}
 	}
 	return d

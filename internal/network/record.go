@@ -25,7 +25,8 @@ const (
 type networkRecord struct {
 	ID      string       `json:"id"`
 	Created time.Time    `json:"created"`
-	BIP     netip.Prefix `json:"bip,omitzero"` // bridge only
+	BIP     netip.Prefix `json:"bip,omitzero"`   // bridge only
+	Made    bool         `json:"made,omitempty"` // bridge only: it was not there before
 }
 
 // endpointRecord is all that is known of a container's connection.
