@@ -472,7 +472,8 @@ func TestFreeze(t *testing.T) {
 		}
 		a := usage()
 		time.Sleep(100 * time.Millisecond)
-		if b := usage(); b != a {
+		// v1 counts a task as frozen on its way to the scheduler.
+		if b := usage(); b-a > uint64(2*time.Millisecond) {
 			t.Errorf("a frozen group ran for %v", time.Duration(b-a))
 		}
 		for range 2 {
