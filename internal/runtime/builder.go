@@ -36,6 +36,11 @@ type builder struct {
 	master   int
 	group    *cgroup.Group
 
+	// made are the ops that open what ensure has made; make is what must be made
+	// beforehand.
+	made map[int]target
+	make *target
+
 	argv0     string
 	execFirst int
 	execs     int
@@ -147,6 +152,10 @@ func (b *builder) ensure(p string, file bool) ref {
 		}
 	}
 	again := b.openat2(p, how)
+	if b.made == nil {
+		b.made = map[int]target{}
+	}
+	b.made[again.Index()] = target{p, file}
 	first.ThenNext()
 	return result(first, again)
 }

@@ -52,12 +52,17 @@ func (e *StartError) execError() string {
 	return s + e.Errno.Error()
 }
 
-// Unwrap returns the errno, and Invalid as the kind.
+// Unwrap returns the errno, if any. What is wrong with the command or with the
+// kind of a mount's source is Invalid; other failures have no kind, as in Docker.
 func (e *StartError) Unwrap() []error {
-	if e.Errno == 0 {
-		return []error{errdefs.Invalid}
+	var out []error
+	if e.Errno != 0 {
+		out = append(out, e.Errno)
 	}
-	return []error{e.Errno, errdefs.Invalid}
+	if e.Code == codeNotExecutable || e.Code == codeNotFound {
+		out = append(out, &errdefs.Error{Kind: errdefs.Invalid, Msg: e.Op})
+	}
+	return out
 }
 
 // bare as a stage's path says that what it is for tells enough.
@@ -115,6 +120,19 @@ func (b *builder) explain(err error) error {
 		code = codeNotFound
 	}
 	return &StartError{Code: code, Op: s.what, Path: path, Errno: oe.Errno}
+}
+
+// danglingTarget returns the destination that could not be opened although the
+// program has just made it, or nil.
+func (b *builder) danglingTarget(err error) *target {
+	oe, ok := errors.AsType[*program.OpError](err)
+	if !ok || oe.Errno != unix.ENOENT || b.make != nil {
+		return nil
+	}
+	if t, ok := b.made[oe.Index]; ok {
+		return &t
+	}
+	return nil
 }
 
 // explainExec finds out why none of the execve ops succeeded.

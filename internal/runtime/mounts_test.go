@@ -213,6 +213,23 @@ func TestEscape(t *testing.T) {
 	}
 }
 
+// TestDangling mounts on a symbolic link whose target does not exist, as
+// /etc/resolv.conf is in some images.
+func TestDangling(t *testing.T) {
+	s := newSandbox(t)
+	if err := os.Remove(s.root + "/etc/resolv.conf"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../run/resolve/stub.conf", s.root+"/etc/resolv.conf"); err != nil {
+		t.Fatal(err)
+	}
+	c := s.container()
+	c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/etc/resolv.conf", Type: "bind", Source: s.file("r", "nameserver", 0o644), Options: []string{"rbind"}})
+	expect(t, s.tries(c, "read=/etc/resolv.conf", "read=/run/resolve/stub.conf", "link=/etc/resolv.conf"), map[string]string{
+		"read=/etc/resolv.conf": "nameserver", "read=/run/resolve/stub.conf": "nameserver", "link=/etc/resolv.conf": "../run/resolve/stub.conf",
+	})
+}
+
 // TestDirectory starts from a directory instead of an overlay.
 func TestDirectory(t *testing.T) {
 	s := newSandbox(t)

@@ -504,7 +504,7 @@ func TestCommandErrors(t *testing.T) {
 		if !ok || e.Code != tc.code || err.Error() != tc.text {
 			t.Errorf("%q: %#v %q, want %d %q", tc.args, e, err, tc.code, tc.text)
 		}
-		if !errors.Is(err, errdefs.Invalid) {
+		if errdefs.KindOf(err) != errdefs.Invalid {
 			t.Errorf("%q: kind %v", tc.args, errdefs.KindOf(err))
 		}
 		if _, err := s.host.Open(c.Spec.Linux.CgroupsPath); err == nil {
@@ -566,6 +566,9 @@ func TestRequestErrors(t *testing.T) {
 			t.Errorf("%s: started", tc.name)
 			r.end()
 			continue
+		}
+		if k := errdefs.KindOf(err); (k == errdefs.Invalid) != (tc.code == 127) {
+			t.Errorf("%s: kind %v", tc.name, k)
 		}
 		e, ok := errors.AsType[*StartError](err)
 		if !ok || e.Code != tc.code || tc.text != "" && err.Error() != tc.text {

@@ -19,6 +19,7 @@ import (
 	"lade/internal/linux/mount"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pty"
+	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
 	"lade/internal/program"
 )
@@ -30,9 +31,8 @@ const initPath = "/sbin/docker-init"
 // ctx ends, the start is given up until its program runs, not afterwards. On
 // failure nothing is left of it.
 //
-// Errors: *StartError for what the request is to blame for (kind Invalid);
-// Conflict when the control group is in use; Invalid, NotImplemented.
-func (l *Launcher) Start(ctx context.Context, c *Container) (_ *Process, err error) {
+// Errors: *StartError for what the request is to blame for; Conflict when the control group is in use; Invalid, NotImplemented.
+func (l *Launcher) Start(ctx context.Context, c *Container) (*Process, error) {
 	began := time.Now()
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -40,12 +40,34 @@ func (l *Launcher) Start(ctx context.Context, c *Container) (_ *Process, err err
 	if err := check(c.Spec); err != nil {
 		return nil, err
 	}
-	p, err := l.take()
+	p, dangling, err := l.start(ctx, c, nil)
+	if dangling != nil {
+		p, _, err = l.start(ctx, c, dangling)
+	}
 	if err != nil {
 		return nil, err
 	}
+	p.Prepare = p.StartedAt.Sub(began) - p.Program
+	return p, nil
+}
+
+// target is a place for a mount: a path in the container.
+type target struct {
+	path string
+	file bool
+}
+
+// start tries a start. When it fails because a mount's destination is a
+// symbolic link to nothing, which the program cannot follow, it returns the
+// destination: it is to be passed to a second try, which makes it beforehand.
+func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Process, dangling *target, err error) {
+	p, err := l.take()
+	if err != nil {
+		return nil, nil, err
+	}
 	defer l.give(p)
 	b := newBuilder(l, p)
+	b.make = make
 	defer b.close()
 	defer func() {
 		if err != nil {
@@ -55,16 +77,16 @@ func (l *Launcher) Start(ctx context.Context, c *Container) (_ *Process, err err
 	}()
 	o, err := b.container(c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := l.run(ctx, p, o, c.ID)
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, b.danglingTarget(err), b.explain(err)
 	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
-		StartedAt: r.Began.Add(r.Took), Prepare: r.Began.Sub(began), Program: r.Took,
-	}, nil
+		StartedAt: r.Began.Add(r.Took), Program: r.Took,
+	}, nil, nil
 }
 
 // removeGroup deletes the control group of a failed start.
@@ -231,6 +253,11 @@ func (b *builder) container(c *Container) (program.Options, error) {
 func (b *builder) rootAndUser(c *Container) (identity, error) {
 	if err := b.mountRoot(&c.Rootfs); err != nil {
 		return identity{}, err
+	}
+	if b.make != nil {
+		if err := rootpath.MakeAll(b.root, b.make.path, b.make.file); err != nil {
+			return identity{}, err
+		}
 	}
 	return whoami(b.root, c.User, c.GroupAdd, &c.Spec.Process.User, c.SpecUser)
 }
