@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -155,6 +154,7 @@ func (s *Server) close() {
 func (s *Server) Run() error {
 	defer s.close()
 	s.checkIdle()
+	s.trim()
 	events := make([]unix.EpollEvent, 64)
 	for !s.ending {
 		if err := s.poll.once(events); err != nil {
@@ -218,27 +218,6 @@ func (s *Server) checkIdle() {
 			s.log.Info("nothing to do", "for", s.o.IdleExit)
 			s.ending = true
 		}
-	})
-}
-
-// trimAfter is how long nothing must happen before memory is given back.
-const trimAfter = time.Second
-
-// trim gives garbage back to the kernel when the server has become quiet.
-func (s *Server) trim() {
-	if s.trimming {
-		return
-	}
-	s.trimming = true
-	seen := s.activity
-	s.poll.after(trimAfter, func() {
-		s.trimming = false
-		if s.activity != seen || s.starts > 0 {
-			s.trim()
-			return
-		}
-		s.lines = logs.Buffer{}
-		debug.FreeOSMemory()
 	})
 }
 
