@@ -27,7 +27,10 @@ const dialTimeout = 30 * time.Second
 // answers, and the default socket is dialled again after it.
 func (e *Endpoint) Open(apiVersion, userAgent string, start func(context.Context) error) (*moby.Client, error) {
 	d := &dialer{e: e, start: start}
-	tr := &http.Transport{TLSClientConfig: e.TLS, DisableCompression: true, MaxIdleConns: 6, IdleConnTimeout: 30 * time.Second}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) }
+	// With a dial function from the start, the transport does not arm itself for
+	// HTTP/2, which the client library would take for a wish for TLS.
+	tr := &http.Transport{DialContext: dial, TLSClientConfig: e.TLS, DisableCompression: true, MaxIdleConns: 6, IdleConnTimeout: 30 * time.Second}
 	opts := []moby.Opt{
 		moby.WithHTTPClient(&http.Client{Transport: tr, CheckRedirect: moby.CheckRedirect}),
 		moby.WithUserAgent(userAgent),
@@ -41,7 +44,7 @@ func (e *Endpoint) Open(apiVersion, userAgent string, start func(context.Context
 	} else {
 		opts = append(opts, moby.WithHost(e.Host))
 	}
-	opts = append(opts, moby.WithDialContext(func(ctx context.Context, _, _ string) (net.Conn, error) { return d.dial(ctx) }))
+	opts = append(opts, moby.WithDialContext(dial))
 	if apiVersion != "" {
 		opts = append(opts, moby.WithAPIVersion(apiVersion))
 	}

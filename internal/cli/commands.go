@@ -5,14 +5,19 @@ import (
 
 	"lade/internal/cli/app"
 	"lade/internal/cli/command/container"
+	"lade/internal/cli/command/contexts"
 	"lade/internal/cli/command/image"
+	"lade/internal/cli/command/network"
+	"lade/internal/cli/command/registry"
+	"lade/internal/cli/command/system"
+	"lade/internal/cli/command/volume"
 )
 
 // commands are the groups and, beside them, every command that may be called
 // without naming its group.
 func commands() []app.Command {
 	all := []app.Command{
-		container.Group(), image.Group(),
+		container.Group(), contexts.Group(), image.Group(), network.Group(), system.Group(), volume.Group(),
 	}
 	for _, group := range all[:len(all):len(all)] {
 		for i := range group.Sub {
@@ -36,5 +41,5 @@ func commands() []app.Command {
 			}
 		}
 	}
-	return all
+	return append(append(all, registry.Commands()...), system.Commands()...)
 }

@@ -48,3 +48,33 @@ func Labels(l map[string]string) string {
 	slices.Sort(out)
 	return strings.Join(out, ",")
 }
+
+// Natural orders texts by their numbers: "9/tcp" before "80/tcp".
+func Natural(a, b string) int {
+	digits := func(s string) int {
+		n := 0
+		for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+			n++
+		}
+		return n
+	}
+	for a != "" && b != "" {
+		x, y := digits(a), digits(b)
+		if x > 0 && y > 0 {
+			n, m := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
+			if len(n) != len(m) {
+				return len(n) - len(m)
+			}
+			if c := strings.Compare(n, m); c != 0 {
+				return c
+			}
+			a, b = a[x:], b[y:]
+			continue
+		}
+		if a[0] != b[0] {
+			return int(a[0]) - int(b[0])
+		}
+		a, b = a[1:], b[1:]
+	}
+	return len(a) - len(b)
+}

@@ -149,3 +149,6 @@ func Pairs(values []string) map[string]string {
 	}
 	return m
 }
+
+// Clone is an independent copy.
+func (f *Filter) Clone() *Filter { return &Filter{values: f.values.Clone()} }

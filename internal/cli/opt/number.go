@@ -7,6 +7,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/blkiodev"
@@ -56,6 +57,27 @@ func (b *SwapBytes) String() string {
 
 // Type is "bytes".
 func (*SwapBytes) Type() string { return "bytes" }
+
+// Duration is a time such as "1m30s".
+type Duration time.Duration
+
+// Set parses a duration.
+func (d *Duration) Set(v string) error {
+	n, err := time.ParseDuration(v)
+	*d = Duration(n)
+	return err
+}
+
+// String is the duration, empty for zero.
+func (d *Duration) String() string {
+	if *d == 0 {
+		return ""
+	}
+	return time.Duration(*d).String()
+}
+
+// Type is "duration".
+func (*Duration) Type() string { return "duration" }
 
 // CPUs is a number of processors in billionths.
 type CPUs int64

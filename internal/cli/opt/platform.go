@@ -30,9 +30,6 @@ func Platform(v string) (*ocispec.Platform, error) {
 	if len(parts) == 1 {
 		if knownOS(p.OS) {
 			p.Architecture = runtime.GOARCH
-			if p.Architecture == "arm" {
-				p.Variant = "v7"
-			}
 			return p, nil
 		}
 		p.Architecture, p.Variant = arch(parts[0], "")
@@ -40,14 +37,25 @@ func Platform(v string) (*ocispec.Platform, error) {
 			return nil, fmt.Errorf("%q: unknown operating system or architecture: invalid argument", v)
 		}
 		p.OS = runtime.GOOS
-		return p, nil
+		return implied(p), nil
 	}
-	variant := ""
-	if len(parts) == 3 {
-		variant = parts[2]
+	if len(parts) == 2 {
+		p.Architecture, p.Variant = arch(parts[1], "")
+		return implied(p), nil
 	}
-	p.Architecture, p.Variant = arch(parts[1], variant)
+	p.Architecture, p.Variant = arch(parts[1], parts[2])
+	if p.Architecture == "arm64" && p.Variant == "" {
+		p.Variant = "v8" // it was said
+	}
 	return p, nil
+}
+
+// implied leaves out a variant that nobody said and that is the usual one.
+func implied(p *ocispec.Platform) *ocispec.Platform {
+	if p.Architecture == "arm" && p.Variant == "v7" {
+		p.Variant = ""
+	}
+	return p
 }
 
 func knownOS(s string) bool {

@@ -1,8 +1,10 @@
 package opt
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-connections/nat"
@@ -55,7 +57,7 @@ func Ports(publish, expose []string) (network.PortSet, network.PortMap, error) {
 			return nil, nil, fmt.Errorf("invalid port format for --expose: %s", e)
 		}
 		proto, port := nat.SplitProtoPort(e)
-		start, end, err := nat.ParsePortRange(port)
+		start, end, err := portRange(port)
 		if err != nil {
 			return nil, nil, fmt.Errorf("invalid range format for --expose: %s, error: %w", e, err)
 		}
@@ -68,6 +70,21 @@ func Ports(publish, expose []string) (network.PortSet, network.PortMap, error) {
 		}
 	}
 	return set, bindings, nil
+}
+
+// portRange parses port[-end].
+func portRange(s string) (start, end uint64, err error) {
+	if s == "" {
+		return 0, 0, errors.New("empty string specified for ports")
+	}
+	first, last, ok := strings.Cut(s, "-")
+	if start, err = strconv.ParseUint(first, 10, 16); err != nil || !ok {
+		return start, start, err
+	}
+	if end, err = strconv.ParseUint(last, 10, 16); err == nil && end < start {
+		err = errors.New("invalid range specified for port: " + s)
+	}
+	return start, end, err
 }
 
 // shortPort turns published=80,target=80 into the short form.

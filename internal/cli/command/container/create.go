@@ -54,7 +54,7 @@ func buildCreate(e *app.Env, f *pflag.FlagSet) app.Run {
 	return func(ctx context.Context, args []string) error {
 		s, err := c.prepare(e, args)
 		if err != nil {
-			return &app.Exit{Code: 125, Msg: hint(err, "create"), Err: err}
+			return refused(err, "create")
 		}
 		id, err := c.create(ctx, e, s)
 		if err != nil {
@@ -66,7 +66,15 @@ func buildCreate(e *app.Env, f *pflag.FlagSet) app.Run {
 
 // hint adds where help is to be found.
 func hint(err error, command string) string {
-	return fmt.Sprintf("%s: %v\n\nRun '%[1]s %s --help' for more information", app.Name, err, command)
+	return fmt.Sprintf("%[1]s: %[2]v\n\nRun '%[1]s %[3]s --help' for more information", app.Name, err, command)
+}
+
+// refused is an error in what the user asked for.
+func refused(err error, command string) error {
+	if x, ok := errors.AsType[*app.Exit](err); ok {
+		return x
+	}
+	return &app.Exit{Code: 125, Msg: hint(err, command), Err: err}
 }
 
 // prepare makes the request; nothing has been sent when it fails.
@@ -75,6 +83,9 @@ func (c *creation) prepare(e *app.Env, args []string) (*spec, error) {
 	case "always", "missing", "never", "":
 	default:
 		return nil, fmt.Errorf("invalid pull option: '%s': must be one of %q, %q or %q", c.pull, "always", "missing", "never")
+	}
+	if err := c.otherSystems(); err != nil {
+		return nil, err
 	}
 	for _, d := range c.mounts.Deprecated {
 		e.Warn("%s", d)
@@ -89,6 +100,21 @@ func (c *creation) prepare(e *app.Env, args []string) (*spec, error) {
 	}
 	c.addProxies(s, e.Config().Proxies(ep.Host))
 	return s, nil
+}
+
+// otherSystems complains about flags that mean something to another system's
+// engine only.
+func (c *creation) otherSystems() error {
+	var errs []string
+	for _, name := range []string{"cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops"} {
+		if c.set.Changed(name) {
+			errs = append(errs, fmt.Sprintf(`"--%s" is only supported on a Docker daemon running on windows, but the Docker daemon is running on linux`, name))
+		}
+	}
+	if errs == nil {
+		return nil
+	}
+	return &app.Exit{Code: 1, Msg: strings.Join(errs, "\n")}
 }
 
 // addProxies gives the container the proxies of config.json that it was not

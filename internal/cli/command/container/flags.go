@@ -154,11 +154,11 @@ func (o *flags) storageFlags(f *pflag.FlagSet) {
 
 func (o *flags) health(f *pflag.FlagSet) {
 	f.StringVar(&o.healthCmd, "health-cmd", "", "Command to run to check health")
-	f.DurationVar(&o.healthInterval, "health-interval", 0, "Time between running the check (ms|s|m|h) (default 0s)")
+	f.Var((*opt.Duration)(&o.healthInterval), "health-interval", "Time between running the check (ms|s|m|h) (default 0s)")
 	f.IntVar(&o.healthRetries, "health-retries", 0, "Consecutive failures needed to report unhealthy")
-	f.DurationVar(&o.healthTimeout, "health-timeout", 0, "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
-	f.DurationVar(&o.healthStartPeriod, "health-start-period", 0, "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
-	f.DurationVar(&o.healthStartInterval, "health-start-interval", 0, "Time between running the check during the start period (ms|s|m|h) (default 0s)")
+	f.Var((*opt.Duration)(&o.healthTimeout), "health-timeout", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
+	f.Var((*opt.Duration)(&o.healthStartPeriod), "health-start-period", "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
+	f.Var((*opt.Duration)(&o.healthStartInterval), "health-start-interval", "Time between running the check during the start period (ms|s|m|h) (default 0s)")
 	f.BoolVar(&o.noHealth, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 }
 

@@ -21,7 +21,8 @@ import (
 	"lade/internal/cli/opt"
 )
 
-func header() format.Header {
+// Header names the columns of containers.
+func Header() format.Header {
 	return format.Header{
 		"ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
 		"RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Labels": "LABELS",
@@ -67,9 +68,9 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 		}
 		rows := make([]format.Row, 0, len(res.Items))
 		for i := range res.Items {
-			rows = append(rows, row(&res.Items[i], !*full))
+			rows = append(rows, Row(&res.Items[i], !*full))
 		}
-		return format.Write(e.Out, listFormat(*layout, *quiet, o.Size), header(), rows)
+		return format.Write(e.Out, listFormat(*layout, *quiet, o.Size), Header(), rows)
 	}
 }
 
@@ -97,7 +98,8 @@ func listFormat(layout string, quiet, size bool) string {
 	return layout
 }
 
-func row(c *container.Summary, short bool) format.Row {
+// Row is a container in words; short cuts what is long.
+func Row(c *container.Summary, short bool) format.Row {
 	id, command := c.ID, c.Command
 	if short {
 		id, command = format.ShortID(id), format.Ellipsis(command, 20)

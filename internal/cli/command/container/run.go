@@ -33,7 +33,7 @@ func buildRun(e *app.Env, f *pflag.FlagSet) app.Run {
 func (r *run) run(ctx context.Context, args []string) error {
 	s, err := r.prepare(r.env, args)
 	if err != nil {
-		return &app.Exit{Code: 125, Msg: hint(err, "run"), Err: err}
+		return refused(err, "run")
 	}
 	c := s.config
 	if r.detach {

@@ -229,7 +229,7 @@ func buildPort(e *app.Env, _ *pflag.FlagSet) app.Run {
 					out = append(out, fmt.Sprintf("%s -> %s", p, hostPort(b)))
 				}
 			}
-			slices.SortFunc(out, natural)
+			slices.SortFunc(out, format.Natural)
 			for _, l := range out {
 				if err := e.Println(l); err != nil {
 					return err
@@ -253,7 +253,7 @@ func buildPort(e *app.Env, _ *pflag.FlagSet) app.Run {
 		for _, b := range list {
 			out = append(out, hostPort(b))
 		}
-		slices.SortFunc(out, natural)
+		slices.SortFunc(out, format.Natural)
 		return e.Println(strings.Join(out, "\n"))
 	}
 }
@@ -264,36 +264,6 @@ func hostPort(b network.PortBinding) string {
 		ip = b.HostIP.String()
 	}
 	return net.JoinHostPort(ip, b.HostPort)
-}
-
-// natural orders texts by their numbers: "9/tcp" before "80/tcp".
-func natural(a, b string) int {
-	digits := func(s string) int {
-		n := 0
-		for n < len(s) && s[n] >= '0' && s[n] <= '9' {
-			n++
-		}
-		return n
-	}
-	for a != "" && b != "" {
-		x, y := digits(a), digits(b)
-		if x > 0 && y > 0 {
-			n, m := strings.TrimLeft(a[:x], "0"), strings.TrimLeft(b[:y], "0")
-			if len(n) != len(m) {
-				return len(n) - len(m)
-			}
-			if c := strings.Compare(n, m); c != 0 {
-				return c
-			}
-			a, b = a[x:], b[y:]
-			continue
-		}
-		if a[0] != b[0] {
-			return int(a[0]) - int(b[0])
-		}
-		a, b = a[1:], b[1:]
-	}
-	return len(a) - len(b)
 }
 
 func buildInspect(e *app.Env, f *pflag.FlagSet) app.Run {
@@ -330,7 +300,6 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 				return app.ErrCanceled("container prune")
 			}
 		}
-		e.AddPruneFilters(&filter)
 		out, freed, err := Prune(ctx, e, &filter)
 		if err != nil {
 			return err
@@ -346,7 +315,9 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 
 // Prune removes stopped containers and returns what it did, in words, and the
 // bytes it freed.
-func Prune(ctx context.Context, e *app.Env, filter *opt.Filter) (string, uint64, error) {
+func Prune(ctx context.Context, e *app.Env, given *opt.Filter) (string, uint64, error) {
+	filter := given.Clone()
+	e.AddPruneFilters(filter)
 	api, err := e.API()
 	if err != nil {
 		return "", 0, err

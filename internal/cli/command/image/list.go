@@ -19,7 +19,8 @@ import (
 	"lade/internal/cli/opt"
 )
 
-func header() format.Header {
+// Header names the columns of images.
+func Header() format.Header {
 	return format.Header{
 		"ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
 		"CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS", "VirtualSize": "SIZE",
@@ -65,7 +66,7 @@ func buildList(legacy bool) func(*app.Env, *pflag.FlagSet) app.Run {
 			for i := range res.Items {
 				rows = append(rows, Rows(&res.Items[i], !*full, *digests || format.Uses(show, "Digest"), *digests)...)
 			}
-			if err := format.Write(e.Out, show, header(), rows); err != nil {
+			if err := format.Write(e.Out, show, Header(), rows); err != nil {
 				return err
 			}
 			if legacy && len(args) > 0 && len(res.Items) == 0 && slices.Contains(subcommands(), args[0]) {

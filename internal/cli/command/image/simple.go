@@ -198,14 +198,9 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 // Prune removes unused images and returns what it did, in words, and the bytes
 // it freed.
 func Prune(ctx context.Context, e *app.Env, given *opt.Filter, all bool) (string, uint64, error) {
-	filter := opt.Filter{}
-	for name, values := range given.Values() {
-		for v := range values {
-			filter.Add(name, v)
-		}
-	}
+	filter := given.Clone()
 	filter.Add("dangling", strconv.FormatBool(!all))
-	e.AddPruneFilters(&filter)
+	e.AddPruneFilters(filter)
 	api, err := e.API()
 	if err != nil {
 		return "", 0, err

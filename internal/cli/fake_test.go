@@ -1,0 +1,405 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"lade/internal/need"
+)
+
+// exchange is a request and an answer recorded from a real engine.
+type exchange struct {
+	Method, URL string
+	Status      int
+	Body        json.RawMessage
+}
+
+// request is what a client sent.
+type request struct {
+	Method, Path string
+	Query        url.Values
+	Auth         string
+	Body         []byte
+}
+
+func (r request) String() string { return r.Method + " " + r.Path + "?" + r.Query.Encode() }
+
+// fake is an engine that answers what was recorded and remembers what it was
+// asked. Containers whose image or command says so behave specially, see create.
+type fake struct {
+	t      *testing.T
+	socket string
+	answer map[string]exchange
+
+	mu       sync.Mutex
+	requests []request
+	pulled   bool
+	exit     int    // status of the next container
+	startErr string // error of the next start
+	started  chan struct{}
+}
+
+var version = regexp.MustCompile(`^/v1\.\d+`)
+
+func newFake(t *testing.T) *fake {
+	t.Helper()
+	f := &fake{t: t, answer: map[string]exchange{}, started: make(chan struct{})}
+	files, err := filepath.Glob("testdata/golden/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e exchange
+		if err := json.Unmarshal(b, &e); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		u, err := url.Parse(version.ReplaceAllString(e.URL, ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.answer[e.Method+" "+u.Path] = e
+	}
+	dir, err := os.MkdirTemp("", "ladetest") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	f.socket = filepath.Join(dir, "s")
+	l, err := net.Listen("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(f)
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return f
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	p := version.ReplaceAllString(r.URL.Path, "")
+	f.mu.Lock()
+	f.requests = append(f.requests, request{r.Method, p, r.URL.Query(), r.Header.Get("X-Registry-Auth"), body})
+	f.mu.Unlock()
+	w.Header().Set("Api-Version", "1.50")
+	w.Header().Set("Ostype", "linux")
+	w.Header().Set("Server", "Docker/29.7.2 (linux)")
+	w.Header().Set("Content-Type", "application/json")
+	part := strings.Split(strings.Trim(p, "/"), "/")
+	last := part[len(part)-1]
+	switch {
+	case p == "/_ping":
+		return
+	case p == "/containers/create":
+		f.create(w, r, body)
+	case part[0] == "containers" && (last == "attach"), part[0] == "exec" && last == "start":
+		f.hijack(w, body)
+	case part[0] == "containers" && last == "wait":
+		f.wait(w)
+	case part[0] == "containers" && last == "start" && part[1] != "nope":
+		f.start(w)
+	case part[0] == "containers" && last == "exec":
+		f.reply(w, 201, `{"Id":"e1"}`)
+	case part[0] == "exec" && last == "json":
+		f.reply(w, 200, fmt.Sprintf(`{"ID":"e1","Running":false,"ExitCode":%d}`, f.exit))
+	case part[0] == "containers" && slices.Contains([]string{"stop", "kill", "restart", "pause", "unpause", "rename", "resize"}, last):
+		if part[1] == "nope" {
+			f.reply(w, 404, `{"message":"No such container: nope"}`)
+			return
+		}
+		w.WriteHeader(204)
+	case part[0] == "containers" && last == "update":
+		f.reply(w, 200, `{"Warnings":["a warning"]}`)
+	case part[0] == "containers" && last == "logs":
+		w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
+		_, _ = w.Write(frames())
+	case p == "/images/create" && r.Method == "POST":
+		f.pull(w, r)
+	case part[0] == "images" && last == "tag":
+		w.WriteHeader(201)
+	case p == "/images/load":
+		f.reply(w, 200, `{"stream":"Loaded image: busybox:latest\n"}`+"\n"+`{"stream":"Loaded image: busybox:two\n"}`)
+	case part[0] == "images" && last == "push":
+		f.reply(w, 200, `{"status":"The push refers to repository [docker.io/library/busybox]"}`+"\n"+`{"errorDetail":{"message":"denied"},"error":"denied"}`)
+	case r.Method == "DELETE" && part[0] == "containers" && part[1] != "nope":
+		w.WriteHeader(204)
+	case r.Method == "DELETE" && slices.Contains([]string{"volumes", "networks"}, part[0]) && part[1] != "nope":
+		w.WriteHeader(204)
+	case p == "/containers/prune":
+		f.reply(w, 200, `{"ContainersDeleted":["c1","c2"],"SpaceReclaimed":2048}`)
+	case p == "/volumes/prune":
+		f.reply(w, 200, `{"VolumesDeleted":["v1"],"SpaceReclaimed":1000}`)
+	case p == "/networks/prune":
+		f.reply(w, 200, `{"NetworksDeleted":["n1","n2"]}`)
+	case p == "/build/prune":
+		f.reply(w, 200, `{"CachesDeleted":null,"SpaceReclaimed":0}`)
+	case p == "/volumes/create" || p == "/networks/create":
+		var v struct{ Name string }
+		_ = json.Unmarshal(body, &v)
+		if v.Name == "" {
+			v.Name = "anonymous"
+		}
+		f.reply(w, 201, fmt.Sprintf(`{"Name":%q,"Id":"id-of-%s"}`, v.Name, v.Name))
+	case part[0] == "networks" && (last == "connect" || last == "disconnect"):
+		w.WriteHeader(200)
+	case p == "/events":
+		f.reply(w, 200, `{"status":"create","id":"f46d038731e3","from":"busybox","Type":"container","Action":"create","Actor":{"ID":"f46d038731e3","Attributes":{"image":"busybox","name":"vv"}},"scope":"local","time":1795426932,"timeNano":1795426932225540900}`+"\n")
+	case p == "/commit":
+		f.reply(w, 201, `{"Id":"sha256:aa7411294a42"}`)
+	case p == "/auth":
+		f.reply(w, 200, `{"Status":"Login Succeeded","IdentityToken":""}`)
+	case p == "/images/search":
+		f.reply(w, 200, `[{"star_count":3,"is_official":true,"name":"busybox","is_automated":false,"description":"Busybox base image, with a description that is rather too long."}]`)
+	default:
+		e, ok := f.answer[r.Method+" "+p]
+		if !ok {
+			f.reply(w, 404, fmt.Sprintf(`{"message":"No such %s: %s"}`, strings.TrimSuffix(part[0], "s"), part[min(1, len(part)-1)]))
+			return
+		}
+		f.reply(w, e.Status, string(e.Body))
+	}
+}
+
+func (f *fake) reply(w http.ResponseWriter, status int, body string) {
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+const newID = "14e7d9d1fd2e0c1677f02682d9798ac50694e4152c20a1135632117804cb406d"
+
+func (f *fake) create(w http.ResponseWriter, r *http.Request, body []byte) {
+	var c struct{ Image string }
+	_ = json.Unmarshal(body, &c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.started = make(chan struct{})
+	switch {
+	case c.Image == "missing" && !f.pulled:
+		f.reply(w, 404, `{"message":"No such image: missing:latest"}`)
+	case r.URL.Query().Get("name") == "a":
+		f.reply(w, 400, `{"message":"Invalid container name (a), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"}`)
+	default:
+		f.reply(w, 201, `{"Id":"`+newID+`","Warnings":["created with a warning"]}`)
+	}
+}
+
+func (f *fake) pull(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.pulled = true
+	f.mu.Unlock()
+	if r.URL.Query().Get("fromSrc") != "" {
+		f.reply(w, 200, `{"status":"sha256:dc8a8ea997aae50df7614e17e2f73b90dbe4020d55806c12f2d8c387b203e236"}`)
+		return
+	}
+	if strings.HasSuffix(r.URL.Query().Get("fromImage"), "/bad") {
+		f.reply(w, 404, `{"message":"pull access denied for bad, repository does not exist or may require 'docker login'"}`)
+		return
+	}
+	for _, l := range []string{
+		`{"status":"Pulling from library/busybox","id":"latest"}`,
+		`{"status":"Pulling fs layer","progressDetail":{},"id":"aaaaaaaaaaaa"}`,
+		`{"status":"Downloading","progressDetail":{"current":512,"total":1024},"progress":"[====>  ]","id":"aaaaaaaaaaaa"}`,
+		`{"status":"Pull complete","progressDetail":{},"id":"aaaaaaaaaaaa"}`,
+		`{"status":"Digest: sha256:dc8a8ea997aae50df7614e17e2f73b90dbe4020d55806c12f2d8c387b203e236"}`,
+		`{"status":"Status: Downloaded newer image for busybox:latest"}`,
+	} {
+		_, _ = io.WriteString(w, l+"\r\n")
+	}
+}
+
+func (f *fake) start(w http.ResponseWriter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.startErr != "" {
+		f.reply(w, 400, fmt.Sprintf(`{"message":%q}`, f.startErr))
+	} else {
+		w.WriteHeader(204)
+	}
+	select {
+	case <-f.started:
+	default:
+		close(f.started)
+	}
+}
+
+func (f *fake) wait(w http.ResponseWriter) {
+	f.mu.Lock()
+	started, exit := f.started, f.exit
+	f.mu.Unlock()
+	w.WriteHeader(200)
+	_ = http.NewResponseController(w).Flush()
+	<-started
+	f.reply2(w, fmt.Sprintf(`{"StatusCode":%d}`, exit))
+}
+
+func (f *fake) reply2(w io.Writer, body string) { _, _ = io.WriteString(w, body) }
+
+// frames is an output as the engine multiplexes it.
+func frames() []byte {
+	var b bytes.Buffer
+	for _, s := range []struct {
+		stream byte
+		text   string
+	}{{1, "out\n"}, {2, "err\n"}, {1, "more\n"}} {
+		h := make([]byte, 8)
+		h[0] = s.stream
+		binary.BigEndian.PutUint32(h[4:], uint32(len(s.text)))
+		b.Write(h)
+		b.WriteString(s.text)
+	}
+	return b.Bytes()
+}
+
+// hijack answers like attach: it echoes the input, if there is one, after the
+// fixed output, and ends with the input.
+func (f *fake) hijack(w http.ResponseWriter, body []byte) {
+	f.mu.Lock()
+	started := f.started
+	f.mu.Unlock()
+	var o struct{ Tty, Detach bool }
+	_ = json.Unmarshal(body, &o)
+	if o.Detach {
+		w.WriteHeader(200)
+		return
+	}
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		f.t.Error(err)
+		return
+	}
+	defer c.Close()
+	_, _ = rw.WriteString("HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.multiplexed-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+	_ = rw.Flush()
+	if len(body) == 0 { // attach: output comes once the container runs
+		<-started
+	}
+	if o.Tty {
+		_, _ = c.Write([]byte("tty\r\n"))
+	} else {
+		_, _ = c.Write(frames())
+	}
+	in, _ := io.ReadAll(bufio.NewReader(rw))
+	if len(in) > 0 && !o.Tty {
+		h := []byte{1, 0, 0, 0, 0, 0, 0, byte(len(in))}
+		_, _ = c.Write(append(h, in...))
+	}
+}
+
+// result is how a client ended.
+type result struct {
+	stdout, stderr string
+	code           int
+	requests       []request
+}
+
+func (f *fake) reset(exit int, startErr string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.requests, f.pulled, f.exit, f.startErr = nil, false, exit, startErr
+	f.started = make(chan struct{})
+	if exit >= 0 {
+		return
+	}
+}
+
+func (f *fake) asked() []request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.requests)
+}
+
+// both runs the same arguments through Docker's client and ours, against the
+// same engine.
+func (f *fake) both(t *testing.T, stdin string, exit int, startErr string, args ...string) (docker, lade result) {
+	t.Helper()
+	bin := need.Program(t, "docker", "docker-cli 28.2.2")
+	config := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", config)
+	t.Setenv("DOCKER_HOST", "unix://"+f.socket)
+	t.Setenv("LADE_HOST", "")
+	t.Setenv("DOCKER_CLI_HINTS", "false")
+	f.reset(exit, startErr)
+	cmd := exec.CommandContext(t.Context(), bin, args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
+	err := cmd.Run()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	docker = result{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), f.asked()}
+	f.reset(exit, startErr)
+	lade = f.lade(stdin, args...)
+	return docker, lade
+}
+
+func (f *fake) lade(stdin string, args ...string) result {
+	var out, errOut bytes.Buffer
+	code := Main(append([]string{"lade"}, args...), strings.NewReader(stdin), &out, &errOut)
+	return result{out.String(), errOut.String(), code, f.asked()}
+}
+
+// created is the body of the create request, decoded, nil without one.
+func created(t *testing.T, r result) map[string]any {
+	t.Helper()
+	for _, q := range r.requests {
+		if q.Method == "POST" && q.Path == "/containers/create" {
+			m := map[string]any{}
+			if err := json.Unmarshal(q.Body, &m); err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+	}
+	return nil
+}
+
+// flat turns nested objects into path → JSON.
+func flat(m map[string]any) map[string]string {
+	out := map[string]string{}
+	var walk func(prefix string, v any)
+	walk = func(prefix string, v any) {
+		if m, ok := v.(map[string]any); ok && len(m) > 0 {
+			for k, x := range m {
+				walk(prefix+"."+k, x)
+			}
+			return
+		}
+		b, _ := json.Marshal(v)
+		out[strings.TrimPrefix(prefix, ".")] = string(b)
+	}
+	walk("", m)
+	return out
+}
+
+func diff(a, b map[string]string) (out []string) {
+	keys := maps.Clone(a)
+	maps.Copy(keys, b)
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if a[k] != b[k] {
+			out = append(out, fmt.Sprintf("%s: docker %s, lade %s", k, a[k], b[k]))
+		}
+	}
+	return out
+}
