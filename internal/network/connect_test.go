@@ -29,7 +29,32 @@ import (
 	"lade/internal/store"
 )
 
-func TestConnect(t *testing.T) {
+// onBothBridges runs f where the rules of the IP family see bridged packets and
+// where they do not, as on a host without br_netfilter.
+func onBothBridges(t *testing.T, f func(t *testing.T)) {
+	need.Root(t)
+	const name = "net/bridge/bridge-nf-call-iptables"
+	before, err := os.ReadFile("/proc/sys/" + name)
+	if err != nil { // br_netfilter is not there
+		f(t)
+		return
+	}
+	t.Cleanup(func() {
+		if err := sysctl(name, string(before)); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, v := range []string{"0", "1"} {
+		if err := sysctl(name, v); err != nil {
+			t.Fatal(err)
+		}
+		t.Run("br_netfilter="+v, f)
+	}
+}
+
+func TestConnect(t *testing.T) { onBothBridges(t, testConnect) }
+
+func testConnect(t *testing.T) {
 	b := newBench(t, nil)
 	gw := b.n.Gateway().String()
 	one := b.connect(Request{Name: "one", Ports: []Publish{
@@ -68,7 +93,9 @@ func TestConnect(t *testing.T) {
 	silent(t, "outside to an unpublished port", b.other, "tcp", machine.String()+":80")
 }
 
-func TestIsolatedContainers(t *testing.T) {
+func TestIsolatedContainers(t *testing.T) { onBothBridges(t, testIsolatedContainers) }
+
+func testIsolatedContainers(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.ICC = false })
 	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
 	two := b.connect(Request{Name: "two"})
