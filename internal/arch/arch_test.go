@@ -31,11 +31,11 @@ var rows = [][]string{
 	{"internal/linux/sys", "internal/linux/netlink"},
 	{"internal/linux/..."},
 	// mechanisms
-	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/builtin"},
+	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program"},
 	// domains
 	{"internal/snapshot", "internal/network/..."},
 	{"internal/snapshot/...", "internal/image", "internal/network", "internal/volume", "internal/supervisor", "internal/runtime"},
-	{"internal/image/...", "internal/registry"},
+	{"internal/image/...", "internal/registry", "internal/builtin"},
 	// composites
 	{"internal/build", "internal/supervisor/server", "internal/engine/spec"},
 	// use cases
@@ -53,7 +53,7 @@ var rows = [][]string{
 	{"internal/cli/command/..."},
 	{"internal/cli/command/system"},
 	{"internal/cli"},
-	{"cmd/..."},
+	{"cmd/...", "internal/builtin/pack"},
 }
 
 // never lists what a binary must not link, even indirectly.

@@ -7,7 +7,9 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"lade/internal/image"
 	"lade/internal/need"
 	"lade/internal/oci"
+	"lade/internal/reference"
 	"lade/internal/snapshot/overlay2"
 	"lade/internal/store"
 )
@@ -273,4 +276,40 @@ func OCIArchive(t testing.TB, images ...*Built) []byte {
 		}
 	}
 	return Tar(t, append(files, File{Name: "index.json", Body: string(marshal(t, index))})...)
+}
+
+// Add adds an image as a pull does, without a registry.
+func Add(t testing.TB, s *image.Images, b *Built, names ...reference.Reference) *image.Image {
+	t.Helper()
+	ctx := t.Context()
+	lease := s.Lease()
+	defer func() {
+		if err := lease.Release(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	layers := make([]image.Layer, len(b.Layers))
+	_, diffs, err := oci.ParseImage(b.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range b.Layers {
+		layers[i] = image.Layer{Blob: d, DiffID: diffs[i]}
+	}
+	for _, body := range append([][]byte{b.Manifest}, slices.Collect(maps.Values(b.Blobs))...) {
+		if err := lease.Hold(digest.FromBytes(body)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Content().WriteBlob(ctx, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Unpack(ctx, lease, layers, image.UnpackOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Add(ctx, image.Addition{Manifest: b.Desc, Layers: layers, Names: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
 }
