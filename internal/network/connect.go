@@ -27,19 +27,12 @@ import (
 //
 // Errors: NotFound for the network, Conflict when the container is connected,
 // Exhausted without a free address, Invalid for a request that cannot be,
-// Internal with Docker's words for a port that is taken.
+// Internal with Docker's words for a port that is taken ("driver failed
+// programming external connectivity on endpoint …").
 func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	e, err := n.connect(r)
-	if err != nil {
-		return nil, fmt.Errorf("failed to set up container networking: %w", err)
-	}
-	return e, nil
-}
-
-func (n *Networks) connect(r Request) (*Endpoint, error) {
 	name, err := n.Resolve(r.Network)
 	if err != nil {
 		return nil, err

@@ -158,7 +158,7 @@ func TestPorts(t *testing.T) {
 			}
 			got := regexp.MustCompile(`172\.17\.\d+\.\d+`).ReplaceAllString(err.Error(), "IP")
 			got = regexp.MustCompile(`endpoint c \([0-9a-f]{64}\)`).ReplaceAllString(got, "endpoint c (ID)")
-			if want := "failed to set up container networking: driver failed programming external connectivity on endpoint c (ID): " + tc.err; got != want {
+			if want := "driver failed programming external connectivity on endpoint c (ID): " + tc.err; got != want {
 				t.Errorf("%v:\n got %s\nwant %s", tc.p, got, want)
 			}
 			if len(b.n.ports.held) != before {
@@ -369,7 +369,7 @@ func TestHostAndNone(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := b.n.Connect(t.Context(), Request{ContainerID: "x", Network: "nope"}); !errors.Is(err, errdefs.NotFound) || err.Error() != "failed to set up container networking: network nope not found" {
+	if _, err := b.n.Connect(t.Context(), Request{ContainerID: "x", Network: "nope"}); !errors.Is(err, errdefs.NotFound) || err.Error() != "network nope not found" {
 		t.Errorf("unknown network: %v", err)
 	}
 }
