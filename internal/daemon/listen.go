@@ -32,19 +32,27 @@ const (
 // default socket, and Docker's too where no Docker lives. The caller closes
 // them; a unix socket is removed then. Errors: Conflict when another daemon
 // answers on an address, Invalid for what cannot be listened on as said.
-func Listen(c *Config, log *slog.Logger) (all []net.Listener, err error) {
+func Listen(c *Config, log *slog.Logger) ([]net.Listener, error) {
+	docker := ""
+	if os.Getuid() == 0 && c.DataRoot == defaultDataRoot && c.ExecRoot == defaultExecRoot {
+		docker = dockerSocket
+	}
+	return listen(c, log, defaultSocket, docker)
+}
+
+// listen is Listen with the default sockets; docker may be "".
+func listen(c *Config, log *slog.Logger, own, docker string) (all []net.Listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(all)
 			all = nil
 		}
 	}()
-	hosts, optional := c.Hosts, ""
+	hosts := c.Hosts
 	if len(hosts) == 0 {
-		hosts = []string{"unix://" + defaultSocket}
-		if os.Getuid() == 0 && c.DataRoot == defaultDataRoot && c.ExecRoot == defaultExecRoot {
-			optional = dockerSocket
-		}
+		hosts = []string{"unix://" + own}
+	} else {
+		docker = ""
 	}
 	for _, h := range hosts {
 		scheme, addr, _ := strings.Cut(h, "://")
@@ -66,14 +74,14 @@ func Listen(c *Config, log *slog.Logger) (all []net.Listener, err error) {
 		}
 		all = append(all, ls...)
 	}
-	if optional != "" {
-		switch l, err := listenUnix(optional, c.Group, log); {
+	if docker != "" {
+		switch l, err := listenUnix(docker, c.Group, log); {
 		case err == nil:
 			all = append(all, l)
 		case errdefs.KindOf(err) == errdefs.Conflict:
-			log.Info("another engine answers on Docker's socket", "path", optional)
+			log.Info("another engine answers on Docker's socket", "path", docker)
 		default:
-			log.Warn("cannot serve Docker's socket", "path", optional, "error", err)
+			log.Warn("cannot serve Docker's socket", "path", docker, "error", err)
 		}
 	}
 	return all, nil

@@ -66,6 +66,18 @@ func (s *scene) SystemInfo(context.Context) (*system.Info, error) {
 	return recorded[*system.Info](s.t, "01-system/0004-GET-v1.50_info.json"), nil
 }
 
+func (s *scene) ImageInspect(_ context.Context, name string, _ *ocispec.Platform) (*image.InspectResponse, error) {
+	return nil, errdefs.NotFoundf("No such image: %s:latest", name)
+}
+
+func (s *scene) NetworkInspect(_ context.Context, name string, _ bool) (*network.Inspect, error) {
+	return nil, errdefs.NotFoundf("network %s not found", name)
+}
+
+func (s *scene) VolumeInspect(_ context.Context, name string) (*volume.Volume, error) {
+	return nil, errdefs.NotFoundf("get %s: no such volume", name)
+}
+
 func (s *scene) ContainerTop(context.Context, string, []string) (container.TopResponse, error) {
 	return recorded[container.TopResponse](s.t, "03-run/0103-GET-v1.50_containers_full_top.json"), nil
 }
@@ -166,6 +178,7 @@ func TestDockerCLI(t *testing.T) {
 		{args: "info --format {{.Driver}}|{{.ServerVersion}}|{{.CgroupVersion}}|{{.Swarm.LocalNodeState}}", stdout: "overlayfs|29.7.2|1|inactive\n"},
 		{args: "logs full", stdout: "out\n", stderr: "err\n"},
 		{args: "inspect --type container nope", stdout: "[]\n", stderr: "Error response from daemon: No such container: nope\n", code: 1},
+		{args: "inspect nope", stdout: "[]\n", stderr: "Error: No such object: nope\n", code: 1},
 		{args: "network create x", stderr: "Error response from daemon: NetworkCreate is not implemented\n", code: 1},
 		{args: "node ls", stderr: "Error response from daemon: This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.\n", code: 1},
 	} {

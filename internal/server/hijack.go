@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/http"
 
@@ -17,9 +18,6 @@ func (s *server) hijack(w http.ResponseWriter, r *http.Request) engine.Hijack {
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return engine.Conn{}, err
 		}
-		if a, ok := w.(*answer); ok {
-			a.hijacked = true
-		}
 		h := w.Header()
 		h["Content-Type"] = []string{mediaType(r, tty)}
 		var head bytes.Buffer
@@ -33,6 +31,10 @@ func (s *server) hijack(w http.ResponseWriter, r *http.Request) engine.Hijack {
 			return engine.Conn{}, err
 		}
 		head.WriteString("\r\n")
-		return stream.Hijack(w, head.Bytes())
+		c, err := stream.Hijack(w, head.Bytes())
+		if a, ok := w.(*answer); ok {
+			a.hijacked = !errors.Is(err, http.ErrNotSupported)
+		}
+		return c, err
 	}
 }

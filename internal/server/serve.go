@@ -93,7 +93,7 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, rt route) erro
 // fail answers with the error's status and message.
 func (s *server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	code := status(err)
-	if code >= http.StatusInternalServerError {
+	if code == http.StatusInternalServerError {
 		s.log.Error("request failed", "op", callOf(r.Context()).operation, "path", r.URL.Path, "status", code, "error", err)
 	}
 	if code == http.StatusNotModified {
