@@ -104,9 +104,12 @@ func (e *Engine) Launch() {
 			e.t.Fatal(err)
 		}
 	}
+	if os.Getenv("LADE_BENCH") == "" {
+		e.flags = append(e.flags, "--debug")
+	}
 	args := append([]string{
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"), "--config-file", config,
-		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket, "--bridge", e.Bridge, "--cgroup-parent", e.Group(), "--debug",
+		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket, "--bridge", e.Bridge, "--cgroup-parent", e.Group(),
 	}, e.flags...)
 	e.cmd = exec.Command(filepath.Join(e.Bin, "laded"), args...)
 	e.cmd.Stdout, e.cmd.Stderr = log, log
