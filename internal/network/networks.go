@@ -201,7 +201,7 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 		return err
 	}
 	if err := n.wall.replace(published); err != nil {
-		return fmt.Errorf("make nftables table %s: %w", n.wall.table, err)
+		return fmt.Errorf("make nftables table %s (nf_tables with nat, masq, fib and ct is needed): %w", n.wall.table, err)
 	}
 	n.pool = newPool(n.log, bridge, n.mtu, !n.c.ICC, n.repairBridge)
 	if n.monitor, err = nft.Watch(); err != nil {

@@ -10,16 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// receive is the size of the buffer for answers: the kernel fills dumps up to
-// 32 kB (netlink(7), "NETLINK_EXT_ACK" and nlmsg sizes in lib/iov_iter).
-const receive = 32 << 10
+// Sizes of buffers for answers.
+const (
+	dumpSize = 32 << 10 // the most that the kernel puts into one datagram of a dump (netlink_dump)
+	getSize  = 8 << 10  // one object
+	ackSize  = 128      // an acknowledgement without the request (NETLINK_CAP_ACK): 36
+)
 
 // Conn is a netlink socket.
 type Conn struct {
 	mu  sync.Mutex
 	fd  int
 	seq uint32
-	buf []byte
+	ack [ackSize]byte
 }
 
 // Dial opens a socket of a netlink protocol (unix.NETLINK_ROUTE, …) in the
@@ -73,7 +76,7 @@ func (c *Conn) do(r *Request, acked int) error {
 		return err
 	}
 	for {
-		b, err := c.recv()
+		b, err := c.recv(c.ack[:])
 		if err != nil {
 			return err
 		}
@@ -114,19 +117,16 @@ func (c *Conn) send(r *Request) error {
 	return os.NewSyscallError("sendto(AF_NETLINK)", err)
 }
 
-func (c *Conn) recv() ([]byte, error) {
-	if c.buf == nil {
-		c.buf = make([]byte, receive)
-	}
+func (c *Conn) recv(buf []byte) ([]byte, error) {
 	for {
-		n, _, err := unix.Recvfrom(c.fd, c.buf, 0)
+		n, _, err := unix.Recvfrom(c.fd, buf, 0)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
 			return nil, os.NewSyscallError("recvfrom(AF_NETLINK)", err)
 		}
-		return c.buf[:n], nil
+		return buf[:n], nil
 	}
 }
 
@@ -153,8 +153,9 @@ func (c *Conn) dump(r *Request, f func(Message)) (interrupted bool, err error) {
 	if err := c.send(r); err != nil {
 		return false, err
 	}
+	buf := make([]byte, dumpSize)
 	for {
-		b, err := c.recv()
+		b, err := c.recv(buf)
 		if err != nil {
 			return false, err
 		}
@@ -188,8 +189,9 @@ func (c *Conn) Get(r *Request, f func(Message)) error {
 	if err := c.send(r); err != nil {
 		return err
 	}
+	buf := make([]byte, getSize)
 	for {
-		b, err := c.recv()
+		b, err := c.recv(buf)
 		if err != nil {
 			return err
 		}
@@ -210,7 +212,8 @@ func (c *Conn) Get(r *Request, f func(Message)) error {
 
 // Monitor receives the notifications of multicast groups.
 type Monitor struct {
-	f *os.File // nonblocking, so that Close wakes Receive
+	f   *os.File // nonblocking, so that Close wakes Receive
+	buf []byte
 }
 
 // Listen joins multicast groups of a protocol in the network namespace of the
@@ -229,18 +232,18 @@ func Listen(protocol int, groups ...int) (*Monitor, error) {
 			return nil, errors.Join(os.NewSyscallError("setsockopt(NETLINK_ADD_MEMBERSHIP)", err), f.Close())
 		}
 	}
-	return &Monitor{f: f}, nil
+	return &Monitor{f: f, buf: make([]byte, getSize)}, nil
 }
 
-// Receive blocks for a datagram and calls f with each message in it.
+// Receive blocks for a datagram and calls f with each message in it. One
+// goroutine calls it.
 // Errors: ENOBUFS when notifications were lost, os.ErrClosed after Close.
 func (m *Monitor) Receive(f func(Message)) error {
-	b := make([]byte, receive)
-	n, err := m.f.Read(b)
+	n, err := m.f.Read(m.buf)
 	if err != nil {
 		return err
 	}
-	for msg := range messages(b[:n]) {
+	for msg := range messages(m.buf[:n]) {
 		f(msg)
 	}
 	return nil
