@@ -49,6 +49,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err
 	}
+	state := server.TakeState()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	launcher, err := runtime.NewLauncher(runtime.Options{Threads: 4, Logger: log, InitPath: initPath})
 	if err != nil {
@@ -56,13 +57,13 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	defer launcher.Close()
 	s, err := server.New(server.Options{
-		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: openCgroup,
+		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: openCgroup, State: state,
 	})
 	if err != nil {
 		return err
 	}
 	go signals(s)
-	if !foreground {
+	if !foreground && state == 0 {
 		if err := detach(root); err != nil {
 			return err
 		}

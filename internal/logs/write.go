@@ -116,14 +116,30 @@ func (w *Writer) Close() error {
 	return w.f.Close()
 }
 
-// Pending returns the begins of lines that wait for their end; Restore gives
-// them to another writer of the same log.
-func (w *Writer) Pending() (stdout, stderr []byte) { return w.lines[0].text, w.lines[1].text }
+// Line is the state of a stream that is in the middle of a line.
+type Line struct {
+	Text  []byte    `json:"text,omitempty"`
+	Split bool      `json:"split,omitempty"` // parts of it are written already
+	At    time.Time `json:"at,omitzero"`     // of the first part
+}
 
-// Restore continues the lines that another writer of the same log was in the
-// middle of.
-func (w *Writer) Restore(stdout, stderr []byte) {
-	w.lines[0].text, w.lines[1].text = bytes.Clone(stdout), bytes.Clone(stderr)
+// Options returns what the writer was created with.
+func (w *Writer) Options() Options { return w.o }
+
+// Lines returns what Write has not written yet, of Stdout and Stderr, for
+// another writer of the same log that goes on with it: see Restore.
+func (w *Writer) Lines() (lines [2]Line) {
+	for i, l := range w.lines {
+		lines[i] = Line{Text: l.text, Split: l.split, At: l.at}
+	}
+	return lines
+}
+
+// Restore continues the lines that another writer was in the middle of.
+func (w *Writer) Restore(lines [2]Line) {
+	for i, l := range lines {
+		w.lines[i] = partial{text: bytes.Clone(l.Text), split: l.Split, at: l.At}
+	}
 }
 
 // encode appends to b.out the line that is pending plus text, whole (with a

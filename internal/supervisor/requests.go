@@ -2,6 +2,8 @@ package supervisor
 
 import (
 	"context"
+	"errors"
+	"io"
 	"os"
 
 	"lade/internal/supervisor/wire"
@@ -87,12 +89,22 @@ func (c *Client) Update(ctx context.Context, m *wire.Update) error { return c.si
 func (c *Client) Forget(ctx context.Context, m *wire.Forget) error { return c.simple(ctx, m) }
 
 // Upgrade makes the supervisor execute the given binary (nil: the one that is
-// at its path now) in place. The connection ends; Connect again.
+// at its path now) in place, with its process number, children and clients. The
+// connection ends, and Connect again shows by Welcome.Build that it worked.
+// Requests that were not answered were not begun, or go on. Errors: Unavailable
+// if starts did not come to an end; of execve(2), and then all goes on as before.
 func (c *Client) Upgrade(ctx context.Context, binary *os.File) error {
-	if binary == nil {
-		return c.simple(ctx, &wire.Upgrade{})
+	m := &wire.Upgrade{}
+	var files []*os.File
+	if binary != nil {
+		m.Binary = 1
+		files = append(files, binary)
 	}
-	return c.simple(ctx, &wire.Upgrade{Binary: 1}, binary)
+	err := c.simple(ctx, m, files...)
+	if errors.Is(err, io.EOF) { // the new program has begun without it
+		return nil
+	}
+	return err
 }
 
 // Shutdown ends the supervisor. Errors: Conflict while a container runs.

@@ -164,10 +164,6 @@ func (s *Server) forget(r *request, m *wire.Forget) error {
 	return nil
 }
 
-func (s *Server) upgrade(*request, *wire.Upgrade) error {
-	return errdefs.NotImplementedf("supervisor: upgrade")
-}
-
 // openPeer opens the slave side of a terminal by its master side.
 //
 // Source: TIOCGPTPEER in ioctl_tty(2), from Linux 4.13.

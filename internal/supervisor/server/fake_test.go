@@ -110,9 +110,17 @@ func TestMain(m *testing.M) {
 
 // serve is what the command's main does.
 func serve(root string, l Launcher) error {
-	s, err := New(Options{Root: root, Launcher: l, Build: "test", IdleExit: 300 * time.Millisecond, Cgroup: openGroup})
+	state := TakeState()
+	build := "test"
+	if state != 0 {
+		build = "upgraded"
+	}
+	s, err := New(Options{Root: root, Launcher: l, Build: build, IdleExit: 300 * time.Millisecond, Cgroup: openGroup, State: state})
 	if err != nil {
 		return err
+	}
+	if state != 0 {
+		return s.Run()
 	}
 	os.Stdout.WriteString(supervisor.Ready)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -185,6 +193,21 @@ func (e *events) until(what string, ok func() bool) {
 		}
 		e.more.Wait()
 	}
+}
+
+// has reports whether a process's end was told.
+func (e *events) has(id, exec string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, there := e.got[key{id, exec}]
+	return there
+}
+
+// forget makes exit wait for another end of the same id.
+func (e *events) forget(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.got, key{id, ""})
 }
 
 func (e *events) exit(id, exec string) (x wire.Exited) {

@@ -16,7 +16,7 @@ import (
 //   - oom_score_adj -999: the kernel kills every container before us.
 //   - RLIMIT_NOFILE: a container takes about six descriptors.
 //   - Descriptors that were inherited, 0 to 2 excepted, are closed: they belong to
-//     a daemon that may end long before us.
+//     a daemon that may end long before us. Not after an upgrade.
 //
 // Sources: prctl(2), proc_pid_oom_score_adj(5), getrlimit(2).
 func Harden() (refused []error) {
@@ -28,7 +28,9 @@ func Harden() (refused []error) {
 	note("prctl PR_SET_DUMPABLE", unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0))
 	note("prctl PR_SET_CHILD_SUBREAPER", unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	note("oom_score_adj", os.WriteFile("/proc/self/oom_score_adj", []byte("-999"), 0))
-	note("close inherited descriptors", closeInherited())
+	if os.Getenv(stateVariable) == "" {
+		note("close inherited descriptors", closeInherited())
+	}
 	const files = 1 << 20 // fs.nr_open
 	var lim unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {

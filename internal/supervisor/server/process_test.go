@@ -208,3 +208,105 @@ func TestLostSupervisor(t *testing.T) {
 		t.Errorf("last line %q", got[len(got)-1])
 	}
 }
+
+// TestUpgrade replaces the supervisor's program under running containers with
+// clients, twice, and checks that nobody notices.
+func TestUpgrade(t *testing.T) {
+	e := ownProcess(t, "plain")
+	counter, _ := e.start("trap 'exit 42' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done", nil)
+	client, stream := pair(t)
+	cat, _ := e.start("printf half; cat; exit 5", func(m *wire.Start) {
+		attachAll(m)
+		m.Attach[0].Raw = true
+		m.Stdio = wire.Stdio{Stdin: true, StdinOnce: true}
+	}, stream)
+	stream.Close()
+	ttyClient, ttyStream := pair(t)
+	tty, _ := e.start("stty -echo; echo ready; read x; echo got $x; exit 6", func(m *wire.Start) {
+		m.Spec.Process.Terminal = true
+		m.Stdio.Stdin = true
+		attachAll(m)
+		m.Attach[0].DetachKeys = []byte{16, 17}
+	}, ttyStream)
+	ttyStream.Close()
+	if _, err := e.exec(counter, "e1", "sleep 1; exit 7", nil); err != nil {
+		t.Fatal(err)
+	}
+	slow, slowStream := pair(t)
+	const size = 600000 // queued at most, and its process ends
+	gone, _ := e.start(fmt.Sprintf("head -c %d /dev/zero", size), func(m *wire.Start) {
+		m.Attach = []wire.Attach{{Stream: 1, Stdout: true, Raw: true}}
+		m.Log = wire.Log{Driver: "none"}
+	}, slowStream)
+	slowStream.Close()
+	e.events.exit(gone, "")
+	line := make([]byte, len("ready\r\n"))
+	if _, err := io.ReadFull(ttyClient, line); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(ttyClient, "a\x10") // half of the detach keys
+	fmt.Fprint(client, "one ")
+	pid := e.hello.Pid
+	for range 2 {
+		bin, err := os.Open("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.client.Upgrade(t.Context(), bin); err != nil {
+			t.Fatal(err)
+		}
+		bin.Close()
+		e.connect(supervisor.Options{})
+		if e.hello.Pid != pid || e.hello.Build != "upgraded" {
+			t.Errorf("%+v", e.hello)
+		}
+	}
+	if n := len(e.hello.Containers); n != 4 {
+		t.Errorf("%d live: %+v", n, e.hello.Containers)
+	}
+	fmt.Fprint(ttyClient, "b\n")
+	if b, err := io.ReadAll(ttyClient); err != nil || string(b) != "got a\x10b\r\n" {
+		t.Errorf("%q, %v", b, err)
+	}
+	fmt.Fprint(client, "two")
+	halfClose(t, client)
+	if b, err := io.ReadAll(client); err != nil || string(b) != "halfone two" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if b, err := io.ReadAll(slow); err != nil || len(b) != size {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	if err := e.client.Signal(t.Context(), &wire.Signal{ID: counter, Signal: 15}); err != nil {
+		t.Error(err)
+	}
+	for k, code := range map[key]int{{cat, ""}: 5, {tty, ""}: 6, {counter, ""}: 42} {
+		if x := e.events.exit(k.id, k.exec); x.Code != code {
+			t.Errorf("%+v, want %d", x, code)
+		}
+	}
+	eventually(t, "the exec's end", func() bool { return e.events.has(counter, "e1") })
+	for i, l := range e.logged(counter) {
+		if l != fmt.Sprintf("stdout %d\n", i+1) {
+			t.Fatalf("line %d is %q", i+1, l)
+		}
+	}
+	if got := e.logged(cat); !reflect.DeepEqual(got, []string{"stdout halfone two"}) {
+		t.Errorf("%q", got)
+	}
+	// One that cannot be executed changes nothing.
+	id, _ := e.start("exec sleep 1000", nil)
+	bad, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bad.Close()
+	if err := e.client.Upgrade(t.Context(), bad); err == nil {
+		t.Error("no error")
+	}
+	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 9}); err != nil {
+		t.Error(err)
+	}
+	if x := e.events.exit(id, ""); x.Code != 137 {
+		t.Errorf("%+v", x)
+	}
+}

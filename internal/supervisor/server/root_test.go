@@ -222,9 +222,7 @@ func TestRealContainer(t *testing.T) {
 	again := r.message("exit", "6")
 	m.Spec = again.Spec
 	m.Spec.Linux.CgroupsPath = "/" + m.ID
-	r.events.mu.Lock()
-	delete(r.events.got, key{m.ID, ""})
-	r.events.mu.Unlock()
+	r.events.forget(m.ID)
 	r.run(m)
 	if x := r.events.exit(m.ID, ""); x.Code != 6 {
 		t.Errorf("%+v", x)
@@ -411,4 +409,38 @@ func BenchmarkRealStart(b *testing.B) {
 	}
 	b.ReportMetric(float64(prepare.Microseconds())/float64(b.N), "prepare-µs")
 	b.ReportMetric(float64(program.Microseconds())/float64(b.N), "program-µs")
+}
+
+// TestRealUpgrade replaces the program under a real container, which can then
+// be frozen, entered and ended as before.
+func TestRealUpgrade(t *testing.T) {
+	r := newRooted(t, true)
+	m := r.message("count")
+	s := r.run(m)
+	if err := r.client.Upgrade(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	r.connect(supervisor.Options{})
+	if len(r.hello.Containers) != 1 || r.hello.Containers[0].Pid != s.Pid || r.hello.Build != "upgraded" {
+		t.Fatalf("%+v", r.hello)
+	}
+	for _, thaw := range []bool{false, true} {
+		if err := r.client.Freeze(t.Context(), &wire.Freeze{ID: m.ID, Thaw: thaw}); err != nil {
+			t.Error(err)
+		}
+	}
+	x, err := r.client.Exec(t.Context(), &wire.Exec{ID: m.ID, ExecID: "e1", Process: &specs.Process{Args: []string{payload, "exit", "3"}, Cwd: "/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Close()
+	if x := r.events.exit(m.ID, "e1"); x.Code != 3 {
+		t.Errorf("%+v", x)
+	}
+	if err := r.client.Signal(t.Context(), &wire.Signal{ID: m.ID, Signal: 9, All: true}); err != nil {
+		t.Fatal(err)
+	}
+	if x := r.events.exit(m.ID, ""); x.Code != 137 {
+		t.Errorf("%+v", x)
+	}
 }

@@ -32,6 +32,9 @@ type Options struct {
 	// Cgroup opens a control group by its path in a spec, for Adopt.
 	Cgroup func(path string) (*cgroup.Group, error)
 	Build  string // told in Welcome
+	// State is what TakeState returned; not 0: go on with the containers of the
+	// process's former program.
+	State int
 	// IdleExit is how long the server goes on with nothing to watch and nobody
 	// connected; 0: for ever.
 	IdleExit time.Duration
@@ -59,8 +62,8 @@ type Server struct {
 	containers map[string]*container
 	exits      map[key]wire.Exited
 	filters    map[string][]byte
-	cleaning   map[string][]func() // by container: starts that wait for the end of its clean-up
-	streams    int                 // open ones, also of ended processes
+	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
+	streams    map[*stream]struct{} // open ones, also of ended processes
 
 	starts   int      // running in a goroutine
 	waiting  []func() // starts that wait for their turn
@@ -99,16 +102,23 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
 		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{},
-		filters: map[string][]byte{}, cleaning: map[string][]func(){},
+		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{},
 		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
 	}
-	if err := s.open(); err != nil {
+	var err error
+	if o.State != 0 {
+		err = s.restore(o.State)
+	} else {
+		err = s.open()
+	}
+	if err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
+// open takes the root for the first time.
 func (s *Server) open() (err error) {
 	if err := os.MkdirAll(s.exitDir(), 0o700); err != nil {
 		return err
@@ -197,7 +207,7 @@ func (s *Server) shutdown() error {
 
 // busy reports whether there is something to watch or somebody connected.
 func (s *Server) busy() bool {
-	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || len(s.cleaning) > 0 || s.streams > 0
+	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || len(s.cleaning) > 0 || len(s.streams) > 0
 }
 
 // checkIdle ends the server when it was not busy for IdleExit. It is called

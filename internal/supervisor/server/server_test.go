@@ -68,9 +68,7 @@ func TestStartLogExit(t *testing.T) {
 	// the same id may start again
 	m := e.message("kill -TERM $$")
 	m.ID, m.Log.Path = id, e.logPath(id)
-	e.events.mu.Lock()
-	delete(e.events.got, key{id, ""})
-	e.events.mu.Unlock()
+	e.events.forget(id)
 	again, startErr := e.client.Start(t.Context(), m)
 	if startErr != nil {
 		t.Fatal(startErr)
@@ -340,8 +338,8 @@ func TestBackPressure(t *testing.T) {
 	if n := queue(); n > 512<<10 {
 		t.Errorf("%d bytes are queued", n)
 	}
-	if x, there := e.events.got[key{id, ""}]; there {
-		t.Errorf("ended though nobody reads: %+v", x)
+	if e.events.has(id, "") {
+		t.Error("ended though nobody reads")
 	}
 	out, err := demux(t, slow)
 	if len(out) != size || err != "end\n" {
@@ -366,7 +364,7 @@ func TestStdinBlocked(t *testing.T) {
 	}()
 	other, _ := e.start("true", nil)
 	e.events.exit(other, "")
-	if _, ended := e.events.got[key{id, ""}]; ended {
+	if e.events.has(id, "") {
 		t.Error("the other did not run meanwhile")
 	}
 	if out, _ := demux(t, client); strings.TrimSpace(out) != fmt.Sprint(3<<20) {

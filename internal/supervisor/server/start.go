@@ -230,7 +230,8 @@ func (l *launch) pipes(stdin, stdout, stderr bool) error {
 	return nil
 }
 
-// abort gives up what the launch has taken. The clients' streams end.
+// abort gives up what the launch has taken. The clients' streams end, except
+// that of an exec: the daemon has yet to say on it what went wrong.
 func (l *launch) abort() {
 	l.closeTheirs()
 	p := l.p
@@ -240,8 +241,22 @@ func (l *launch) abort() {
 		p.log.Close()
 	}
 	for _, st := range l.streams {
-		st.finish()
+		if p.exec == "" {
+			st.finish()
+		} else {
+			st.handBack()
+		}
 	}
+}
+
+// handBack closes our descriptor of a stream that never began and leaves the
+// connection as it is.
+func (st *stream) handBack() {
+	unix.Close(st.fd)
+	st.fd = -1
+	delete(st.s.streams, st)
+	st.leave()
+	st.s.checkIdle()
 }
 
 func (l *launch) closeTheirs() {

@@ -48,11 +48,12 @@ func (s *Server) newStream(f *wire.Frame, a *wire.Attach, p *process) (*stream, 
 		unix.Close(fd)
 		return nil, errdefs.Invalidf("supervisor: the stream to attach is not a stream socket")
 	}
-	s.streams++
-	return &stream{
+	st := &stream{
 		s: s, p: p, fd: fd, stdin: a.Stdin && p.stdio.Stdin, stdout: a.Stdout, stderr: a.Stderr,
 		raw: a.Raw || p.terminal, keys: detacher{keys: a.DetachKeys},
-	}, nil
+	}
+	s.streams[st] = struct{}{}
+	return st, nil
 }
 
 // join connects the stream with its running process.
@@ -311,7 +312,7 @@ func (st *stream) close() {
 	_ = unix.Shutdown(st.fd, unix.SHUT_RDWR) // ENOTCONN: the client was first
 	unix.Close(st.fd)
 	st.fd, st.queue = -1, nil
-	st.s.streams--
+	delete(st.s.streams, st)
 	st.leave()
 	st.s.checkIdle()
 }
