@@ -131,3 +131,27 @@ func TestMany(t *testing.T) {
 		t.Errorf("left: %v, %v, %v", b.n.wall.ports, b.n.ports.held, b.n.endpoints)
 	}
 }
+
+// BenchmarkNew is what the daemon's start waits for, with 100 containers that
+// run and publish a port each.
+func BenchmarkNew(b *testing.B) {
+	e := newBench(b, func(c *Config) { quiet(c); c.PoolSize = -1 })
+	for i := range 100 {
+		ep, err := e.n.Connect(b.Context(), Request{ContainerID: ids.New(), Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: uint16(20000 + i)}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ep.NetNS.Close()
+	}
+	for b.Loop() {
+		b.StopTimer()
+		if err := e.n.Close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		var err error
+		if e.n, err = New(b.Context(), e.c); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -293,7 +293,7 @@ func TestRepair(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the table is made anew", func() error {
-		_, err := ask(b.other, "tcp", machine.String()+":8080")
+		_, err := ask(b.other, "tcp", machine.String()+":8080", patience)
 		return err
 	})
 
@@ -307,9 +307,9 @@ func TestRepair(t *testing.T) {
 	two := b.connect(Request{Name: "two"})
 	serve(t, two.NetNS, "tcp", ":80")
 	eventually(t, "the bridge is made anew", func() error {
-		_, err1 := ask(b.other, "tcp", machine.String()+":8080")
-		_, err2 := ask(one.NetNS, "tcp", two.IPv4.Addr().String()+":80")
-		_, err3 := ask(nil, "tcp", "127.0.0.1:8080")
+		_, err1 := ask(b.other, "tcp", machine.String()+":8080", patience)
+		_, err2 := ask(one.NetNS, "tcp", two.IPv4.Addr().String()+":80", patience)
+		_, err3 := ask(nil, "tcp", "127.0.0.1:8080", patience)
 		return errors.Join(err1, err2, err3)
 	})
 }

@@ -266,15 +266,19 @@ func serve(t testing.TB, ns *os.File, proto, addr string) {
 	}
 }
 
+// How long an answer may take: less than the kernel waits before it sends a
+// lost SYN again, so that a lost packet is seen; and how long silence lasts.
+const patience, silence = 900 * time.Millisecond, 300 * time.Millisecond
+
 // ask returns the address that the server at addr saw.
-func ask(ns *os.File, proto, addr string) (from string, err error) {
+func ask(ns *os.File, proto, addr string, timeout time.Duration) (from string, err error) {
 	err = in(ns, func() error {
-		c, err := net.DialTimeout(proto+"4", addr, 500*time.Millisecond)
+		c, err := net.DialTimeout(proto+"4", addr, timeout)
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		c.SetDeadline(time.Now().Add(timeout))
 		if proto == "udp" {
 			if _, err := c.Write([]byte("?")); err != nil {
 				return err
@@ -331,7 +335,7 @@ func eventually(t testing.TB, what string, check func() error) {
 
 func answers(t testing.TB, what string, ns *os.File, proto, addr, from string) {
 	t.Helper()
-	got, err := ask(ns, proto, addr)
+	got, err := ask(ns, proto, addr, patience)
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 	} else if from != "" && got != from {
@@ -341,7 +345,7 @@ func answers(t testing.TB, what string, ns *os.File, proto, addr, from string) {
 
 func silent(t testing.TB, what string, ns *os.File, proto, addr string) {
 	t.Helper()
-	if got, err := ask(ns, proto, addr); err == nil {
+	if got, err := ask(ns, proto, addr, silence); err == nil {
 		t.Errorf("%s: an answer to %s", what, got)
 	}
 }
