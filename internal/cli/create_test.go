@@ -1,9 +1,6 @@
 package cli
 
 import (
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,20 +22,11 @@ func same(m map[string]any) map[string]string {
 }
 
 func TestCreateBody(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, text string) string {
-		p := filepath.Join(dir, name)
-		if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
 	t.Setenv("FROM_CLIENT", "yes")
-	env := write("env", "\ufeffA=1\n# comment\n  B=two words \nFROM_CLIENT\nNOT_THERE\nC=\"quoted\"\n")
-	badEnv := write("badenv", "A B=1\n")
-	labels := write("labels", "x=y\nflag\n")
-	seccomp := write("seccomp.json", "{\n  \"defaultAction\": \"SCMP_ACT_ALLOW\"\n}\n")
-	badSeccomp := write("bad.json", "{")
+	const (
+		env, badEnv, labels = "testdata/flags/env", "testdata/flags/badenv", "testdata/flags/labels"
+		seccomp, badSeccomp = "testdata/flags/seccomp.json", "testdata/flags/bad.json"
+	)
 	f := newFake(t)
 	for _, line := range []string{
 		"busybox",
@@ -91,7 +79,7 @@ func TestCreateBody(t *testing.T) {
 		"--cgroup-parent /x --runtime runc --isolation default --annotation a=b --log-driver json-file --log-opt max-size=1m busybox", "--log-driver none --log-opt a=b busybox",
 		"--entrypoint sh busybox -c true", "--entrypoint= busybox", "--platform linux/arm64/v8 busybox", "--platform linux/amd64 busybox", "--platform nope/x/y/z busybox", "--platform arm64 busybox",
 		// the name of the image, the flags themselves
-		"Bad:Ref:x", "busybox:1.36", "ghcr.io/a/b@sha256:dc8a8ea997aae50df7614e17e2f73b90dbe4020d55806c12f2d8c387b203e236", "--name a busybox", "--nosuch busybox", "-Z busybox", "--pull sometimes busybox", "-m busybox", "--tty=maybe busybox", "--cpu-shares x busybox", "--detach-keys ctrl-a busybox",
+		"Bad:Ref:x", "busybox:1.36", "ghcr.io/a/b@sha256:dc8a8ea997aae50df7614e17e2f73b90dbe4020d55806c12f2d8c387b203e236", "--name a busybox", "--nosuch busybox", "-Z busybox", "--pull sometimes busybox", "-m busybox", "--detach-keys ctrl-a busybox",
 		"-itd --rm --name=x busybox", "-p80:80 -ve:/f busybox", "--", "-- busybox -x", "",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -107,9 +95,9 @@ func TestCreateBody(t *testing.T) {
 			for _, x := range diff(same(created(t, d)), same(created(t, l))) {
 				t.Error(x)
 			}
-			for i, q := range l.requests {
-				if q.Path == "/containers/create" && i < len(d.requests) {
-					for _, p := range d.requests {
+			for i, q := range l.Requests {
+				if q.Path == "/containers/create" && i < len(d.Requests) {
+					for _, p := range d.Requests {
 						if p.Path == q.Path && p.Query.Encode() != q.Query.Encode() {
 							t.Errorf("query: docker %s, lade %s", p.Query.Encode(), q.Query.Encode())
 						}
@@ -119,23 +107,3 @@ func TestCreateBody(t *testing.T) {
 		})
 	}
 }
-
-// check compares what a user sees.
-func check(t *testing.T, docker, lade result) {
-	t.Helper()
-	if docker.code != lade.code {
-		t.Errorf("exit code: docker %d, lade %d", docker.code, lade.code)
-	}
-	if docker.stdout != lade.stdout {
-		t.Errorf("stdout\ndocker %q\nlade   %q", docker.stdout, lade.stdout)
-	}
-	if l := asDocker(lade.stderr); warning.ReplaceAllString(docker.stderr, "WARNING: $1") != l {
-		t.Errorf("stderr\ndocker %q\nlade   %q", docker.stderr, l)
-	}
-}
-
-// asDocker is a text of ours in Docker's name.
-func asDocker(s string) string { return strings.ReplaceAll(s, "lade", "docker") }
-
-// warning is how Docker's client prints what ours prints as WARNING.
-var warning = regexp.MustCompile(`time="[^"]*" level=warning msg="(.*)"`)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -20,7 +21,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"lade/internal/cli/app"
 	"lade/internal/need"
 )
 
@@ -34,9 +37,8 @@ type exchange struct {
 // request is what a client sent.
 type request struct {
 	Method, Path string
-	Query        url.Values
-	Auth         string
-	Body         []byte
+	Query        url.Values      `json:",omitempty"`
+	Body         json.RawMessage `json:",omitempty"`
 }
 
 func (r request) String() string { return r.Method + " " + r.Path + "?" + r.Query.Encode() }
@@ -48,6 +50,8 @@ type fake struct {
 	socket string
 	answer map[string]exchange
 
+	recorded map[string]result
+
 	mu       sync.Mutex
 	requests []request
 	pulled   bool
@@ -56,7 +60,17 @@ type fake struct {
 	started  chan struct{}
 }
 
+// update runs Docker's own client and records how it ends.
+var update = flag.Bool("update", false, "record what docker 28.2.2 on PATH does")
+
+// version is the prefix of a path that names the API's version.
 var version = regexp.MustCompile(`^/v1\.\d+`)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	time.Local = time.UTC // times are printed in the local zone
+	os.Exit(m.Run())
+}
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
@@ -80,6 +94,7 @@ func newFake(t *testing.T) *fake {
 		}
 		f.answer[e.Method+" "+u.Path] = e
 	}
+	f.record(t)
 	dir, err := os.MkdirTemp("", "ladetest") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +116,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	p := version.ReplaceAllString(r.URL.Path, "")
 	f.mu.Lock()
-	f.requests = append(f.requests, request{r.Method, p, r.URL.Query(), r.Header.Get("X-Registry-Auth"), body})
+	f.requests = append(f.requests, request{r.Method, p, r.URL.Query(), body})
 	f.mu.Unlock()
 	w.Header().Set("Api-Version", "1.50")
 	w.Header().Set("Ostype", "linux")
@@ -115,7 +130,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case p == "/containers/create":
 		f.create(w, r, body)
 	case part[0] == "containers" && (last == "attach"), part[0] == "exec" && last == "start":
-		f.hijack(w, body)
+		f.hijack(w, r.URL.Query(), body)
 	case part[0] == "containers" && last == "wait":
 		f.wait(w)
 	case part[0] == "containers" && last == "start" && part[1] != "nope":
@@ -134,7 +149,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.reply(w, 200, `{"Warnings":["a warning"]}`)
 	case part[0] == "containers" && last == "logs":
 		w.Header().Set("Content-Type", "application/vnd.docker.multiplexed-stream")
-		_, _ = w.Write(frames())
+		_, _ = w.Write(frames(true, true))
 	case p == "/images/create" && r.Method == "POST":
 		f.pull(w, r)
 	case part[0] == "images" && last == "tag":
@@ -178,12 +193,16 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			f.reply(w, 404, fmt.Sprintf(`{"message":"No such %s: %s"}`, strings.TrimSuffix(part[0], "s"), part[min(1, len(part)-1)]))
 			return
 		}
-		f.reply(w, e.Status, string(e.Body))
+		// What was made long ago is always three hours old.
+		made := regexp.MustCompile(`"Created": \d+`)
+		f.reply(w, e.Status, made.ReplaceAllString(string(e.Body), fmt.Sprintf(`"Created": %d`, time.Now().Add(-3*time.Hour-time.Minute).Unix())))
 	}
 }
 
 func (f *fake) reply(w http.ResponseWriter, status int, body string) {
-	w.WriteHeader(status)
+	if status != 0 { // 0: the header is out
+		w.WriteHeader(status)
+	}
 	_, _ = io.WriteString(w, body)
 }
 
@@ -251,18 +270,19 @@ func (f *fake) wait(w http.ResponseWriter) {
 	w.WriteHeader(200)
 	_ = http.NewResponseController(w).Flush()
 	<-started
-	f.reply2(w, fmt.Sprintf(`{"StatusCode":%d}`, exit))
+	f.reply(w, 0, fmt.Sprintf(`{"StatusCode":%d}`, exit))
 }
 
-func (f *fake) reply2(w io.Writer, body string) { _, _ = io.WriteString(w, body) }
-
 // frames is an output as the engine multiplexes it.
-func frames() []byte {
+func frames(out, errOut bool) []byte {
 	var b bytes.Buffer
 	for _, s := range []struct {
 		stream byte
 		text   string
 	}{{1, "out\n"}, {2, "err\n"}, {1, "more\n"}} {
+		if s.stream == 1 && !out || s.stream == 2 && !errOut {
+			continue
+		}
 		h := make([]byte, 8)
 		h[0] = s.stream
 		binary.BigEndian.PutUint32(h[4:], uint32(len(s.text)))
@@ -274,7 +294,7 @@ func frames() []byte {
 
 // hijack answers like attach: it echoes the input, if there is one, after the
 // fixed output, and ends with the input.
-func (f *fake) hijack(w http.ResponseWriter, body []byte) {
+func (f *fake) hijack(w http.ResponseWriter, q url.Values, body []byte) {
 	f.mu.Lock()
 	started := f.started
 	f.mu.Unlock()
@@ -298,7 +318,7 @@ func (f *fake) hijack(w http.ResponseWriter, body []byte) {
 	if o.Tty {
 		_, _ = c.Write([]byte("tty\r\n"))
 	} else {
-		_, _ = c.Write(frames())
+		_, _ = c.Write(frames(!q.Has("stderr") || q.Has("stdout"), !q.Has("stdout") || q.Has("stderr")))
 	}
 	in, _ := io.ReadAll(bufio.NewReader(rw))
 	if len(in) > 0 && !o.Tty {
@@ -309,9 +329,9 @@ func (f *fake) hijack(w http.ResponseWriter, body []byte) {
 
 // result is how a client ended.
 type result struct {
-	stdout, stderr string
-	code           int
-	requests       []request
+	Stdout, Stderr string    `json:",omitempty"`
+	Code           int       `json:",omitempty"`
+	Requests       []request `json:",omitempty"`
 }
 
 func (f *fake) reset(exit int, startErr string) {
@@ -319,9 +339,6 @@ func (f *fake) reset(exit int, startErr string) {
 	defer f.mu.Unlock()
 	f.requests, f.pulled, f.exit, f.startErr = nil, false, exit, startErr
 	f.started = make(chan struct{})
-	if exit >= 0 {
-		return
-	}
 }
 
 func (f *fake) asked() []request {
@@ -330,40 +347,165 @@ func (f *fake) asked() []request {
 	return slices.Clone(f.requests)
 }
 
-// both runs the same arguments through Docker's client and ours, against the
-// same engine.
+// both gives the same arguments to Docker's client (or what is recorded of it)
+// and to ours.
 func (f *fake) both(t *testing.T, stdin string, exit int, startErr string, args ...string) (docker, lade result) {
 	t.Helper()
-	bin := need.Program(t, "docker", "docker-cli 28.2.2")
-	config := t.TempDir()
-	t.Setenv("DOCKER_CONFIG", config)
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	t.Setenv("DOCKER_HOST", "unix://"+f.socket)
 	t.Setenv("LADE_HOST", "")
-	t.Setenv("DOCKER_CLI_HINTS", "false")
 	f.reset(exit, startErr)
+	docker = f.docker(t, stdin, args...)
+	f.reset(exit, startErr)
+	return docker, f.lade(stdin, args...)
+}
+
+// docker is how Docker's client ends with these arguments. It is taken from the
+// recording unless -update asks to run it.
+func (f *fake) docker(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	if !*update {
+		r, ok := f.recorded[t.Name()]
+		if !ok {
+			t.Fatal("nothing recorded; run the tests with -update where docker 28.2.2 is on PATH")
+		}
+		return r
+	}
+	bin := need.Program(t, "docker", "docker-cli 28.2.2")
 	cmd := exec.CommandContext(t.Context(), bin, args...)
+	cmd.Env = append(os.Environ(), "DOCKER_CLI_HINTS=false", "TZ=UTC")
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
-	err := cmd.Run()
-	if err != nil && cmd.ProcessState == nil {
+	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	docker = result{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), f.asked()}
-	f.reset(exit, startErr)
-	lade = f.lade(stdin, args...)
-	return docker, lade
+	r := f.steady(result{out.String(), errOut.String(), cmd.ProcessState.ExitCode(), f.asked()})
+	if strings.HasPrefix(t.Name(), "TestOutput") {
+		r.Requests = nil
+	}
+	f.recorded[t.Name()] = r
+	return r
 }
 
 func (f *fake) lade(stdin string, args ...string) result {
 	var out, errOut bytes.Buffer
 	code := Main(append([]string{"lade"}, args...), strings.NewReader(stdin), &out, &errOut)
-	return result{out.String(), errOut.String(), code, f.asked()}
+	return f.steady(result{out.String(), errOut.String(), code, f.asked()})
 }
+
+// steady replaces what differs from run to run by words of the same length.
+func (f *fake) steady(r result) result {
+	wd, _ := os.Getwd()
+	stamp := regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC`)
+	iso := regexp.MustCompile(`20[2-9]\d-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+	clean := func(s string) string {
+		s = stamp.ReplaceAllString(s, "2006-01-02 15:04:05 +0000 UTC")
+		s = strings.Replace(s, " Version:    "+app.Version+"\n", " Version:    28.2.2\n", 1)
+		// Docker's come from a map.
+		s = strings.Replace(s, "io.containerd.runc.v2 runc\n", "runc io.containerd.runc.v2\n", 1)
+		s = iso.ReplaceAllString(s, "2006-01-02T15:04:05Z")
+		if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+			s = strings.ReplaceAll(s, dir, "$CONFIG")
+		}
+		return strings.ReplaceAll(strings.ReplaceAll(s, filepath.Dir(wd), "$PARENT"), f.socket, "$SOCKET")
+	}
+	r.Stdout, r.Stderr = clean(r.Stdout), clean(r.Stderr)
+	for i := range r.Requests {
+		q := &r.Requests[i]
+		var v any
+		if q.Method != "POST" || json.Unmarshal(q.Body, &v) != nil {
+			q.Body = nil
+			continue
+		}
+		b, _ := json.Marshal(meaning(v))
+		q.Body = json.RawMessage(clean(string(b)))
+	}
+	return r
+}
+
+// meaning leaves out values that say nothing: null, "", 0, false, {}.
+func meaning(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, x := range v {
+			switch x = meaning(x); x {
+			case nil, "", 0.0, false:
+				delete(v, k)
+			default:
+				v[k] = x
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i, x := range v {
+			v[i] = meaning(x)
+		}
+		return list(v)
+	}
+	return v
+}
+
+// list is comparable, unlike []any, so that a switch over values may meet it.
+func list(v []any) any { return &v }
+
+const recording = "testdata/docker-28.2.2.json"
+
+// record reads the recording, and writes it anew after the test with -update.
+func (f *fake) record(t *testing.T) {
+	f.recorded = map[string]result{}
+	b, err := os.ReadFile(recording)
+	if err == nil {
+		err = json.Unmarshal(b, &f.recorded)
+	}
+	if err != nil && !*update {
+		t.Fatal(err)
+	}
+	if !*update {
+		return
+	}
+	t.Cleanup(func() {
+		// A line a command, so that a change shows as one.
+		var b bytes.Buffer
+		for i, name := range slices.Sorted(maps.Keys(f.recorded)) {
+			line, err := json.Marshal(f.recorded[name])
+			if err != nil {
+				t.Error(err)
+			}
+			fmt.Fprintf(&b, "%s%q: %s", map[bool]string{true: "{\n", false: ",\n"}[i == 0], name, line)
+		}
+		b.WriteString("\n}\n")
+		if err := os.WriteFile(recording, b.Bytes(), 0o644); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// check compares what a user sees.
+func check(t *testing.T, docker, lade result) {
+	t.Helper()
+	if docker.Code != lade.Code {
+		t.Errorf("exit code: docker %d, lade %d", docker.Code, lade.Code)
+	}
+	if docker.Stdout != lade.Stdout {
+		t.Errorf("stdout\ndocker %q\nlade   %q", docker.Stdout, lade.Stdout)
+	}
+	// Docker's client prints warnings of its own as log lines.
+	warning := regexp.MustCompile(`time="[^"]*" level=warning msg="(.*)"`)
+	d, l := warning.ReplaceAllString(docker.Stderr, "WARNING: $1"), asDocker(lade.Stderr)
+	if d != l {
+		t.Errorf("stderr\ndocker %q\nlade   %q", d, l)
+	}
+}
+
+// asDocker is a text of ours in Docker's name.
+func asDocker(s string) string { return strings.ReplaceAll(s, "lade", "docker") }
 
 // created is the body of the create request, decoded, nil without one.
 func created(t *testing.T, r result) map[string]any {
 	t.Helper()
-	for _, q := range r.requests {
+	for _, q := range r.Requests {
 		if q.Method == "POST" && q.Path == "/containers/create" {
 			m := map[string]any{}
 			if err := json.Unmarshal(q.Body, &m); err != nil {

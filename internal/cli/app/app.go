@@ -61,8 +61,11 @@ func (e *Env) Config() *client.Config {
 // it.
 func (e *Env) API() (*moby.Client, error) {
 	e.once.Do(func() {
-		e.endpoint, e.apiErr = e.Options.Resolve(e.Config())
-		if e.apiErr != nil {
+		if _, _, e.apiErr = e.Options.ContextName(e.Config()); e.apiErr != nil {
+			return
+		}
+		if e.endpoint, e.apiErr = e.Options.Resolve(e.Config()); e.apiErr != nil {
+			e.apiErr = fmt.Errorf("Failed to initialize: unable to resolve docker endpoint: %w", e.apiErr)
 			return
 		}
 		e.api, e.apiErr = e.endpoint.Open(os.Getenv("DOCKER_API_VERSION"), e.UserAgent, e.starter())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -241,13 +242,16 @@ func buildPort(e *app.Env, _ *pflag.FlagSet) app.Run {
 		if proto == "" {
 			proto = "tcp"
 		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return fmt.Errorf("Error: invalid port (%s): %w", port, err)
+		}
 		p, err := network.ParsePort(port + "/" + proto)
 		if err != nil {
 			return fmt.Errorf("Error: invalid port (%s): %w", port, err)
 		}
 		list, ok := bound[p]
 		if !ok || len(list) == 0 {
-			return fmt.Errorf("Error: No public port '%s' published for %s", p, args[0])
+			return fmt.Errorf("Error: No public port '%s' published for %s", args[1], args[0])
 		}
 		out := make([]string, 0, len(list))
 		for _, b := range list {
