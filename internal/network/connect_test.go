@@ -424,15 +424,27 @@ func TestStats(t *testing.T) {
 	b := newBench(t, nil)
 	c := b.connect(Request{Name: "c"})
 	serve(t, c.NetNS, "udp", ":53")
+	// Questions of 1000 bytes, answers of less than 100.
+	u, err := net.Dial("udp4", c.IPv4.Addr().String()+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
 	for range 10 {
-		answers(t, "ping", nil, "udp", c.IPv4.Addr().String()+":53", "")
+		u.SetDeadline(time.Now().Add(patience))
+		if _, err := u.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := u.Read(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s, err := b.n.Stats(c.id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := s["eth0"]; e.RxPackets < 10 || e.TxPackets < 10 || e.RxBytes < 10*29 || e.TxBytes <= e.RxBytes {
-		t.Errorf("after 10 questions of 1 byte and 10 answers of more: %+v", s)
+	if e := s["eth0"]; e.RxPackets < 10 || e.TxPackets < 10 || e.RxBytes < 10*1000 || e.TxBytes > 10*1000 {
+		t.Errorf("after 10 questions of 1000 bytes and their answers: %+v", s)
 	}
 	if _, err := b.n.Stats("nope"); !errors.Is(err, errdefs.NotFound) {
 		t.Error(err)
