@@ -36,6 +36,8 @@ type builder struct {
 	master   int
 	group    *cgroup.Group
 
+	park *parking // nil: the program runs through
+
 	// made are the ops that open what ensure has made; make is what must be made
 	// beforehand.
 	made map[int]target

@@ -92,6 +92,13 @@ func (b *builder) explain(err error) error {
 	if oe.Call == callCheck {
 		return &StartError{Code: codeNotExecutable, Op: opExec, Path: b.command(), Errno: oe.Errno}
 	}
+	if oe.Call == callLookup {
+		e := &StartError{Code: codeNotFound, Op: opExec, Path: b.command(), Errno: oe.Errno}
+		if oe.Errno == unix.EACCES {
+			e.Code = codeNotExecutable
+		}
+		return e
+	}
 	var s stage
 	for _, t := range b.stages {
 		if t.first <= oe.Index {

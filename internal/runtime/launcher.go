@@ -53,9 +53,10 @@ type facts struct {
 
 // job is a program on its way to a spawner thread.
 type job struct {
-	p    *program.Program
-	o    program.Options
-	done chan outcome
+	p     *program.Program
+	o     program.Options
+	spawn bool // the child parks, in memory of its own
+	done  chan outcome
 }
 
 type outcome struct {
@@ -132,6 +133,9 @@ func (l *Launcher) Close() error {
 	close(l.quit)
 	l.threads.Wait()
 	sys.CloseAll(l.null, l.pidNS)
+	if l.groups != nil {
+		l.groups.Close()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var err error
@@ -163,7 +167,11 @@ func (l *Launcher) spawner(ready chan<- error) {
 		case <-l.quit:
 			return
 		case j := <-l.jobs:
-			r, err := j.p.Run(j.o)
+			run := j.p.Run
+			if j.spawn {
+				run = j.p.Spawn
+			}
+			r, err := run(j.o)
 			j.done <- outcome{r, err}
 			if program.Lost(err) {
 				l.log.Error("a spawner thread is lost", "error", err)
@@ -177,8 +185,11 @@ func (l *Launcher) spawner(ready chan<- error) {
 // run has a spawner thread run p. It waits for a free one until ctx ends; a
 // program under way is not interrupted. A child that failed is reaped.
 func (l *Launcher) run(ctx context.Context, p *program.Program, o program.Options, id string) (program.Result, error) {
+	return l.submit(ctx, &job{p: p, o: o, done: make(chan outcome, 1)}, id)
+}
+
+func (l *Launcher) submit(ctx context.Context, j *job, id string) (program.Result, error) {
 	span := trace.Begin(trace.Process, "clone3", id)
-	j := &job{p, o, make(chan outcome, 1)}
 	select {
 	case l.jobs <- j:
 	case <-l.quit:
@@ -188,7 +199,7 @@ func (l *Launcher) run(ctx context.Context, p *program.Program, o program.Option
 	}
 	out := <-j.done
 	if l.observe != nil {
-		l.observe(p)
+		l.observe(j.p)
 	}
 	if out.err != nil && out.r.Pid > 0 {
 		l.discard(out.r)

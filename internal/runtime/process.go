@@ -106,7 +106,11 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 	if terminal {
 		b.p.Sys("ioctl", "TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
-	b.p.Sys("close_range", "", unix.SYS_CLOSE_RANGE, 3, fileLimit, 0)
+	first := uint64(3)
+	if b.park != nil {
+		first = b.keepParking()
+	}
+	b.p.Sys("close_range", "", unix.SYS_CLOSE_RANGE, first, fileLimit, 0)
 }
 
 // devNull opens the container's own null device; a descriptor of the host's
@@ -156,6 +160,9 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 	env := environment(proc.Env, id.Home)
 	files := candidates(proc.Args[0], env)
 	b.check(files)
+	if b.park != nil {
+		b.parkHere(files)
+	}
 	if proc.NoNewPrivileges {
 		b.p.Sys("prctl", "PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	} else {

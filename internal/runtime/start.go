@@ -31,7 +31,8 @@ const initPath = "/sbin/docker-init"
 // ctx ends, the start is given up until its program runs, not afterwards. On
 // failure nothing is left of it.
 //
-// Errors: *StartError for what the request is to blame for; Conflict when the control group is in use; Invalid, NotImplemented.
+// Errors: *StartError for what the request is to blame for; Conflict when the
+// control group is in use; Invalid, NotImplemented.
 func (l *Launcher) Start(ctx context.Context, c *Container) (*Process, error) {
 	began := time.Now()
 	if err := ctx.Err(); err != nil {
@@ -267,7 +268,37 @@ func (b *builder) createGroup(li *specs.Linux) (*cgroup.Group, error) {
 	if b.l.groups == nil || li.CgroupsPath == "" {
 		return nil, nil
 	}
-	return b.l.groups.Create(li.CgroupsPath, li.Resources)
+	return b.l.groups.Create(li.CgroupsPath, withDefaultDevices(li.Resources))
+}
+
+// withDefaultDevices allows what every container may use, after the spec's own
+// rules, as runc does.
+func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
+	if r == nil || len(r.Devices) == 0 {
+		return r
+	}
+	out := *r
+	rules := slices.Clip(out.Devices)
+	allow := func(kind string, major, minor int64, access string) {
+		rule := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
+		if major >= 0 {
+			rule.Major = &major
+		}
+		if minor >= 0 {
+			rule.Minor = &minor
+		}
+		rules = append(rules, rule)
+	}
+	allow("c", -1, -1, "m")
+	allow("b", -1, -1, "m")
+	for _, d := range defaultDevices() {
+		allow("c", int64(d.major), int64(d.minor), "rwm")
+	}
+	allow("c", 5, 1, "rwm")    // console
+	allow("c", 136, -1, "rwm") // pts
+	allow("c", 5, 2, "rwm")    // ptmx
+	out.Devices = rules
+	return &out
 }
 
 // attachGroup adds the ops that move the child into a group.

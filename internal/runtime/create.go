@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/sys"
+	"lade/internal/program"
+)
+
+// parking holds the descriptors of a child that waits before its last ops.
+type parking struct {
+	fifo  int // what it reads from
+	ready int // what it tells by that it waits
+}
+
+// Where a parked child has them.
+const (
+	parkFifo  = 3
+	parkReady = 4
+	parkFirst = 5
+)
+
+// callLookup names the ops that look whether the command exists.
+const callLookup = "lookup"
+
+// Create does everything that Start does but executing the command: it leaves a
+// process that waits until a byte can be read from fifo, which must be open for
+// reading and writing, so that the wait survives the caller. What fails after
+// that (the credentials, the filter, execve itself) ends the process with
+// status 253.
+//
+// Source: OCI runtime-spec, runtime.md, "Lifecycle".
+func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Process, err error) {
+	began := time.Now()
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	if err := check(c.Spec); err != nil {
+		return nil, err
+	}
+	p, err := program.New(program.Parked)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	var ready [2]int
+	if err := unix.Pipe2(ready[:], unix.O_CLOEXEC); err != nil {
+		return nil, sys.Error("pipe2", "", err)
+	}
+	defer sys.CloseAll(ready[0])
+	b := newBuilder(l, p)
+	defer b.close()
+	b.park = &parking{fifo, b.own(ready[1])}
+	defer func() {
+		if err != nil {
+			sys.CloseAll(b.master)
+			err = errors.Join(err, l.removeGroup(b.group))
+		}
+	}()
+	o, err := b.container(c)
+	if err != nil {
+		return nil, err
+	}
+	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true, done: make(chan outcome, 1)}, c.ID)
+	if err != nil {
+		return nil, b.explain(err)
+	}
+	// Only the child holds the other end from now on: its end ends the reading.
+	b.release(ready[1])
+	var buf [1]byte
+	var n int
+	err = sys.Retry(func() (err error) { n, err = unix.Read(ready[0], buf[:]); return err })
+	if err != nil || n == 0 {
+		l.discard(r)
+		if err == nil {
+			_, err = p.Progress()
+		}
+		if err == nil {
+			err = program.ErrKilled
+		}
+		return nil, b.explain(err)
+	}
+	return &Process{
+		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
+		StartedAt: time.Now(), Prepare: r.Began.Sub(began), Program: time.Since(r.Began),
+	}, nil
+}
+
+// release closes a descriptor before the start is over.
+func (b *builder) release(fd int) {
+	for i, f := range b.fds {
+		if f == fd {
+			b.fds[i] = -1
+		}
+	}
+	sys.CloseAll(fd)
+}
+
+// keepParking moves the descriptors of the parking to where they stay, and
+// returns the first one that does not.
+func (b *builder) keepParking() uint64 {
+	// By a detour: the numbers may be each other's.
+	high := func(fd int) ref {
+		return result(b.p.Sys("fcntl", "F_DUPFD_CLOEXEC", unix.SYS_FCNTL, uint64(fd), unix.F_DUPFD_CLOEXEC, 64))
+	}
+	fifo, ready := high(b.park.fifo), high(b.park.ready)
+	b.sys("dup3", "exec fifo", unix.SYS_DUP3, fifo, parkFifo, unix.O_CLOEXEC)
+	b.sys("dup3", "ready", unix.SYS_DUP3, ready, parkReady, unix.O_CLOEXEC)
+	return parkFirst
+}
+
+// parkHere makes sure that the command exists, says so, and waits.
+func (b *builder) parkHere(files []string) {
+	var found []program.Op
+	for i, f := range files {
+		o := b.p.Sys(callLookup, f, unix.SYS_FACCESSAT, atCWD, b.p.String(f), unix.X_OK)
+		if i < len(files)-1 {
+			o.AllowAll()
+		}
+		found = append(found, o)
+	}
+	for _, o := range found {
+		o.ThenNext()
+	}
+	b.internal()
+	b.p.Sys("write", "ready", unix.SYS_WRITE, parkReady, b.addr.zero, 1)
+	b.p.Sys("read", "exec fifo", unix.SYS_READ, parkFifo, program.Address(b.p.Space(8)), 1)
+}
