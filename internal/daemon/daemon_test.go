@@ -78,7 +78,7 @@ func TestLoad(t *testing.T) {
 		"time":    c.ShutdownTimeout == 3*time.Second && c.StopTimeout == 7,
 		"level":   c.LogLevel == "debug",
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
-		"without": strings.Join(c.Without, " ") == "experimental selinux-enabled",
+		"without": strings.Join(c.Without, " ") == "default-address-pool add-runtime feature experimental selinux-enabled",
 		"feature": c.Features["cdi"],
 	} {
 		if !ok {

@@ -44,7 +44,7 @@ func Load(args []string) (*Config, error) {
 		return nil, err
 	}
 	for _, o := range list {
-		if o.idle != nil && (o.flag != "" && flags.Changed(o.flag) || *o.idle != "") {
+		if o.idle && (o.said || o.flag != "" && flags.Changed(o.flag)) {
 			name := o.flag
 			if name == "" {
 				name = o.key
@@ -154,9 +154,7 @@ func (c *Config) apply(raw []byte, flags *pflag.FlagSet, list []*option) error {
 		if err := decode(said[key], o.target); err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
-		if o.idle != nil {
-			*o.idle = string(said[key])
-		}
+		o.said = true
 		if key == "tls" || key == "tlsverify" {
 			c.TLSChosen = true
 		}

@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"slices"
+
 	"github.com/spf13/pflag"
 )
 
@@ -10,8 +12,9 @@ type option struct {
 	key  string // "" for flags that cannot stand in the file
 	// target is what a value in the file is decoded into.
 	target any
-	// idle is the value given to an option that has no effect; nil for others.
-	idle *string
+	// idle is set for an option without effect that an operator should know of.
+	idle bool
+	said bool // in the file
 }
 
 // table collects options while it declares their flags.
@@ -21,7 +24,7 @@ type table struct {
 }
 
 func (t *table) add(flag, key string, target any) {
-	t.list = append(t.list, &option{flag, key, target, nil})
+	t.list = append(t.list, &option{flag: flag, key: key, target: target})
 }
 
 func (t *table) bool(p *bool, flag, short, key, usage string) {
@@ -53,19 +56,24 @@ func (t *table) value(v pflag.Value, flag, key, usage string) {
 // without is an option of dockerd that is accepted and has no effect. With ok
 // nothing is said about it: what it asks for is how it always is.
 func (t *table) without(kind, flag, key string, ok bool) {
-	given := new(string)
-	v := unused{kind, given}
+	v := unused(kind)
 	if flag != "" {
 		f := t.flags.VarPF(v, flag, "", "Accepted, without effect")
 		if kind == "bool" {
 			f.NoOptDefVal = "true"
 		}
 	}
-	o := &option{flag: flag, key: key, target: v}
-	if !ok {
-		o.idle = given
+	t.list = append(t.list, &option{flag: flag, key: key, target: v, idle: !ok})
+}
+
+// pending are the options that are read and checked, and that no part of the
+// engine uses so far.
+func pending() []string {
+	return []string{
+		"bip6", "fixed-cidr-v6", "default-gateway-v6", "iptables", "ip6tables", "ipv6", "default-address-pool", "host-gateway-ip",
+		"max-concurrent-uploads", "default-cgroupns-mode", "default-ipc-mode", "default-runtime", "add-runtime", "no-new-privileges",
+		"seccomp-profile", "exec-opt", "feature", "storage-opt",
 	}
-	t.list = append(t.list, o)
 }
 
 // declare declares every option of dockerd, and ours, with c for defaults and
@@ -182,5 +190,8 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("bool", "selinux-enabled", "selinux-enabled", false)
 	t.without("string", "swarm-default-advertise-addr", "swarm-default-advertise-addr", true)
 	t.without("string", "userns-remap", "userns-remap", false)
+	for _, o := range t.list {
+		o.idle = o.idle || slices.Contains(pending(), o.flag)
+	}
 	return t.list
 }

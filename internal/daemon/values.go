@@ -221,13 +221,11 @@ func (p pools) String() string {
 func (p pools) Type() string                   { return "pool-options" }
 func (p pools) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, p.list) }
 
-// unused accepts any value of an option without effect.
-type unused struct {
-	kind  string // as in usage: "list", "string", "bool", …
-	given *string
-}
+// unused accepts any value of an option without effect; it holds the kind of
+// value that usage shows.
+type unused string
 
-func (u unused) Set(v string) error           { *u.given = v; return nil }
-func (u unused) String() string               { return "" }
-func (u unused) Type() string                 { return u.kind }
-func (u unused) UnmarshalJSON(_ []byte) error { return nil }
+func (u unused) Set(string) error           { return nil }
+func (u unused) String() string             { return "" }
+func (u unused) Type() string               { return string(u) }
+func (u unused) UnmarshalJSON([]byte) error { return nil }
