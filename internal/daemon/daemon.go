@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"lade/internal/builtin"
 	"lade/internal/content"
 	"lade/internal/engine"
 	"lade/internal/engine/spec"
@@ -18,6 +19,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
 	"lade/internal/network"
+	"lade/internal/registry"
 	"lade/internal/server"
 	"lade/internal/snapshot"
 	"lade/internal/snapshot/overlay2"
@@ -52,6 +54,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 type parts struct {
 	store     *store.Store
 	snapshots snapshot.Snapshotter
+	registry  *registry.Client
 	networks  *network.Networks
 	volumes   *volume.Volumes
 	engine    *engine.Engine
@@ -80,6 +83,18 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err != nil {
 		return p, err
 	}
+	puller, err := registry.New(registry.Config{
+		Images: images, Logger: log, Mirrors: c.Mirrors, Insecure: c.Insecure, Concurrency: c.MaxDownloads, Retries: c.MaxDownloadAttempts,
+		UserAgent: "lade/" + b.Version,
+	})
+	if err != nil {
+		return p, err
+	}
+	p.registry = puller
+	hello, err := builtin.New(images)
+	if err != nil {
+		return p, err
+	}
 	if p.volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), p.store, log); err != nil {
 		return p, err
 	}
@@ -101,7 +116,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	}
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
+		Registry: puller, Builtin: hello, Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
@@ -132,6 +147,9 @@ func (p *parts) close(log *slog.Logger) error {
 			ctx := context.Background() // the one that ended us does not end this
 			errs = append(errs, p.networks.Destroy(ctx))
 		}
+	}
+	if p.registry != nil {
+		p.registry.Close()
 	}
 	if p.volumes != nil {
 		p.volumes.Close()

@@ -12,6 +12,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 
+	"lade/internal/builtin"
 	"lade/internal/content"
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
@@ -21,6 +22,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
 	"lade/internal/network"
+	"lade/internal/registry"
 	"lade/internal/snapshot"
 	"lade/internal/store"
 	"lade/internal/volume"
@@ -62,11 +64,11 @@ type Config struct {
 	Store     *store.Store
 	Content   *content.Store
 	Images    *image.Images
-	Registry  Puller
+	Registry  *registry.Client
 	Snapshots snapshot.Snapshotter
 	Networks  *network.Networks
 	Volumes   *volume.Volumes
-	Builtin   Builtin
+	Builtin   *builtin.Builtin
 	Cgroups   *cgroup.Host
 	Kernel    sys.Features
 	Facts     spec.Facts

@@ -41,16 +41,6 @@ func (e *Engine) users(id digest.Digest) []image.User {
 	return out
 }
 
-// ImagePull fetches an image from its registry.
-func (e *Engine) ImagePull(ctx context.Context, o PullOptions) error {
-	img, ref, err := e.pull(ctx, o)
-	if err != nil {
-		return err
-	}
-	e.publishImage(events.ActionPull, ref, img)
-	return nil
-}
-
 // ImageLoad reads images from an archive, as `save` writes it.
 func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, p Progress) error {
 	before := map[digest.Digest]bool{}

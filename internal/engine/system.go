@@ -14,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/build"
 	apicontainer "github.com/moby/moby/api/types/container"
 	apiimage "github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	apivolume "github.com/moby/moby/api/types/volume"
@@ -46,7 +45,7 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 		OomKillDisable: e.Facts.CgroupVersion == 1, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
-		IndexServerAddress: "https://index.docker.io/v1/", NCPU: e.Facts.CPUs, MemTotal: memTotal(),
+		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memTotal(),
 		DockerRootDir: e.Root, HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, DefaultRuntime: DefaultRuntime,
 		Runtimes: map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: "lade-runtime"}}},
@@ -100,11 +99,6 @@ func (e *Engine) SystemVersion(_ context.Context) (system.VersionResponse, error
 		"GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os,
 	}}}
 	return v, nil
-}
-
-// SystemAuth checks credentials with a registry.
-func (e *Engine) SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error) {
-	return registry.AuthResponse{}, errdefs.NotImplementedf("login is not implemented yet")
 }
 
 // Events yields what happens.
