@@ -137,6 +137,9 @@ func (l *layering) whiteout(u *unpacker, name string) (bool, error) {
 	if strings.HasPrefix(dir, metaPrefix) || strings.Contains(dir, "/"+metaPrefix) {
 		return true, nil
 	}
+	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
+		return true, errdefs.Invalidf("layer: %q in the tar stream is in a directory that stands for a deletion", name)
+	}
 	hidden, ok := strings.CutPrefix(base, whiteoutPrefix)
 	switch {
 	case !ok:

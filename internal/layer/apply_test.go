@@ -360,6 +360,7 @@ func TestApplyHostile(t *testing.T) {
 		"whiteout of parent": {tarOf(t, reg("a/.wh...", "")), errdefs.Invalid},
 		"whiteout of self":   {tarOf(t, reg("a/.wh..", "")), errdefs.Invalid},
 		"whiteout of none":   {tarOf(t, reg("a/.wh.", "")), errdefs.Invalid},
+		"below a whiteout":   {tarOf(t, reg("a/.wh.x/y", "x")), errdefs.Invalid},
 		"file as parent":     {tarOf(t, reg("a", "x"), reg("a/b", "x")), errdefs.Invalid},
 		"link loop":          {tarOf(t, symlink("a", "b"), symlink("b", "a"), reg("a/x", "")), errdefs.Invalid},
 		"top is a file":      {tarOf(t, symlink(".", "/etc")), errdefs.Invalid},

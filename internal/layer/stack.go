@@ -2,7 +2,6 @@ package layer
 
 import (
 	"errors"
-	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -78,21 +77,15 @@ const (
 // directory on the way may hide the layers below.
 func (s *stack) lookupIn(fd int, name string) (st unix.Stat_t, end int, err error) {
 	missing := below // what a missing entry means
-	for at := 0; ; {
-		next := strings.IndexByte(name[at:], '/')
-		part := name
-		if next >= 0 {
-			part = name[:at+next]
-			at += next + 1
+	dir := fd
+	defer func() {
+		if dir != fd {
+			unix.Close(dir)
 		}
-		dir, base := path.Split(part)
-		p, err := openIn(fd, dir, dirFlags, noFollow)
-		if err != nil {
-			return st, 0, err
-		}
-		st, err = lstat(p, base)
-		opaque := err == nil && isDir(&st) && s.isOpaque(p, base)
-		unix.Close(p)
+	}()
+	for rest := name; ; {
+		part, more, deeper := strings.Cut(rest, "/")
+		st, err = lstat(dir, part)
 		switch {
 		case errors.Is(err, unix.ENOENT):
 			return st, missing, nil
@@ -100,12 +93,20 @@ func (s *stack) lookupIn(fd int, name string) (st unix.Stat_t, end int, err erro
 			return st, 0, err
 		case isWhiteout(&st):
 			return st, hidden, nil
-		case next < 0:
+		case !deeper:
 			return st, here, nil
 		case !isDir(&st):
 			return st, hidden, nil
 		}
-		if opaque {
+		next, err := unix.Openat(dir, part, dirFlags|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return st, 0, pathError("openat", name, err)
+		}
+		if dir != fd {
+			unix.Close(dir)
+		}
+		dir, rest = next, more
+		if s.isOpaque(dir, "") {
 			missing = hidden
 		}
 	}

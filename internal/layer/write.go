@@ -40,8 +40,11 @@ func (p *packer) tree(fd int, base, name string, st *unix.Stat_t) error {
 	if err := context.Cause(p.ctx); err != nil {
 		return err
 	}
+	dir, last := split(name)
+	if p.overlay != "" && strings.HasPrefix(last, whiteoutPrefix) {
+		return errdefs.Invalidf("layer: a layer cannot hold a file named %q: such a name stands for a deletion", "/"+name)
+	}
 	if p.overlay != "" && isWhiteout(st) {
-		dir, last := split(name)
 		return p.mark(join(dir, whiteoutPrefix+last), st)
 	}
 	if !isDir(st) {
