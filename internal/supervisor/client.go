@@ -23,7 +23,7 @@ type Options struct {
 	// Args are given to the binary besides --root: --init PATH and the like.
 	Args    []string
 	Logger  *slog.Logger
-	Handler Handler
+	Handler Handler // nil: nobody is told
 }
 
 // Handler is told what happens, by one goroutine, in order. It may call the
@@ -36,6 +36,13 @@ type Handler interface {
 	// called after Close.
 	Lost(err error)
 }
+
+// deaf is the Handler of who gave none.
+type deaf struct{}
+
+func (deaf) Exited(wire.Exited) {}
+func (deaf) OOM(string)         {}
+func (deaf) Lost(error)         {}
 
 // StartError is a failed start of which the command is to blame.
 type StartError struct {
@@ -213,6 +220,9 @@ func (c *Client) received(f *wire.Frame) {
 
 // handle calls the Handler.
 func (c *Client) handle() {
+	if c.o.Handler == nil {
+		c.o.Handler = deaf{}
+	}
 	for {
 		switch e := c.events.take().(type) {
 		case wire.Exited:

@@ -115,13 +115,32 @@ func (s *Server) freeze(r *request, m *wire.Freeze) error {
 	if c.group == nil {
 		return errdefs.NotImplementedf("container %s has no control group", m.ID)
 	}
-	c.do(r, func(ctx context.Context, g *cgroup.Group) error {
-		if m.Thaw {
-			return g.Thaw(ctx)
-		}
-		return g.Freeze(ctx)
-	}, func() { c.frozen = !m.Thaw })
+	if m.Thaw {
+		c.do(r, func(ctx context.Context, g *cgroup.Group) error { return g.Thaw(ctx) }, func() { c.frozen = false })
+		return nil
+	}
+	was := c.frozen
+	c.frozen = true // from now on no exec begins
+	c.whenLaunched(func() {
+		c.do(r, func(ctx context.Context, g *cgroup.Group) error {
+			err := g.Freeze(ctx)
+			if err != nil {
+				s.poll.post(func() { c.frozen = was })
+			}
+			return err
+		}, func() {})
+	})
 	return nil
+}
+
+// whenLaunched calls f when no exec is being started: one that is frozen before
+// its execve(2) would keep its launcher waiting.
+func (c *container) whenLaunched(f func()) {
+	if c.launching == 0 {
+		f()
+		return
+	}
+	c.s.poll.after(time.Millisecond, func() { c.whenLaunched(f) })
 }
 
 func (s *Server) update(r *request, m *wire.Update) error {

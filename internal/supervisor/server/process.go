@@ -24,6 +24,8 @@ type container struct {
 	kills uint64        // for memory, as far as they were told
 	busy  int           // goroutines that use group or init's pidfd
 
+	launching int // execs that are being started
+
 	frozen, oom bool
 	sharedPids  bool // it has no process namespace of its own
 }

@@ -2,10 +2,12 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
@@ -43,6 +46,7 @@ func pss(t testing.TB, pid int) int {
 // TestMemoryPerContainer holds the promise of 20 kB per running container,
 // with its pipes, its log and its records.
 func TestMemoryPerContainer(t *testing.T) {
+	plainBinary(t)
 	const n, limit = 500, 20 << 10
 	e := ownProcess(t, "plain")
 	run := func(n int) (pids []int) {
@@ -309,4 +313,83 @@ func TestUpgrade(t *testing.T) {
 	if x := e.events.exit(id, ""); x.Code != 137 {
 		t.Errorf("%+v", x)
 	}
+}
+
+// TestConnect checks who is started, by whom, and what is said when nobody can
+// be.
+func TestConnect(t *testing.T) {
+	root := t.TempDir()
+	try := func(ctx context.Context, binary string) (*supervisor.Client, wire.Welcome, error) {
+		return supervisor.Connect(ctx, supervisor.Options{Root: root, Binary: binary})
+	}
+	if _, _, err := try(t.Context(), ""); !errors.Is(err, errdefs.Unavailable) {
+		t.Errorf("none runs: %v", err)
+	}
+	script := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho it is broken >&2\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := try(t.Context(), script); !errors.Is(err, errdefs.Unavailable) || !strings.Contains(err.Error(), "it is broken") {
+		t.Errorf("a broken one: %v", err)
+	}
+	mute := filepath.Join(t.TempDir(), "mute")
+	if err := os.WriteFile(mute, []byte("#!/bin/sh\nexec sleep 2\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := try(ctx, mute); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a mute one: %v", err)
+	}
+	// Several daemons at once get the same supervisor.
+	t.Setenv(asSupervisor, "plain")
+	pids, release := make(chan int), make(chan struct{})
+	for range 5 {
+		go func() {
+			c, w, err := try(t.Context(), "/proc/self/exe")
+			if err != nil {
+				t.Error(err)
+			} else {
+				defer c.Close()
+			}
+			pids <- w.Pid
+			<-release
+		}()
+	}
+	first := <-pids
+	for range 4 {
+		if pid := <-pids; pid != first {
+			t.Errorf("supervisors %d and %d", pid, first)
+		}
+	}
+	close(release)
+}
+
+// TestContext checks that a context ends the waiting only.
+func TestContext(t *testing.T) {
+	slow := make(chan struct{})
+	e := inProcess(t, func(o *Options) { o.Launcher = slowly{slow} })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	m := e.message("exit 3")
+	left := errors.New("left")
+	time.AfterFunc(50*time.Millisecond, func() { cancel(left) })
+	if _, err := e.client.Start(ctx, m); !errors.Is(err, left) {
+		t.Errorf("%v", err)
+	}
+	close(slow)
+	if x := e.events.exit(m.ID, ""); x.Code != 3 {
+		t.Errorf("%+v", x)
+	}
+}
+
+// slowly is a plain Launcher that waits.
+type slowly struct{ until chan struct{} }
+
+func (s slowly) Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error) {
+	<-s.until
+	return plain{}.Start(ctx, c)
+}
+
+func (s slowly) Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error) {
+	return plain{}.Exec(ctx, e)
 }

@@ -85,6 +85,9 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 	if c.execs[m.ExecID] != nil {
 		return errdefs.Conflictf("exec %s is already running", m.ExecID)
 	}
+	if c.frozen { // it would freeze before its execve
+		return errdefs.Conflictf("container %s is paused, unpause the container before exec", m.ID)
+	}
 	filter, err := s.filter(m.Filter)
 	if err != nil {
 		return err
@@ -107,6 +110,7 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 		Stdin: l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
 	c.busy++ // its pidfd and its group stay
+	c.launching++
 	l.r.c.starts++
 	l.run(func() (*runtime.Process, error) { return s.o.Launcher.Exec(context.Background(), ask) })
 	return nil
@@ -161,6 +165,7 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 		}
 		c.execs[m.ExecID] = p
 		c.busy++
+		c.launching++
 	}
 	l.r.c.starts++
 	l.run(func() (*runtime.Process, error) {
@@ -297,6 +302,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	}
 	if p.exec != "" {
 		c.busy--
+		c.launching--
 	}
 	l.closeTheirs()
 	if err == nil {
