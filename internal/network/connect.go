@@ -267,7 +267,7 @@ func (n *Networks) sweep(ctx context.Context) {
 	}
 	n.mu.Unlock()
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, linkPrefix(n.c.Bridge)) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
+		if strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
 			if err := n.delLink(l); err != nil {
 				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
 			}

@@ -74,10 +74,10 @@ type pool struct {
 	wg     sync.WaitGroup
 }
 
-// linkPrefix begins the names of the host ends of an engine: "veth" and 3
+// LinkPrefix begins the names of the host ends of an engine: "veth" and 3
 // characters for the bridge; 3 for the process and 5 for the link follow, 15
 // in all, the most that a name may have.
-func linkPrefix(bridge string) string {
+func LinkPrefix(bridge string) string {
 	h := fnv.New32a()
 	h.Write([]byte(bridge))
 	return "veth" + letters(h.Sum32())[:3]
@@ -94,7 +94,7 @@ func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repa
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	p := &pool{
 		log: log, repair: repair, mtu: mtu, isolated: isolated, ipv6: err == nil,
-		prefix: linkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
+		prefix: LinkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
 		cancel: func() {},
 	}
 	p.bridge.Store(int64(bridge.Index))

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
+
+	"lade/internal/network"
 )
 
 // world is what an engine could leave on the machine, as lines of text.
@@ -29,8 +31,8 @@ func (w world) minus(before world) []string {
 	return more
 }
 
-// look lists mounts, links, tables, control groups and processes that belong,
-// or could belong, to the engine.
+// look lists mounts, links, tables, control groups and processes that belong
+// to the engine; others may come and go meanwhile.
 func look(e *Engine) world {
 	var w world
 	raw, err := os.ReadFile("/proc/self/mountinfo")
@@ -44,13 +46,17 @@ func look(e *Engine) world {
 	links, err := net.Interfaces()
 	if err == nil {
 		for _, l := range links {
-			w = append(w, "link "+l.Name)
+			if l.Name == e.Bridge || strings.HasPrefix(l.Name, network.LinkPrefix(e.Bridge)) {
+				w = append(w, "link "+l.Name)
+			}
 		}
 	}
 	if c, err := nftables.New(); err == nil {
 		if tables, err := c.ListTables(); err == nil {
 			for _, t := range tables {
-				w = append(w, "table "+t.Name)
+				if strings.Contains(t.Name, e.Bridge) {
+					w = append(w, "table "+t.Name)
+				}
 			}
 		}
 	}
