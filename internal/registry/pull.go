@@ -519,14 +519,16 @@ func (p *pull) download(ctx context.Context, d ocispec.Descriptor, progress func
 			err := p.s.rest(ctx, d, w, progress)
 			return w.Offset() > from, err
 		})
-		if errdefs.KindOf(err) == errdefs.DataLoss {
-			return errors.Join(err, w.Abort())
-		}
-		if err != nil {
+		switch errdefs.KindOf(err) {
+		case errdefs.Unavailable, errdefs.Canceled, errdefs.Deadline:
 			return errors.Join(err, w.Close()) // a later pull goes on
 		}
+		if err != nil {
+			return errors.Join(err, w.Abort())
+		}
 		verifying()
-		_, err = p.lease.Commit(ctx, w)
+		// All of it is here: a pull that fails meanwhile takes it away whole.
+		_, err = p.lease.Commit(context.WithoutCancel(ctx), w)
 		if errdefs.KindOf(err) == errdefs.DataLoss && old && again {
 			continue // what an earlier pull left may have been the bad part
 		}
