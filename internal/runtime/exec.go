@@ -90,6 +90,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	}
 	b.internal()
 	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), shared)
+	if labelled(e.Process) {
+		b.label(b.procfs(), e.Process)
+	}
 	b.standard([3]int{e.Stdin, e.Stdout, e.Stderr}, id, e.Process.Terminal)
 	b.become(e.Process, id, e.Filter)
 	return o, nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -381,5 +382,15 @@ func TestDumpable(t *testing.T) {
 	newSandbox(t)
 	if n, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || n != 0 {
 		t.Errorf("dumpable = %d, %v", n, err)
+	}
+}
+
+// TestIgnoredSignals starts from a process that ignores a signal.
+func TestIgnoredSignals(t *testing.T) {
+	signal.Ignore(unix.SIGHUP)
+	t.Cleanup(func() { signal.Reset(unix.SIGHUP) })
+	s := newSandbox(t)
+	if got := s.report(s.container("report")).Status["SigIgn"]; got != "0000000000000000" {
+		t.Errorf("SigIgn = %s", got)
 	}
 }

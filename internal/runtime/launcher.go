@@ -48,7 +48,7 @@ type facts struct {
 	features sys.Features
 	lastCap  int
 	permit   caps.Set // what this process may give away
-	oomScore int
+	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
 }
 
 // job is a program on its way to a spawner thread.
@@ -116,8 +116,8 @@ func (l *Launcher) learn() (err error) {
 	if l.host.permit, err = caps.Permitted(); err != nil {
 		return err
 	}
-	if b, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil {
-		l.host.oomScore, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	if l.host.ignored, err = ignoredSignals(); err != nil {
+		return err
 	}
 	l.groups, err = cgroup.Detect()
 	if errors.Is(err, errdefs.Unavailable) {
@@ -125,6 +125,21 @@ func (l *Launcher) learn() (err error) {
 		err = nil
 	}
 	return err
+}
+
+// ignoredSignals returns which signals the process ignores: nohup(1) and the
+// like leave such, and execve(2) would hand them on.
+func ignoredSignals() (uint64, error) {
+	b, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "SigIgn:"); ok {
+			return strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+		}
+	}
+	return 0, errdefs.Internalf("/proc/self/status has no SigIgn")
 }
 
 // Close ends the spawner threads and waits for starts under way. Started
@@ -201,10 +216,25 @@ func (l *Launcher) submit(ctx context.Context, j *job, id string) (program.Resul
 	if l.observe != nil {
 		l.observe(j.p)
 	}
+	if l.log.Enabled(ctx, slog.LevelDebug) {
+		l.profile(ctx, j, id)
+	}
 	if out.err != nil && out.r.Pid > 0 {
 		l.discard(out.r)
 	}
 	return out.r, span.End(out.err)
+}
+
+// worthALine is how long an op must take to be named in the log.
+const worthALine = 50 * time.Microsecond
+
+// profile logs what of a program took long.
+func (l *Launcher) profile(ctx context.Context, j *job, id string) {
+	for s := range j.p.Steps() {
+		if s.Took >= worthALine {
+			l.log.DebugContext(ctx, "start program", "id", id, "op", s.Call, "object", s.Object, "took", s.Took)
+		}
+	}
 }
 
 // discard ends and reaps a child whose start failed.

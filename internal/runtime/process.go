@@ -157,6 +157,12 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 			b.p.Sys("prctl", "PR_CAPBSET_DROP", unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, uint64(c), 0, 0, 0).Allow(unix.EPERM)
 		}
 	}
+	for n := 1; b.l.host.ignored>>(n-1) != 0; n++ {
+		if b.l.host.ignored>>(n-1)&1 != 0 {
+			action := b.p.Space(32) // struct sigaction: SIG_DFL
+			b.p.Sys("rt_sigaction", "SIG_DFL", unix.SYS_RT_SIGACTION, uint64(n), program.Address(action), 0, 8)
+		}
+	}
 	env := environment(proc.Env, id.Home)
 	files := candidates(proc.Args[0], env)
 	b.check(files)

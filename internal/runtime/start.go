@@ -131,8 +131,8 @@ func check(s *specs.Spec) error {
 	if s.Hostname != "" && !seen[specs.UTSNamespace] {
 		return errdefs.Invalidf("unable to set hostname without a private UTS namespace")
 	}
-	if s.Linux.IntelRdt != nil || len(s.Linux.NetDevices) > 0 || s.Linux.MemoryPolicy != nil {
-		return errdefs.NotImplementedf("intelRdt, netDevices and memoryPolicy")
+	if s.Linux.IntelRdt != nil || len(s.Linux.NetDevices) > 0 || s.Linux.MemoryPolicy != nil || s.Linux.MountLabel != "" {
+		return errdefs.NotImplementedf("intelRdt, netDevices, memoryPolicy and mountLabel")
 	}
 	return nil
 }
@@ -140,6 +140,9 @@ func check(s *specs.Spec) error {
 func checkProcess(p *specs.Process) error {
 	if p == nil || len(p.Args) == 0 {
 		return errdefs.Invalidf("args must not be empty")
+	}
+	if p.Scheduler != nil || p.IOPriority != nil || p.ExecCPUAffinity != nil {
+		return errdefs.NotImplementedf("scheduler, ioPriority and execCPUAffinity")
 	}
 	if p.Cwd != "" && !path.IsAbs(p.Cwd) {
 		return errdefs.Invalidf("Cwd must be an absolute path")
@@ -475,23 +478,43 @@ func (b *builder) openConsole(proc *specs.Process) error {
 // settings writes what is set through procfs: the container's own, by
 // descriptor, before anything is mounted over parts of it.
 func (b *builder) settings(s *specs.Spec) {
-	proc := b.proc
 	score := s.Process.OOMScoreAdj
-	if len(s.Linux.Sysctl) == 0 && (score == nil || *score == b.l.host.oomScore) {
+	if len(s.Linux.Sysctl) == 0 && score == nil && !labelled(s.Process) {
 		return
 	}
+	proc := b.proc
 	if !proc.valid() {
-		b.internal()
-		proc = b.filesystem("proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+		proc = b.procfs()
 	}
 	for key, value := range s.Linux.Sysctl {
 		b.stage("write sysctl key "+key, "")
 		// A slash in a key stands for itself, as sysctl(8) has it for devices.
 		b.write(proc, "sys/"+strings.ReplaceAll(key, ".", "/"), value, unix.RESOLVE_NO_SYMLINKS)
 	}
-	if score != nil && *score != b.l.host.oomScore {
+	if score != nil {
 		b.stage("unable to write oom_score_adj", "")
 		b.write(proc, "self/oom_score_adj", strconv.Itoa(*score), 0)
+	}
+	b.label(proc, s.Process)
+}
+
+// procfs makes a procfs of the child's pid namespace that is mounted nowhere.
+func (b *builder) procfs() ref {
+	b.internal()
+	return b.filesystem("proc", nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+}
+
+func labelled(p *specs.Process) bool { return p.ApparmorProfile != "" || p.SelinuxLabel != "" }
+
+// label says under which profile or label of a security module the execve runs.
+func (b *builder) label(proc ref, p *specs.Process) {
+	if p.ApparmorProfile != "" {
+		b.stage("unable to apply apparmor profile", "")
+		b.write(proc, "self/attr/apparmor/exec", "exec "+p.ApparmorProfile, 0)
+	}
+	if p.SelinuxLabel != "" {
+		b.stage("unable to set selinux label", "")
+		b.write(proc, "self/attr/exec", p.SelinuxLabel, 0)
 	}
 }
 

@@ -168,15 +168,8 @@ func memory(inodes string, attrs int) (int, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, sys.Error("fsconfig", "tmpfs", err)
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV*btoi(inodes != ""))
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attrs|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
 	return fd, sys.Error("fsmount", "tmpfs", err)
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // Go runs f in a goroutine on a thread of its own, which ends with it: f may
