@@ -243,7 +243,7 @@ func TestRestart(t *testing.T) {
 		links, err := b.n.rt.Links()
 		for _, l := range links {
 			r, _ := b.n.record(stays.id)
-			if strings.HasPrefix(l.Name, linkPrefix(b.c.Bridge)) && !strings.HasPrefix(l.Name, b.n.pool.prefix) && l.Name != r.Link {
+			if strings.HasPrefix(l.Name, LinkPrefix(b.c.Bridge)) && !strings.HasPrefix(l.Name, b.n.pool.prefix) && l.Name != r.Link {
 				return fmt.Errorf("%s is still there", l.Name)
 			}
 		}
