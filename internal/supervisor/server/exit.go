@@ -110,8 +110,15 @@ func adoptedStatus(pid, pidfd int) (unix.WaitStatus, bool) {
 	return 0, false
 }
 
+// partAfter bounds how long the clients of an ended exec wait for the daemon.
+const partAfter = 2 * time.Second
+
 // end is called once, when the process has ended: it passes on its last
 // output, records its end and tells the daemon.
+//
+// A client takes the end of an exec's stream for the moment to ask for its exit
+// code, so its stream ends only when the daemon has noted the code, and said so
+// by asking to forget it.
 func (p *process) end(code, signal int) {
 	c, s := p.c, p.c.s
 	p.ended = true
@@ -125,8 +132,8 @@ func (p *process) end(code, signal int) {
 		}
 	}
 	closeFDs(p.tty)
-	for len(p.streams) > 0 {
-		p.streams[0].finish() // removes itself
+	if p.exec == "" {
+		p.part()
 	}
 	e := wire.Exited{ID: c.id, ExecID: p.exec, Pid: p.pid, Code: code, Signal: signal, At: time.Now()}
 	if p.exec == "" {
@@ -140,10 +147,25 @@ func (p *process) end(code, signal int) {
 	if p.exec != "" {
 		closeFDs(p.pidfd)
 		delete(c.execs, p.exec)
+		if len(p.streams) > 0 {
+			s.parting[key{c.id, p.exec}] = p
+			s.poll.after(partAfter, p.part)
+		}
 	} else {
 		c.killRest()
 	}
 	c.release()
+}
+
+// part ends the streams of the process's clients.
+func (p *process) part() {
+	k := key{p.c.id, p.exec}
+	if p.c.s.parting[k] == p {
+		delete(p.c.s.parting, k)
+	}
+	for len(p.streams) > 0 {
+		p.streams[0].finish() // removes itself
+	}
 }
 
 // drain passes on what the process has written before its end.
@@ -223,6 +245,9 @@ func (s *Server) recordExit(e wire.Exited) error {
 
 // forgetExit removes an exit record, if there is one.
 func (s *Server) forgetExit(k key) {
+	if p := s.parting[k]; p != nil {
+		p.part()
+	}
 	if _, there := s.exits[k]; !there {
 		return
 	}

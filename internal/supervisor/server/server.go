@@ -61,6 +61,7 @@ type Server struct {
 	conns      map[*conn]struct{}
 	containers map[string]*container
 	exits      map[key]wire.Exited
+	parting    map[key]*process // ended execs whose clients still wait
 	filters    map[string][]byte
 	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
 	streams    map[*stream]struct{} // open ones, also of ended processes
@@ -101,7 +102,7 @@ func New(o Options) (*Server, error) {
 	}
 	s := &Server{
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
-		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{},
+		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{}, parting: map[key]*process{},
 		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{},
 		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
 	}
