@@ -163,13 +163,17 @@ func (s *session) runFile(r io.Reader, name string) int {
 		}
 		last = s.runner.Run(context.Background(), st)
 		if s.runner.Exited() {
-			break
+			return s.finish(last)
 		}
+	}
+	// The end of a file is an exit: this runs the trap for it.
+	if err := s.runner.Run(context.Background(), &syntax.File{}); err != nil && last == nil {
+		last = err
 	}
 	return s.finish(last)
 }
 
-// finish runs an EXIT trap and returns the exit status of err.
+// finish returns the exit status of err.
 func (s *session) finish(err error) int {
 	if st, ok := errors.AsType[interp.ExitStatus](err); ok {
 		return int(st)
@@ -501,13 +505,13 @@ func (s *session) interact() int {
 			last = s.runner.Run(ctx, st)
 			s.cancel.Store(nil)
 			cancel()
-			if s.runner.Exited() {
-				return s.finish(last)
-			}
-			if errors.Is(last, context.Canceled) {
+			if errors.Is(last, context.Canceled) { // which also counts as exited
 				fmt.Fprintln(os.Stderr)
 				last = interp.ExitStatus(130)
 				break
+			}
+			if s.runner.Exited() {
+				return s.finish(last)
 			}
 			if _, ok := errors.AsType[interp.ExitStatus](last); last != nil && !ok {
 				fmt.Fprintf(os.Stderr, "sh: %v\n", last)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lade/internal/digest"
 	"lade/internal/errdefs"
@@ -91,8 +95,9 @@ func TestEnsureWithoutAsset(t *testing.T) {
 	}
 }
 
-// TestUserland runs the packed user land in a chroot.
-func TestUserland(t *testing.T) {
+// rootfs unpacks the image of this build and returns its directory.
+func rootfs(t *testing.T) string {
+	t.Helper()
 	s := imagetest.New(t)
 	b, err := New(s)
 	if err != nil {
@@ -112,6 +117,112 @@ func TestUserland(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return root
+}
+
+// TestInteractive types at the shell through a terminal.
+func TestInteractive(t *testing.T) {
+	root := rootfs(t)
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/bin/sh")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Setsid: true, Setctty: true}
+	cmd.Dir, cmd.Env = "/", []string{"PATH=/bin", "TERM=xterm"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := slave.Close(); err != nil {
+		t.Fatal(err)
+	}
+	screen := make(chan string, 1000)
+	go func() {
+		defer close(screen)
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			if err != nil {
+				return
+			}
+			screen <- string(buf[:n])
+		}
+	}()
+	var seen strings.Builder
+	expect := func(want string) {
+		t.Helper()
+		timeout := time.After(20 * time.Second)
+		for !strings.Contains(seen.String(), want) {
+			select {
+			case s, ok := <-screen:
+				if !ok {
+					t.Fatalf("the shell ended; %q is not in %q", want, seen.String())
+				}
+				seen.WriteString(s)
+			case <-timeout:
+				t.Fatalf("%q is not in %q", want, seen.String())
+			}
+		}
+		_, rest, _ := strings.Cut(seen.String(), want)
+		seen.Reset()
+		seen.WriteString(rest)
+	}
+	enter := func(keys string) {
+		t.Helper()
+		if _, err := master.WriteString(keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("/ # ")
+	enter("echo sum=$((1+2))\r")
+	expect("\nsum=3")
+	expect("/ # ")
+	enter("no\x7f\x7fecho edited\r") // with two backspaces
+	expect("\nedited")
+	expect("/ # ")
+	enter("for i in 1 2; do\r")
+	expect("> ")
+	enter("echo line$i; done\r")
+	expect("line2")
+	expect("/ # ")
+	enter("typed but dropped\x03") // ^C at the prompt
+	expect("/ # ")
+	enter("sleep 100\r")
+	time.Sleep(300 * time.Millisecond)
+	enter("\x03") // ^C to the command
+	expect("/ # ")
+	enter("echo status=$?\r")
+	expect("status=130")
+	expect("/ # ")
+	enter("while true; do true; done\r")
+	time.Sleep(300 * time.Millisecond)
+	enter("\x03") // ^C to the shell itself
+	expect("/ # ")
+	enter("cd /etc\r")
+	expect("/etc # ")
+	enter("exit 5\r")
+	err = cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 5 {
+		t.Errorf("exit status: %v", err)
+	}
+}
+
+// TestUserland runs the packed user land in a chroot.
+func TestUserland(t *testing.T) {
+	root := rootfs(t)
 	run := func(stdin string, args ...string) (string, int) {
 		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
@@ -166,6 +277,9 @@ func TestUserland(t *testing.T) {
 	}
 	if out, code := run("echo from stdin\nexit 4\n", "/bin/sh"); out != "from stdin\n" || code != 4 {
 		t.Errorf("a script on stdin: %q, %d", out, code)
+	}
+	if out, code := run("trap 'echo bye' EXIT\nfalse\n", "/bin/sh"); out != "bye\n" || code != 1 {
+		t.Errorf("an EXIT trap at the end of a script: %q, %d", out, code)
 	}
 	if fi, err := os.Lstat(filepath.Join(root, "tmp")); err != nil || fi.Mode()&fs.ModeSticky == 0 {
 		t.Errorf("/tmp: %v, %v", fi, err)
