@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/server"
@@ -45,6 +46,9 @@ func main() {
 }
 
 func run(root, initPath string, idleExit time.Duration, foreground bool) error {
+	if !filepath.IsAbs(root) { // an upgrade is given the same arguments, in another directory
+		return errdefs.Invalidf("--root %s: not an absolute path", root)
+	}
 	refused := server.Harden()
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err

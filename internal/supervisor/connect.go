@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -26,6 +27,11 @@ const attempts = 5
 // of its own and connects when it says that it is ready. The caller must Close
 // the client. Errors: Unavailable if there is none and none can be started.
 func Connect(ctx context.Context, o Options) (*Client, wire.Welcome, error) {
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return nil, wire.Welcome{}, err
+	}
+	o.Root = root
 	var last error
 	for range attempts {
 		socket, err := wire.Dial(o.Root)

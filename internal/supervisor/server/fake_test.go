@@ -230,6 +230,13 @@ type env struct {
 func inProcess(t testing.TB, change func(*Options)) *env {
 	t.Helper()
 	e := &env{t: t, root: t.TempDir()}
+	if _, bench := t.(*testing.B); bench { // as the real one, on a tmpfs
+		var err error
+		if e.root, err = os.MkdirTemp("/dev/shm", "ladetest"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(e.root) })
+	}
 	o := Options{Root: e.root, Launcher: plain{}, Build: "test"}
 	if change != nil {
 		change(&o)

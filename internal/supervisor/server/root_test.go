@@ -59,6 +59,7 @@ func inContainer(args []string) int {
 // rooted is an env whose server starts real containers.
 type rooted struct {
 	*env
+	disk  string // for what is no supervisor's
 	image string
 }
 
@@ -77,7 +78,8 @@ func newRooted(t testing.TB, own bool) *rooted {
 		t.Cleanup(func() { l.Close() })
 		r.env = inProcess(t, func(o *Options) { o.Launcher, o.Cgroup = l, openGroup })
 	}
-	r.image = filepath.Join(r.root, "image")
+	r.disk = t.TempDir()
+	r.image = filepath.Join(r.disk, "image")
 	for _, d := range []string{"bin", "proc", "dev", "etc", "sys", "tmp"} {
 		if err := os.MkdirAll(filepath.Join(r.image, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -112,7 +114,7 @@ func plainBinary(t testing.TB) {
 func (r *rooted) message(args ...string) *wire.Start {
 	r.t.Helper()
 	id := fmt.Sprintf("ladetest-%d-%s", os.Getpid(), ids.New()[:12])
-	up := filepath.Join(r.root, "ctr", id)
+	up := filepath.Join(r.disk, "ctr", id)
 	for _, d := range []string{"upper", "work"} {
 		if err := os.MkdirAll(filepath.Join(up, d), 0o755); err != nil {
 			r.t.Fatal(err)
