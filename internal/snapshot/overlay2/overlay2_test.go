@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -99,6 +100,21 @@ func BenchmarkPrepareRemove(b *testing.B) {
 			b.Fatal(err)
 		}
 		if err := d.Remove(b.Context(), "box"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPrepare measures Prepare alone.
+func BenchmarkPrepare(b *testing.B) {
+	need.Root(b)
+	d, err := New(b.TempDir(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	for i := 0; b.Loop(); i++ {
+		if _, err := d.Prepare(b.Context(), "box"+strconv.Itoa(i), ""); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -416,7 +416,7 @@ func (s suite) deep(t *testing.T) {
 			}
 			break
 		}
-		if i > 1000 {
+		if i > 150 {
 			break // this driver has no limit
 		}
 		parent = "layer" + strconv.Itoa(i)
@@ -561,7 +561,7 @@ func (s suite) trees(t *testing.T) {
 // kill ends a process that uses the driver at any moment, many times over.
 func (s suite) kill(t *testing.T, name string) {
 	root := t.TempDir()
-	for i := range 25 {
+	for i := range 16 {
 		done := s.killOnce(t, name, root, time.Duration(i*i)*time.Millisecond/3)
 		s.converged(t, root, done)
 		if t.Failed() {
