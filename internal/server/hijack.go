@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"lade/internal/engine"
 	"lade/internal/server/stream"
@@ -12,6 +13,7 @@ import (
 
 // hijack returns the function with which the engine takes the connection over:
 // 101 for a client that asked to upgrade, so that proxies know, otherwise 200.
+// The Docker SDK for Python loses output that comes right behind the header.
 func (s *server) hijack(w http.ResponseWriter, r *http.Request) engine.Hijack {
 	return func(tty bool) (engine.Conn, error) {
 		// What is left of the body must not be taken for input.
@@ -31,7 +33,7 @@ func (s *server) hijack(w http.ResponseWriter, r *http.Request) engine.Hijack {
 			return engine.Conn{}, err
 		}
 		head.WriteString("\r\n")
-		c, err := stream.Hijack(w, head.Bytes())
+		c, err := stream.Hijack(w, head.Bytes(), strings.HasPrefix(r.UserAgent(), "docker-sdk-python/"))
 		if a, ok := w.(*answer); ok {
 			a.hijacked = !errors.Is(err, http.ErrNotSupported)
 		}

@@ -20,9 +20,13 @@ import (
 // connection that is no plain socket, such as TLS, the file is one end of a
 // socket pair, and two goroutines copy until either side is done.
 //
+// With settle it returns only when the client has read the header, or after a
+// moment: there are clients that read the header through a buffer which they
+// then bypass, and lose what comes right behind it.
+//
 // The request's body must have been read. After an error the connection is
 // closed and no answer can be sent any more.
-func Hijack(w http.ResponseWriter, head []byte) (engine.Conn, error) {
+func Hijack(w http.ResponseWriter, head []byte, settle bool) (engine.Conn, error) {
 	conn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return engine.Conn{}, fmt.Errorf("take over the connection: %w", err)
@@ -30,6 +34,9 @@ func Hijack(w http.ResponseWriter, head []byte) (engine.Conn, error) {
 	c, err := detach(conn, rw.Reader, head)
 	if err != nil {
 		return engine.Conn{}, errors.Join(err, conn.Close())
+	}
+	if settle {
+		settled(c.File)
 	}
 	return c, nil
 }
@@ -68,6 +75,38 @@ func detach(conn net.Conn, r peeker, head []byte) (engine.Conn, error) {
 	}
 	go relay(conn, ours)
 	return engine.Conn{File: theirs, Early: early}, nil
+}
+
+const (
+	settleUnix = 100 * time.Millisecond // at most
+	settleTCP  = 10 * time.Millisecond  // always: only the peer's kernel answers
+)
+
+// settled waits until the peer of a unix socket has read what was written. Of
+// other sockets that is not known; there it waits for a while.
+//
+// Source: SIOCOUTQ of a unix socket counts what the peer has not read yet,
+// unix_outq_len in net/unix/af_unix.c.
+func settled(f *os.File) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	family, unread := 0, 0
+	if raw.Control(func(fd uintptr) { family, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN) }) != nil || err != nil {
+		return
+	}
+	if family != unix.AF_UNIX {
+		<-time.After(settleTCP)
+		return
+	}
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
+	for end := time.Now().Add(settleUnix); time.Now().Before(end); <-tick.C {
+		if raw.Control(func(fd uintptr) { unread, err = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) }) != nil || err != nil || unread == 0 {
+			return
+		}
+	}
 }
 
 // Duplicate returns another descriptor of the same open file, which the caller

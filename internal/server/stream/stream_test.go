@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"lade/internal/logs"
 )
@@ -122,7 +123,33 @@ func TestWriterError(t *testing.T) {
 }
 
 func TestHijackImpossible(t *testing.T) {
-	if _, err := Hijack(httptest.NewRecorder(), nil); err == nil {
+	if _, err := Hijack(httptest.NewRecorder(), nil, false); err == nil {
 		t.Error("a recorder has no connection")
+	}
+}
+
+// TestSettled: it waits for a reader that is late, and not for one that never
+// comes.
+func TestSettled(t *testing.T) {
+	a, f, err := pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer f.Close()
+	if _, err := f.Write([]byte("header")); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if settled(f); time.Since(begin) < settleUnix {
+		t.Errorf("nobody has read, and it took only %v", time.Since(begin))
+	}
+	go func() {
+		<-time.After(settleUnix / 10)
+		a.Read(make([]byte, 100))
+	}()
+	begin = time.Now()
+	if settled(f); time.Since(begin) < settleUnix/20 || time.Since(begin) > settleUnix*3/4 {
+		t.Errorf("it took %v", time.Since(begin))
 	}
 }
