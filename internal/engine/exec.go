@@ -220,7 +220,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	}
 	got, err := e.sup.exec(ctx, w, filter, fds...)
 	if err != nil {
-		return startError(err, q.Cmd)
+		return startError(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
 	}
 	got.Close() // an exec that outlives its supervisor is not carried on
 	e.execs.set(x, got.Pid)

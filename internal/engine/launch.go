@@ -82,7 +82,7 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	}
 	got, err := e.sup.start(ctx, w, filter, fds...)
 	if err != nil {
-		return container.Launched{}, startError(err, append([]string{r.Path}, r.Args...))
+		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC()}, nil
 }
@@ -348,20 +348,14 @@ func logConfig(c apicontainer.LogConfig, path string) (wire.Log, error) {
 
 // startError turns a failed start into the kind and the words that clients
 // know: they read the exit code from the words.
-func startError(err error, command []string) error {
+func startError(err error, prefix string) error {
 	se, ok := asStartError(err)
 	if !ok {
 		return err
 	}
-	kind := errdefs.Invalid
-	msg := err.Error()
-	switch se.Code {
-	case 126, 127:
-		msg = "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: " + msg
-	case 0:
-		kind = errdefs.Internal
-	default:
-		kind = errdefs.Internal
+	kind, msg := errdefs.Internal, err.Error()
+	if se.Code == 126 || se.Code == 127 {
+		kind, msg = errdefs.Invalid, prefix+msg
 	}
 	return &container.StartError{Code: codeOr(se.Code, 128), Err: &errdefs.Error{Kind: kind, Msg: msg, Err: err}}
 }

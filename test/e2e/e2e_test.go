@@ -23,10 +23,10 @@ func TestScripts(t *testing.T) {
 			if cli == "docker" {
 				path = need.Program(t, "docker", "Debian's docker-cli")
 			}
-			testscript.Run(t, testscript.Params{
+			testscript.RunT(serial{t}, testscript.Params{
 				Dir: "testdata",
 				Setup: func(env *testscript.Env) error {
-					e := harness.Start(env.T().(testing.TB))
+					e := harness.Start(env.T().(serial).T)
 					env.Setenv("CLI", path)
 					env.Setenv("NAME", cli)
 					env.Setenv("DOCKER_HOST", "unix://"+e.Socket)
@@ -41,4 +41,16 @@ func TestScripts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// serial runs scripts one after another: what an engine leaves behind could not
+// be told from what another one has.
+type serial struct{ *testing.T }
+
+func (s serial) Parallel() {}
+
+func (s serial) Verbose() bool { return testing.Verbose() }
+
+func (s serial) Run(name string, f func(testscript.T)) {
+	s.T.Run(name, func(t *testing.T) { f(serial{t}) })
 }
