@@ -60,8 +60,13 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 		return err
 	}
 	defer launcher.Close()
+	groups, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	defer groups.Close()
 	s, err := server.New(server.Options{
-		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: openCgroup, State: state,
+		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state,
 	})
 	if err != nil {
 		return err
@@ -77,14 +82,6 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	log.Info("serving", "root", root, "pid", os.Getpid(), "version", version)
 	return s.Run()
-}
-
-func openCgroup(path string) (*cgroup.Group, error) {
-	host, err := cgroup.Detect()
-	if err != nil {
-		return nil, err
-	}
-	return host.Open(path)
 }
 
 // detach says to who started us that we are ready, and gives up what connects

@@ -233,6 +233,19 @@ func (g *Group) Delete(ctx context.Context) error {
 	return err
 }
 
+// RemoveEmpty removes the group where nothing is in it, no process and no
+// group; elsewhere it stays. That is no error, nor that it is gone.
+func (g *Group) RemoveEmpty() error {
+	var failed error
+	for _, m := range g.h.all() {
+		err := m.rmdir(g.path)
+		if err != nil && !isGone(err) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
 // remove tries every hierarchy and returns the first failure.
 func (g *Group) remove() (err error) {
 	for _, m := range g.h.all() {

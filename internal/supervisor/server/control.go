@@ -179,6 +179,9 @@ func (c *container) do(r *request, op func(context.Context, *cgroup.Group) error
 
 func (s *Server) forget(r *request, m *wire.Forget) error {
 	s.forgetExit(key{m.ID, m.ExecID})
+	if _, cleaning := s.cleaning[m.ID]; m.ExecID == "" && s.containers[m.ID] == nil && !cleaning {
+		s.dropGroup(m.ID)
+	}
 	r.ok()
 	return nil
 }

@@ -84,6 +84,7 @@ func (s *Server) welcome(r *request) {
 	for _, e := range s.exits {
 		w.Exits = append(w.Exits, e)
 	}
+	w.Groups = s.stray()
 	r.answer(w, nil)
 	r.c.greeted = true
 	s.trim()

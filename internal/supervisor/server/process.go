@@ -73,7 +73,7 @@ func newProcess(c *container, exec string, stdio wire.Stdio, terminal bool) *pro
 func (p *process) live() wire.Live {
 	return wire.Live{
 		ID: p.c.id, ExecID: p.exec, Pid: p.pid, StartedAt: p.startedAt,
-		Frozen: p.c.frozen, OOM: p.c.oom && p.exec == "",
+		Frozen: p.c.frozen, OOM: p.c.oom && p.exec == "", Cgroup: p.c.s.groups[p.c.id],
 	}
 }
 

@@ -63,6 +63,8 @@ type Server struct {
 	exits      map[key]wire.Exited
 	parting    map[key]*process // ended execs whose clients still wait
 	filters    map[string][]byte
+	groups     map[string]string    // of containers, their control groups: groups.go
+	parents    map[string]bool      // of groups; whether they are ours
 	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
 	streams    map[*stream]struct{} // open ones, also of ended processes
 
@@ -111,6 +113,9 @@ func New(o Options) (*Server, error) {
 		err = s.restore(o.State)
 	} else {
 		err = s.open()
+	}
+	if err == nil {
+		err = s.loadGroups()
 	}
 	if err != nil {
 		s.close()
@@ -175,6 +180,7 @@ func (s *Server) Run() error {
 	for c := range s.conns {
 		c.close()
 	}
+	s.removeParents()
 	s.log.Info("ended")
 	return nil
 }

@@ -50,6 +50,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	if err == nil && !l.p.terminal {
 		err = l.pipes(m.Stdio.Stdin, true, true)
 	}
+	if err == nil && m.Spec.Linux != nil {
+		err = s.noteGroup(c.id, m.Spec.Linux.CgroupsPath)
+	}
 	if err != nil {
 		l.abort()
 		return err
@@ -159,6 +162,9 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 	}
 	if m.ExecID == "" {
 		s.containers[m.ID] = c
+		if err := s.noteGroup(m.ID, m.Cgroup); err != nil {
+			s.log.Warn("note of a control group", "container", m.ID, "error", err)
+		}
 	} else {
 		if c.execs == nil {
 			c.execs = map[string]*process{}
@@ -343,6 +349,7 @@ func (l *launch) failed(err error) {
 	l.abort()
 	if l.p.exec == "" {
 		delete(l.s.containers, c.id)
+		l.s.dropGone(c.id)
 	} else {
 		delete(c.execs, l.p.exec)
 		c.release()
@@ -485,7 +492,9 @@ func (c *container) release() {
 	c.dropOOM()
 	closeFDs(c.init.pidfd)
 	c.init.pidfd = -1
-	if c.group != nil {
+	if c.group == nil {
+		s.dropGroup(c.id)
+	} else {
 		s.cleaning[c.id] = nil
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), cleanup)
@@ -494,6 +503,8 @@ func (c *container) release() {
 			s.poll.post(func() {
 				if err != nil {
 					s.log.Warn("control group", "container", c.id, "error", err)
+				} else {
+					s.dropGroup(c.id)
 				}
 				waiting := s.cleaning[c.id]
 				delete(s.cleaning, c.id)

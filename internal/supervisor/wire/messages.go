@@ -27,6 +27,16 @@ type Welcome struct {
 	StartedAt  time.Time `json:"started_at"`
 	Containers []Live    `json:"containers,omitempty"`
 	Exits      []Exited  `json:"exits,omitempty"` // not yet forgotten by Forget
+	// Groups are the control groups of containers that a supervisor before this
+	// one left behind, with processes or without. Adopt takes one over; Forget
+	// says that it is gone.
+	Groups []Group `json:"groups,omitempty"`
+}
+
+// Group is a container's control group.
+type Group struct {
+	ID     string `json:"id"`
+	Cgroup string `json:"cgroup"` // as spec.linux.cgroupsPath
 }
 
 // Live is a running container or exec as the supervisor sees it.
@@ -37,6 +47,7 @@ type Live struct {
 	StartedAt time.Time `json:"started_at"`
 	Frozen    bool      `json:"frozen,omitempty"`
 	OOM       bool      `json:"oom,omitempty"` // the kernel killed a process of it for memory
+	Cgroup    string    `json:"cgroup,omitempty"`
 }
 
 // PutFilter hands over a compiled seccomp filter, once; Start and Exec name it
@@ -175,7 +186,8 @@ type Update struct {
 	Resources *specs.LinuxResources `json:"resources"`
 }
 
-// Forget drops what is kept of an ended container or exec: its exit record.
+// Forget drops what is kept of an ended container or exec: its exit record, and
+// that its control group was left behind.
 type Forget struct {
 	ID     string `json:"id"`
 	ExecID string `json:"exec_id,omitempty"`
