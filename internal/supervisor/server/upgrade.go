@@ -132,7 +132,7 @@ func executable() (string, error) {
 // quiesce calls done when no goroutine is under way: execve(2) would end it,
 // and lose the result of a start.
 func (s *Server) quiesce(until time.Time, done func(error)) {
-	quiet := s.starts == 0 && len(s.waiting) == 0 && len(s.cleaning) == 0
+	quiet := s.starts == 0 && len(s.waiting) == 0 && len(s.cleaning) == 0 && len(s.parting) == 0
 	for _, c := range s.containers {
 		quiet = quiet && c.busy == 0
 	}
