@@ -183,11 +183,10 @@ func old(o Options) (int, error) {
 		sys.CloseAll(fd)
 		return -1, errors.Join(sys.Error("open_tree", dir, err), sys.Error("umount2", dir, uerr))
 	}
-	if o.Attrs != 0 {
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(o.Attrs)}); err != nil {
-			sys.CloseAll(fd)
-			return -1, sys.Error("mount_setattr", "overlay", err)
-		}
+	// The place may be in a shared mount, of which the clone is a peer.
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: uint64(o.Attrs), Propagation: unix.MS_PRIVATE}); err != nil {
+		sys.CloseAll(fd)
+		return -1, sys.Error("mount_setattr", "overlay", err)
 	}
 	return fd, nil
 }

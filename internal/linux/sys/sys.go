@@ -53,7 +53,8 @@ func Probe() Features {
 	var f Features
 	f.MountSetattr = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) != unix.ENOSYS
 	if fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC); err == nil {
-		f.LowerdirAppend = unix.FsconfigSetString(fd, "lowerdir+", "/") == nil
+		// Older kernels take every option now and look at it when they mount.
+		f.LowerdirAppend = unix.FsconfigSetString(fd, "lowerdir+", "/") == nil && unix.FsconfigSetString(fd, "no_such_option", "1") != nil
 		CloseAll(fd)
 	}
 	return f
