@@ -28,6 +28,10 @@ const base = 36
 // buckets is over how many directories those of snapshots are spread.
 const buckets = 256
 
+// blanks is how many directories are made ahead of time, so that Prepare need
+// not wait for the disk's allocator.
+const blanks = 16
+
 // place returns the path of the directory id below <root>/s.
 func place(id uint64) string {
 	return strconv.FormatUint(id%buckets, base) + "/" + strconv.FormatUint(id, base)
@@ -37,8 +41,11 @@ func place(id uint64) string {
 // The directory of a snapshot holds "fs", its own files, and what else the
 // form needs.
 type Form interface {
-	// Create fills the new, empty directory dir of an active snapshot on top
-	// of the snapshot in parent, "" for none. After an error dir is deleted.
+	// Blank makes what the new, empty directory dir of an active snapshot needs
+	// whatever its parent is. It is called ahead of time.
+	Blank(dir string) error
+	// Create makes of a blank directory a snapshot on top of that in parent,
+	// "" for none. After an error dir is deleted.
 	Create(ctx context.Context, dir, parent string) error
 	// Mount tells how to mount the snapshot in dirs[0], which lies on dirs[1:].
 	Mount(kind Kind, dirs []string) (Root, error)
@@ -63,7 +70,7 @@ type Form interface {
 // all records, and reading them takes no more than listing a directory. What
 // exists changes by these calls only:
 //
-//	Prepare  fill s/…/<id>          link keys/.record to the record      (no sync)
+//	Prepare  take a blank s/…/<id>  link keys/.record to the record      (no sync)
 //	Commit   syncfs                 rename the record, fsync keys
 //	Remove   unlink the record      s/…/<id> is deleted in the background
 //
@@ -97,6 +104,9 @@ type Dirs struct {
 	byKey map[string]*record // guarded by mu
 	next  uint64             // last id given out; guarded by mu
 	made  [buckets]bool      // buckets that exist; guarded by mu
+	blank []uint64           // ids of directories made ahead of time; guarded by mu
+	busy  bool               // a goroutine makes such; guarded by mu
+	wg    sync.WaitGroup     // of that goroutine
 }
 
 // record is one snapshot. Its fields but the last three never change.
@@ -106,6 +116,7 @@ type record struct {
 	path   string  // <root>/s/<bucket>/<id>
 	parent *record // nil for none
 	depth  int     // layers below
+	blank  bool    // the directory was made ahead of time
 
 	children int  // snapshots on top of it; guarded by Dirs.mu
 	busy     bool // being made, committed or removed; guarded by Dirs.mu
@@ -181,9 +192,9 @@ func (d *Dirs) reserve(key, parent string, kind Kind) (*record, error) {
 		p.children++
 		r.parent, r.depth = p, p.depth+1
 	}
-	d.next++
-	r.id = strconv.FormatUint(d.next, base)
-	r.path = d.dir + "/" + place(d.next)
+	id, blank := d.takeLocked()
+	r.id, r.blank = strconv.FormatUint(id, base), blank
+	r.path = d.dir + "/" + place(id)
 	d.byKey[key] = r
 	return r, nil
 }
@@ -254,8 +265,10 @@ func (d *Dirs) Prepare(ctx context.Context, key, parent string) (Root, error) {
 
 // create makes the directory of a new snapshot and then its record.
 func (d *Dirs) create(ctx context.Context, r *record) error {
-	if err := d.mkdir(r); err != nil {
-		return err
+	if !r.blank {
+		if err := d.mkdir(r.path); err != nil {
+			return err
+		}
 	}
 	parent := ""
 	if r.parent != nil {
@@ -276,9 +289,9 @@ func (d *Dirs) create(ctx context.Context, r *record) error {
 	return f.Close()
 }
 
-// mkdir makes the directory of r, and its bucket when r is the first in it.
-func (d *Dirs) mkdir(r *record) error {
-	bucket := filepath.Dir(r.path)
+// mkdir makes a blank directory, and its bucket when it is the first in it.
+func (d *Dirs) mkdir(path string) error {
+	bucket := filepath.Dir(path)
 	i, err := strconv.ParseUint(filepath.Base(bucket), base, 64)
 	if err != nil {
 		return err
@@ -294,7 +307,56 @@ func (d *Dirs) mkdir(r *record) error {
 		d.made[i] = true
 		d.mu.Unlock()
 	}
-	return os.Mkdir(r.path, 0o700)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	return d.form.Blank(path)
+}
+
+// takeLocked returns the id of a blank directory, or a new id if there is
+// none, and sees to it that more are made. d.mu is held.
+func (d *Dirs) takeLocked() (id uint64, blank bool) {
+	if n := len(d.blank); n > 0 {
+		id, blank = d.blank[n-1], true
+		d.blank = d.blank[:n-1]
+	} else {
+		d.next++
+		id = d.next
+	}
+	if len(d.blank) < blanks/4 && !d.busy {
+		d.busy = true
+		d.wg.Go(d.fill)
+	}
+	return id, blank
+}
+
+// fill makes blank directories until there are enough. After a failure it
+// gives up: the next Prepare meets the same and can report it.
+func (d *Dirs) fill() {
+	for {
+		d.mu.Lock()
+		if len(d.blank) >= blanks {
+			d.busy = false
+			d.mu.Unlock()
+			return
+		}
+		d.next++
+		id := d.next
+		d.mu.Unlock()
+		err := d.mkdir(d.dir + "/" + place(id))
+		d.mu.Lock()
+		if err == nil {
+			d.blank = append(d.blank, id)
+		} else {
+			d.busy = false
+		}
+		d.mu.Unlock()
+		if err != nil {
+			d.log.Warn("make directories ahead of time", "dir", d.dir, "error", err)
+			d.trash.add(place(id))
+			return
+		}
+	}
 }
 
 // below returns the path of r's directory below <root>/s.
@@ -465,9 +527,18 @@ func (d *Dirs) Walk(context.Context) iter.Seq2[Info, error] {
 	}
 }
 
-// Close implements Snapshotter. It waits for files that are being
-// deleted.
-func (d *Dirs) Close() error { return errors.Join(d.trash.close(), d.sync.close()) }
+// Close implements Snapshotter. It waits for files that are being deleted.
+func (d *Dirs) Close() error {
+	d.wg.Wait()
+	d.mu.Lock()
+	unused := d.blank
+	d.blank = nil
+	d.mu.Unlock()
+	for _, id := range unused {
+		d.trash.add(place(id))
+	}
+	return errors.Join(d.trash.close(), d.sync.close())
+}
 
 // full gives the errors of a full disk their kind.
 func full(err error) error {

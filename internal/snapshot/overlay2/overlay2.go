@@ -67,14 +67,19 @@ func (d *Driver) Status() [][2]string {
 // MaxDepth implements snapshot.Form.
 func (d *Driver) MaxDepth() int { return maxDepth }
 
-// Create implements snapshot.Form with two system calls.
-func (d *Driver) Create(_ context.Context, dir, parent string) error {
+// Blank implements snapshot.Form.
+func (d *Driver) Blank(dir string) error {
 	if err := os.Mkdir(dir+"/fs", 0o755); err != nil {
 		return err
 	}
-	if err := os.Mkdir(dir+"/work", 0o700); err != nil {
+	if err := os.Chmod(dir+"/fs", 0o755); err != nil { // whatever the umask is
 		return err
 	}
+	return os.Mkdir(dir+"/work", 0o700)
+}
+
+// Create implements snapshot.Form.
+func (d *Driver) Create(_ context.Context, dir, parent string) error {
 	if parent == "" {
 		return nil
 	}

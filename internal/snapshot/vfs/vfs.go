@@ -48,10 +48,18 @@ func (d *Driver) Status() [][2]string { return [][2]string{{"Backing Filesystem"
 // MaxDepth implements snapshot.Form; copies could lie on one another without end.
 func (d *Driver) MaxDepth() int { return 4096 }
 
+// Blank implements snapshot.Form.
+func (d *Driver) Blank(dir string) error {
+	if err := os.Mkdir(dir+"/fs", 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir+"/fs", 0o755) // whatever the umask is
+}
+
 // Create implements snapshot.Form: it copies the parent.
 func (d *Driver) Create(ctx context.Context, dir, parent string) (err error) {
-	if err := os.Mkdir(dir+"/fs", 0o755); err != nil || parent == "" {
-		return err
+	if parent == "" {
+		return nil
 	}
 	src, err := os.Open(parent + "/fs")
 	if err != nil {
