@@ -189,23 +189,27 @@ func TestDockerCLI(t *testing.T) {
 	}
 }
 
+type attachment struct {
+	engine.Conn
+	stdin bool
+}
+
 // runner is an engine for one container, a cat that exits with 3 when its
 // input ends. Without input it says hello.
 type runner struct {
 	fake
-	conn  engine.Conn
-	stdin bool
-	exit  chan container.WaitResponse
+	attached chan attachment
+	exit     chan container.WaitResponse
 }
 
 func (r *runner) ContainerCreate(context.Context, engine.CreateOptions) (container.CreateResponse, error) {
-	r.exit = make(chan container.WaitResponse, 1)
+	r.exit, r.attached = make(chan container.WaitResponse, 1), make(chan attachment, 1)
 	return container.CreateResponse{ID: strings.Repeat("ab", 32)}, nil
 }
 
-func (r *runner) ContainerAttach(_ context.Context, _ string, o engine.AttachOptions) (err error) {
-	r.stdin = o.Stdin
-	r.conn, err = o.Hijack(false)
+func (r *runner) ContainerAttach(_ context.Context, _ string, o engine.AttachOptions) error {
+	c, err := o.Hijack(false)
+	r.attached <- attachment{c, o.Stdin}
 	return err
 }
 
@@ -214,22 +218,23 @@ func (r *runner) ContainerWait(context.Context, string, container.WaitCondition)
 }
 
 func (r *runner) ContainerStart(context.Context, string) error {
+	conn := <-r.attached
 	text := []byte("hello\n")
-	if r.stdin {
+	if conn.stdin {
 		var err error
-		if text, err = io.ReadAll(r.conn.File); err != nil {
+		if text, err = io.ReadAll(conn.File); err != nil {
 			return err
 		}
-		text = append(r.conn.Early, text...)
+		text = append(conn.Early, text...)
 	}
-	if _, err := r.conn.File.Write(append(stream.Frame(nil, logs.Stdout, len(text)), text...)); err != nil {
+	if _, err := conn.File.Write(append(stream.Frame(nil, logs.Stdout, len(text)), text...)); err != nil {
 		return err
 	}
-	if _, err := r.conn.File.Write(append(stream.Frame(nil, logs.Stderr, 4), "bye\n"...)); err != nil {
+	if _, err := conn.File.Write(append(stream.Frame(nil, logs.Stderr, 4), "bye\n"...)); err != nil {
 		return err
 	}
 	r.exit <- container.WaitResponse{StatusCode: 3}
-	return r.conn.File.Close()
+	return conn.File.Close()
 }
 
 // TestDockerRun: create, attach, wait and start in the client's order, with
@@ -251,21 +256,21 @@ func TestDockerRun(t *testing.T) {
 
 // TestDockerImages: the client shows progress and errors of transfers.
 func TestDockerImages(t *testing.T) {
-	f := &fake{body: []byte(`[{"status":"Pulling from library/busybox","id":"latest"},{"status":"Pull complete","id":"aa"}]`)}
-	d := dockerFor(t, f)
+	answering := func(body string) docker { return dockerFor(t, &fake{body: []byte(body)}) }
+	d := answering(`[{"status":"Pulling from library/busybox","id":"latest"},{"status":"Pull complete","id":"aa"}]`)
 	out, errs, code := d.run("", "pull", "busybox:latest")
 	if out != "latest: Pulling from library/busybox\naa: Pull complete\ndocker.io/library/busybox:latest\n" || errs != "" || code != 0 {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
-	f.body = []byte(`[{"errorDetail":{"message":"boom"}}]`)
+	d = answering(`[{"errorDetail":{"message":"boom"}}]`)
 	if out, errs, code := d.run("", "pull", "busybox:latest"); errs != "boom\n" || code != 1 {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
-	f.body = []byte(`[{"stream":"Loaded image: x:latest\n"}]`)
-	if out, errs, code := d.run("tar", "load"); out != "Loaded image: x:latest\n" || string(f.load) != "tar" || code != 0 {
+	d = answering(`[{"stream":"Loaded image: x:latest\n"}]`)
+	if out, errs, code := d.run("tar", "load"); out != "Loaded image: x:latest\n" || code != 0 {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
-	f.body = []byte("a tar")
+	d = answering("a tar")
 	if out, errs, code := d.run("", "save", "busybox"); out != "a tar" || code != 0 {
 		t.Errorf("%q %q %d", out, errs, code)
 	}
