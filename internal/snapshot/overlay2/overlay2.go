@@ -111,17 +111,12 @@ func adopt(dir, from string) error {
 // writable any more.
 func (d *Driver) Temporary() []string { return []string{"work"} }
 
-// Mount implements snapshot.Form. It also clears the mark of a volatile mount,
-// with which the kernel would refuse to mount the snapshot again.
+// Mount implements snapshot.Form. The mark that a volatile mount leaves is the
+// mounter's to clear (linux/overlay): the snapshot may be mounted now.
 //
 // Source: overlayfs.rst, "Volatile mount".
 func (d *Driver) Mount(kind snapshot.Kind, dirs []string) (snapshot.Root, error) {
 	top := dirs[0] + "/fs"
-	if kind == snapshot.Active {
-		if err := os.RemoveAll(dirs[0] + "/work/work/incompat"); err != nil {
-			return snapshot.Root{}, err
-		}
-	}
 	if len(dirs) == 1 {
 		return snapshot.Root{Path: top}, nil
 	}

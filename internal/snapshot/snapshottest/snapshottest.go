@@ -107,6 +107,7 @@ func mount(t testing.TB, r snapshot.Root) string {
 		ok(t, unix.FsconfigSetString(fs, "upperdir", r.Upper))
 		ok(t, unix.FsconfigSetString(fs, "workdir", r.Work))
 		ok(t, unix.FsconfigSetFlag(fs, "volatile"))
+		ok(t, os.RemoveAll(r.Work+"/work/incompat")) // the mark of an earlier volatile mount
 	}
 	ok(t, unix.FsconfigCreate(fs))
 	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
