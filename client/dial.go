@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	moby "github.com/moby/moby/client"
@@ -71,7 +73,17 @@ type dialer struct {
 	socket string // the default socket that answered
 }
 
+// dial connects. A socket that is not there is reported like one that nobody
+// listens at: the words that follow from it are those scripts look for.
 func (d *dialer) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := d.connect(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &net.OpError{Op: "dial", Net: "unix", Err: syscall.ECONNREFUSED}
+	}
+	return conn, err
+}
+
+func (d *dialer) connect(ctx context.Context) (net.Conn, error) {
 	u, err := url.Parse(d.e.Host)
 	if err != nil {
 		return nil, err
@@ -112,7 +124,7 @@ func (d *dialer) dialDefault(ctx context.Context, nd *net.Dialer, first string) 
 	err := d.start(ctx)
 	d.start = nil
 	if err != nil {
-		return nil, err
+		return nil, &StartError{err}
 	}
 	conn, err := nd.DialContext(ctx, "unix", first)
 	if err == nil {
@@ -120,6 +132,14 @@ func (d *dialer) dialDefault(ctx context.Context, nd *net.Dialer, first string) 
 	}
 	return conn, err
 }
+
+// StartError is why an engine could not be started.
+type StartError struct{ Err error }
+
+func (e *StartError) Error() string { return e.Err.Error() }
+
+// Unwrap is the cause.
+func (e *StartError) Unwrap() error { return e.Err }
 
 // dialSSH runs the client of the far machine as a proxy to its engine: lade's,
 // or Docker's where there is no lade.
@@ -155,6 +175,7 @@ func command(ctx context.Context, name string, args []string) (net.Conn, error) 
 		return nil, err
 	}
 	cmd := exec.Command(name, args...)
+	cmd.WaitDelay = time.Second // what it started may still hold its streams
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -314,6 +314,12 @@ func (f *fake) hijack(w http.ResponseWriter, q url.Values, body []byte) {
 	_ = rw.Flush()
 	if len(body) == 0 { // attach: output comes once the container runs
 		<-started
+		f.mu.Lock()
+		failed := f.startErr != ""
+		f.mu.Unlock()
+		if failed {
+			return
+		}
 	}
 	if o.Tty {
 		_, _ = c.Write([]byte("tty\r\n"))

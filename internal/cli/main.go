@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"lade/client"
 	"lade/internal/cli/app"
 )
 
@@ -49,7 +50,11 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if errdefs.IsCanceled(err) {
 		return 0
 	}
-	if msg := err.Error(); msg != "" {
+	msg := err.Error()
+	if start, ok := errors.AsType[*client.StartError](err); ok {
+		msg = start.Error() // not in which request it showed
+	}
+	if msg != "" {
 		e.Complain(msg)
 	}
 	return app.Code(err)
