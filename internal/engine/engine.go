@@ -91,6 +91,7 @@ type Engine struct {
 	filters    *filterCache
 	sup        *link
 	started    time.Time
+	recovered  chan struct{} // closed when every container can be found
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -177,7 +178,7 @@ func (e *Engine) Discard(ctx context.Context, r *container.Record, volumes bool)
 func (e *Engine) Release(r *container.Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), cleanUp)
 	defer cancel()
-	e.sup.drop(r.ID)
+	e.sup.drop(r.ID, "")
 	if ep, ok := e.Networks.Endpoint(r.ID); ok {
 		if err := e.Networks.Release(ctx, r.ID); err != nil {
 			e.log.Warn("the network connection could not be given back", "container", r.ID, "error", err)

@@ -106,6 +106,19 @@ func (x *execs) ended(id string, code int) *execution {
 	return e
 }
 
+// lost returns the execs that run, but are not among the known processes.
+func (x *execs) lost(known map[process]bool) []process {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var out []process
+	for id, e := range x.byID {
+		if k := (process{e.container.View().ID, id}); e.running && e.pid != 0 && !known[k] {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // begin takes the right to start an exec, once.
 func (x *execs) begin(e *execution) error {
 	x.mu.Lock()
@@ -120,12 +133,14 @@ func (x *execs) begin(e *execution) error {
 	return nil
 }
 
-func (x *execs) set(e *execution, pid int) {
+// set notes the process of an exec; it reports whether that still runs.
+func (x *execs) set(e *execution, pid int) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e.running {
 		e.pid = pid
 	}
+	return e.running
 }
 
 // usable answers Conflict, in Docker's words, for a container that cannot run
@@ -222,14 +237,16 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	if err != nil {
 		return startError(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
 	}
-	got.Close() // an exec that outlives its supervisor is not carried on
-	e.execs.set(x, got.Pid)
+	if !e.execs.set(x, got.Pid) {
+		e.sup.drop(r.ID, x.id) // it has ended already
+	}
 	return nil
 }
 
 // execEnded notes the end of an exec that the supervisor told of.
 func (e *Engine) execEnded(w wire.Exited) {
 	x := e.execs.ended(w.ExecID, w.Code)
+	e.sup.drop(w.ID, w.ExecID)
 	if x != nil {
 		e.Publish(x.container.View(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(w.Code)})
 	}
@@ -254,7 +271,10 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (*apicontainer.ExecIn
 	q := x.request
 	e.execs.mu.Lock()
 	defer e.execs.mu.Unlock()
-	p := &apicontainer.ExecProcessConfig{Tty: q.Tty, Entrypoint: q.Cmd[0], Arguments: q.Cmd[1:], User: q.User}
+	p := &apicontainer.ExecProcessConfig{Tty: q.Tty, User: q.User}
+	if len(q.Cmd) > 0 { // not known of one that outlived the engine that started it
+		p.Entrypoint, p.Arguments = q.Cmd[0], q.Cmd[1:]
+	}
 	if q.Privileged {
 		p.Privileged = &q.Privileged
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/mount"
@@ -14,6 +13,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
 
@@ -24,10 +24,10 @@ import (
 func New(ctx context.Context, c Config) (*Engine, error) {
 	e := &Engine{
 		Config: c, log: c.Logger, volumes: c.Volumes, containers: newIndex(), execs: newExecs(), filters: newFilterCache(),
-		started: time.Now(),
+		started: time.Now(), recovered: make(chan struct{}),
 	}
-	e.sup = &link{connect: c.Connect, handler: e, log: c.Logger, held: map[string]*hold{}, ready: make(chan struct{})}
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	e.sup = newLink(e.ctx, c.Connect, e, c.Logger)
 	var err error
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
 		return nil, err
@@ -36,26 +36,33 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	welcome, err := e.sup.open(ctx)
+	session, welcome, err := e.sup.open(ctx)
 	if err != nil {
 		return nil, err
 	}
+	if err := e.observe(ctx, session.client, welcome, records); err != nil {
+		return nil, errors.Join(err, session.client.Close())
+	}
 	live := map[string]bool{}
-	found := e.observe(ctx, records, welcome)
 	for _, r := range records {
-		if r.State.Alive() {
-			live[r.ID] = true
-		}
+		live[r.ID] = r.State.Alive()
 	}
 	if err := e.Networks.Restore(ctx, live); err != nil {
-		return nil, err
+		return nil, errors.Join(err, session.client.Close())
 	}
 	for _, r := range records {
 		e.containers.add(container.New(e.ctx, *r, e, e.log))
+		if err := e.Networks.Rename(r.ID, r.Name); err != nil { // cut off in the middle of a rename
+			e.log.Warn("the network shows an old name", "container", r.ID, "error", err)
+		}
 	}
-	for _, w := range found {
-		e.sup.forget(ctx, w.ID, w.ExecID)
+	e.recoverExecs(ctx, session.client, welcome)
+	e.sup.up(session)
+	e.sup.keep(e.tell)
+	for _, x := range welcome.Exits {
+		e.sup.forget(ctx, x.ID, x.ExecID)
 	}
+	close(e.recovered)
 	return e, e.sweep(ctx, records)
 }
 
@@ -87,10 +94,10 @@ func (e *Engine) records() ([]*container.Record, error) {
 	return out, nil
 }
 
-// observe corrects the records by what the supervisor sees, and kills what has
-// no record. It returns the exits that are recorded now.
-func (e *Engine) observe(ctx context.Context, records []*container.Record, w wire.Welcome) []wire.Exited {
-	alive, ended := map[string]wire.Live{}, map[string]wire.Exited{}
+// observe corrects the records by what the supervisor sees, takes duplicates
+// of what it holds, and ends what has no record. Errors: of the supervisor.
+func (e *Engine) observe(ctx context.Context, c *supervisor.Client, w wire.Welcome, records []*container.Record) error {
+	alive, ended, stray := map[string]wire.Live{}, map[string]wire.Exited{}, map[string]string{}
 	for _, l := range w.Containers {
 		if l.ExecID == "" {
 			alive[l.ID] = l
@@ -101,37 +108,136 @@ func (e *Engine) observe(ctx context.Context, records []*container.Record, w wir
 			ended[x.ID] = x
 		}
 	}
+	for _, g := range w.Groups {
+		stray[g.ID] = g.Cgroup
+	}
 	for _, r := range records {
 		l, running := alive[r.ID]
-		delete(alive, r.ID)
 		x, exited := ended[r.ID]
+		group, left := stray[r.ID]
+		if !running && !exited && left {
+			var err error
+			if l, running, err = e.adopt(ctx, c, r, group); err != nil {
+				return err
+			}
+		} else if running {
+			e.duplicate(ctx, c, e.adoption(r, l))
+		}
 		switch {
 		case running:
+			delete(alive, r.ID)
+			delete(stray, r.ID)
 			r.State, r.Pid, r.StartedAt, r.OOMKilled = container.Running, l.Pid, l.StartedAt, l.OOM
 			if l.Frozen {
 				r.State = container.Paused
 			}
 			continue
 		case exited && (r.State.Alive() || x.At.After(r.FinishedAt)):
-			r.ExitCode, r.FinishedAt, r.OOMKilled = x.Code, x.At, x.OOM
+			r.Ended(container.Exit{Code: x.Code, OOM: x.OOM, At: x.At.UTC()})
 		case r.State.Alive():
-			r.ExitCode, r.FinishedAt, r.Error = 255, time.Now().UTC(), "the container ended while no supervisor watched it"
+			r.Ended(container.Exit{Code: -1, At: time.Now().UTC()})
 		default:
 			continue
 		}
-		r.Pid = 0
-		r.State = container.Exited
 		if err := e.Save(ctx, r, false); err != nil {
-			e.log.Error("an exit could not be recorded", "container", r.ID, "error", err)
+			return err
 		}
 	}
 	for id := range alive {
 		e.log.Warn("a container without a record is killed", "container", id)
-		if err := e.Signal(ctx, id, int(killSignal), true); err != nil {
-			e.log.Error("kill failed", "container", id, "error", err)
+		err := c.Signal(ctx, &wire.Signal{ID: id, Signal: killSignal, All: true})
+		if err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+			return err
 		}
 	}
-	return w.Exits
+	for id, group := range stray {
+		e.clear(ctx, c, id, group)
+	}
+	return nil
+}
+
+// recoverExecs makes the execs that outlived the last engine findable, so that
+// their clients learn how they end.
+func (e *Engine) recoverExecs(ctx context.Context, c *supervisor.Client, w wire.Welcome) {
+	for _, l := range w.Containers {
+		a, err := e.containers.find(l.ID)
+		if err != nil || l.ExecID == "" {
+			continue
+		}
+		e.execs.add(&execution{id: l.ExecID, container: a, started: true, running: true, pid: l.Pid})
+		e.duplicate(ctx, c, wire.Adopt{ID: l.ID, ExecID: l.ExecID, Pid: l.Pid, StartedAt: l.StartedAt})
+	}
+	for _, x := range w.Exits {
+		if a, err := e.containers.find(x.ID); err == nil && x.ExecID != "" {
+			e.execs.add(&execution{id: x.ExecID, container: a, started: true, code: &x.Code})
+		}
+	}
+}
+
+// tell brings a new supervisor and the engine together after the old one was
+// lost: it gets what is held, and what it could not get has ended. Errors: of
+// the supervisor, if it is lost, too.
+func (e *Engine) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome) error {
+	known := map[process]bool{} // to the new supervisor
+	for _, l := range w.Containers {
+		known[process{l.ID, l.ExecID}] = true
+	}
+	for _, x := range w.Exits {
+		known[process{x.ID, x.ExecID}] = true
+	}
+	for _, h := range e.sup.holds() {
+		k := process{h.adopt.ID, h.adopt.ExecID}
+		if known[k] {
+			continue
+		}
+		a, err := e.containers.find(k.id)
+		if err != nil {
+			continue // it was removed, so it had ended
+		}
+		err = h.handOver(ctx, c, a.View().State == container.Paused)
+		if errdefs.KindOf(err) == errdefs.Unavailable {
+			return err
+		}
+		known[k] = err == nil
+		if err != nil {
+			e.log.Warn("a process could not be handed to the new supervisor", "container", k.id, "exec", k.exec, "error", err)
+			if k.exec == "" {
+				e.lost(a, h.adopt.Pid)
+			}
+		}
+	}
+	for _, g := range w.Groups {
+		if known[process{g.ID, ""}] {
+			continue
+		}
+		if a, err := e.containers.find(g.ID); err == nil && a.View().State.Alive() {
+			_, running, err := e.adopt(ctx, c, a.View(), g.Cgroup)
+			if err != nil {
+				return err
+			}
+			if known[process{g.ID, ""}] = running; running {
+				continue
+			}
+		}
+		e.clear(ctx, c, g.ID, g.Cgroup)
+	}
+	for _, a := range e.containers.all() {
+		if r := a.View(); r.State.Alive() && !known[process{r.ID, ""}] {
+			e.lost(a, r.Pid)
+		}
+	}
+	for _, x := range e.execs.lost(known) {
+		e.execEnded(wire.Exited{ID: x.id, ExecID: x.exec, Code: 255})
+	}
+	for _, x := range w.Exits {
+		e.Exited(x)
+	}
+	return nil
+}
+
+// lost records the end of a container of which no supervisor knows.
+func (e *Engine) lost(a *container.Actor, pid int) {
+	e.work.Go(func() { a.Exited(container.Exit{Code: -1, Pid: pid, At: time.Now().UTC()}) })
 }
 
 // killSignal is SIGKILL.
@@ -186,13 +292,18 @@ func (e *Engine) Resume() {
 // Exited implements supervisor.Handler.
 func (e *Engine) Exited(w wire.Exited) {
 	e.work.Go(func() {
+		select {
+		case <-e.recovered:
+		case <-e.ctx.Done():
+			return // it is told again to the next engine
+		}
 		if w.ExecID != "" {
 			e.execEnded(w)
 			return
 		}
 		a, err := e.containers.find(w.ID)
-		if err == nil && !a.Exited(container.Exit{Code: w.Code, OOM: w.OOM, At: w.At.UTC()}) && e.ctx.Err() != nil {
-			return // it is told again to the next engine
+		if err == nil && !a.Exited(container.Exit{Code: w.Code, Pid: w.Pid, OOM: w.OOM, At: w.At.UTC()}) && e.ctx.Err() != nil {
+			return // as above
 		}
 		e.sup.forget(e.ctx, w.ID, "")
 	})
@@ -200,42 +311,17 @@ func (e *Engine) Exited(w wire.Exited) {
 
 // OOM implements supervisor.Handler.
 func (e *Engine) OOM(id string) {
-	if a, err := e.containers.find(id); err == nil {
-		e.work.Go(a.OOM)
-	}
-}
-
-// Lost implements supervisor.Handler: the supervisor is gone, its containers
-// are not.
-func (e *Engine) Lost(err error) {
-	if e.ctx.Err() != nil {
-		return
-	}
-	e.log.Error("the supervisor is gone; another one takes over", "error", err)
 	e.work.Go(func() {
-		var once sync.Once
-		for delay := 100 * time.Millisecond; ; delay = min(2*delay, 5*time.Second) {
-			err := e.sup.replace(e.ctx, e.lostContainer)
-			if err == nil {
-				return
-			}
-			once.Do(func() { e.log.Error("no supervisor could be started", "error", err) })
-			t := time.NewTimer(delay)
-			select {
-			case <-t.C:
-			case <-e.ctx.Done():
-				t.Stop()
-				return
-			}
+		select {
+		case <-e.recovered:
+		case <-e.ctx.Done():
+			return
+		}
+		if a, err := e.containers.find(id); err == nil {
+			a.OOM()
 		}
 	})
 }
 
-// lostContainer records the end of a container that no supervisor could take
-// over: its process is gone, or will be.
-func (e *Engine) lostContainer(id string, err error) {
-	e.log.Warn("a container could not be handed to the new supervisor", "container", id, "error", err)
-	if a, findErr := e.containers.find(id); findErr == nil {
-		a.Exited(container.Exit{Code: -1, At: time.Now().UTC()})
-	}
-}
+// Lost implements supervisor.Handler; the link takes care of it.
+func (e *Engine) Lost(error) {}

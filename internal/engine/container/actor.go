@@ -36,6 +36,7 @@ type Launched struct {
 // Exit is how a process ended.
 type Exit struct {
 	Code int // exit status or 128+signal; -1: not known
+	Pid  int // of the process; 0: not known
 	OOM  bool
 	At   time.Time
 }

@@ -133,22 +133,13 @@ func (a *Actor) ended(e Exit) {
 		a.early = &e
 		return
 	}
-	if !a.rec.State.Alive() {
+	if !a.rec.State.Alive() || e.Pid != 0 && e.Pid != a.rec.Pid {
 		return // told twice
 	}
 	ran := e.At.Sub(a.rec.StartedAt)
 	next := a.rec
-	next.Pid, next.ExitCode, next.FinishedAt = 0, e.Code, e.At
-	next.OOMKilled = next.OOMKilled || e.OOM
-	again := a.restarts(e.Code)
-	next.State = Exited
-	if again {
-		next.State = Restarting
-		next.RestartCount++
-	}
-	if e.Code < 0 {
-		next.ExitCode, next.Error = 255, "the exit code was lost with the supervisor"
-	}
+	next.Ended(e)
+	again := next.State == Restarting
 	a.host.Release(a.View())
 	more := map[string]string{"exitCode": strconv.Itoa(next.ExitCode), "execDuration": strconv.Itoa(int(max(ran, 0).Seconds()))}
 	if err := a.commit(next, false, events.ActionDie, more); err != nil {
@@ -181,16 +172,31 @@ func (a *Actor) ended(e Exit) {
 	}
 }
 
+// Ended changes the record to that of a container that has ended: exited, or
+// restarting if its policy wants it started again.
+func (r *Record) Ended(e Exit) {
+	r.Pid, r.ExitCode, r.FinishedAt = 0, e.Code, e.At
+	r.OOMKilled = r.OOMKilled || e.OOM
+	if e.Code < 0 {
+		r.ExitCode, r.Error = 255, "the container ended while no supervisor watched it"
+	}
+	r.State = Exited
+	if r.restarts() {
+		r.State = Restarting
+		r.RestartCount++
+	}
+}
+
 // restarts reports whether the policy wants the container started again.
-func (a *Actor) restarts(code int) bool {
-	p := a.rec.HostConfig.RestartPolicy
+func (r *Record) restarts() bool {
+	p := r.HostConfig.RestartPolicy
 	switch {
-	case a.rec.Stopped || a.rec.HostConfig.AutoRemove || a.ctx.Err() != nil:
+	case r.Stopped || r.HostConfig.AutoRemove:
 		return false
 	case p.IsAlways(), p.IsUnlessStopped():
 		return true
 	case p.IsOnFailure():
-		return code != 0 && (p.MaximumRetryCount == 0 || a.rec.RestartCount < p.MaximumRetryCount)
+		return r.ExitCode != 0 && (p.MaximumRetryCount == 0 || r.RestartCount < p.MaximumRetryCount)
 	}
 	return false
 }

@@ -79,7 +79,8 @@ func wait(ctx context.Context, exited <-chan struct{}, timeout time.Duration) bo
 }
 
 func (a *Actor) killAndWait(ctx context.Context, exited <-chan struct{}) error {
-	if err := a.host.Signal(ctx, a.id, int(unix.SIGKILL), true); err != nil {
+	// Not found: it has just ended, and we are about to be told.
+	if err := a.host.Signal(ctx, a.id, int(unix.SIGKILL), true); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 		select {
 		case <-exited:
 			return nil
