@@ -25,6 +25,11 @@ import (
 var version = "dev"
 
 func main() {
+	// First of all: a container must never get hold of this program.
+	if err := runtime.Shield(); err != nil {
+		os.Stderr.WriteString("lade-supervisor: " + err.Error() + "\n")
+		os.Exit(1)
+	}
 	// Most of our memory would be garbage otherwise: starts are bursts.
 	debug.SetGCPercent(25)
 	goruntime.GOMAXPROCS(2)

@@ -40,17 +40,18 @@ func (s *Server) trim() {
 //
 // Source: MADV_DONTNEED in madvise(2), on a private mapping of a file.
 func dropCode() {
-	exe, err := os.Readlink("/proc/self/exe")
-	if err != nil {
+	var exe unix.Stat_t
+	if err := unix.Stat("/proc/self/exe", &exe); err != nil {
 		return
 	}
+	inode := strconv.FormatUint(exe.Ino, 10) // its path may be nowhere: see runtime.Shield
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
 		return
 	}
 	for line := range strings.Lines(string(maps)) {
 		f := strings.Fields(line)
-		if len(f) < 6 || f[5] != exe || f[1] != "r-xp" && f[1] != "r--p" {
+		if len(f) < 5 || f[4] != inode || f[1] != "r-xp" && f[1] != "r--p" {
 			continue
 		}
 		from, to, _ := strings.Cut(f[0], "-")

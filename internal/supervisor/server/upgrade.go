@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/runtime"
 	"lade/internal/logs"
 	"lade/internal/supervisor/wire"
 )
@@ -125,7 +126,7 @@ func (s *Server) upgrade(r *request, m *wire.Upgrade) error {
 // executable returns the path that our program was started from, where another
 // may be now.
 func executable() (string, error) {
-	path, err := os.Readlink("/proc/self/exe")
+	path, err := runtime.Executable()
 	return strings.TrimSuffix(path, " (deleted)"), err
 }
 
