@@ -30,7 +30,7 @@ var propagations = [...]string{"private", "rprivate", "slave", "rslave", "shared
 // undo removes those that did not exist before.
 func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, hc *apicontainer.HostConfig) (out []container.Mount, undo func(), err error) {
 	var made []string
-	undo = func() {
+	release := func() {
 		e.volumes.Release(id)
 		for _, name := range made {
 			if err := e.volumes.Remove(context.WithoutCancel(ctx), name, true); err != nil {
@@ -40,7 +40,7 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 	}
 	defer func() {
 		if err != nil {
-			undo()
+			release()
 		}
 	}()
 	put := func(m container.Mount) {
@@ -110,7 +110,7 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 		}
 	}
 	slices.SortFunc(out, func(a, b container.Mount) int { return strings.Compare(a.Destination, b.Destination) })
-	return out, undo, nil
+	return out, release, nil
 }
 
 // volumeFor makes or finds the volume of a mount and notes its use.
