@@ -189,6 +189,10 @@ func (h *Host) enable(m *hierarchy, parent string, p *plan) error {
 		if err := h.enable(m, path.Dir(parent), p); err != nil {
 			return err
 		}
+		// The root alone may have processes beside groups with controllers.
+		if inside, err := m.read(parent, "cgroup.procs"); inside != "" || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil
+		}
 	}
 	if m.write(parent, "cgroup.subtree_control", strings.Join(missing, " ")) == nil {
 		return nil

@@ -300,13 +300,14 @@ func TestCPUQuota(t *testing.T) {
 
 func TestPidsLimit(t *testing.T) {
 	h := detect(t)
-	g := create(t, h, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(4)}})
-	out, _ := output(t, g, "for i in 1 2 3 4 5 6 7; do sleep 9 <&- >&- 2>&- & done; echo unlimited")
+	// With clone3 the test binary's own threads are born in the group too.
+	g := create(t, h, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(16)}})
+	out, _ := output(t, g, "i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 9 <&- >&- 2>&- & done; echo unlimited")
 	if !strings.Contains(out, "fork") || strings.Contains(out, "unlimited") {
-		t.Errorf("seven forks with a limit of four: %s", out)
+		t.Errorf("twenty forks with a limit of sixteen: %s", out)
 	}
 	s, err := g.Stats()
-	if err != nil || s.Pids.Limit != 4 {
+	if err != nil || s.Pids.Limit != 16 {
 		t.Errorf("%+v, %v", s.Pids, err)
 	}
 }
