@@ -62,6 +62,11 @@ func (k *keyReader) Read(p []byte) (int, error) {
 				break
 			}
 		}
+		if k.err != nil && k.err != ErrDetached {
+			// The sequence that began is not going to be completed.
+			k.held = append(k.held, k.keys[:k.matched]...)
+			k.matched = 0
+		}
 	}
 }
 

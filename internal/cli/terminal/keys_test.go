@@ -31,9 +31,9 @@ func TestDetachable(t *testing.T) {
 		"ab\x10\x11cd":       {"ab", true},
 		"\x10x\x11":          {"\x10x\x11", false},
 		"\x10\x10\x11":       {"\x10", true},
-		"a\x10":              {"a", false},
+		"a\x10":              {"a\x10", false},
 		"\x10\x11":           {"", true},
-		"\x11\x10":           {"\x11", false},
+		"\x11\x10":           {"\x11\x10", false},
 		"x\x10\x10y\x10\x11": {"x\x10\x10y", true},
 	} {
 		for _, r := range []io.Reader{strings.NewReader(in), iotest.OneByteReader(strings.NewReader(in))} {
