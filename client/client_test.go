@@ -312,6 +312,10 @@ func TestFallback(t *testing.T) {
 	if err := ping(t, e, nil); err == nil || !strings.Contains(err.Error(), "Cannot connect to the Docker daemon at unix://"+path) {
 		t.Error(err)
 	}
+	failing := func(context.Context) error { return errors.New("no daemon here") }
+	if _, ok := errors.AsType[*StartError](ping(t, e, failing)); !ok {
+		t.Error("the reason is lost")
+	}
 	n := 0
 	start := func(context.Context) error {
 		n++

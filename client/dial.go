@@ -71,6 +71,7 @@ type dialer struct {
 
 	mu     sync.Mutex
 	socket string // the default socket that answered
+	failed error  // why the engine could not be started
 }
 
 // dial connects. A socket that is not there is reported like one that nobody
@@ -118,13 +119,17 @@ func (d *dialer) dialDefault(ctx context.Context, nd *net.Dialer, first string) 
 		}
 		errs = append(errs, err)
 	}
+	if d.failed != nil {
+		return nil, d.failed // the client library asks more than once
+	}
 	if d.start == nil {
 		return nil, errs[0]
 	}
 	err := d.start(ctx)
 	d.start = nil
 	if err != nil {
-		return nil, &StartError{err}
+		d.failed = &StartError{err}
+		return nil, d.failed
 	}
 	conn, err := nd.DialContext(ctx, "unix", first)
 	if err == nil {
