@@ -17,6 +17,7 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	"lade/internal/image"
 	"lade/internal/oci"
 )
 
@@ -66,7 +67,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
-	if err := e.create(ctx, &rec, img.Top()); err != nil {
+	if err := e.create(ctx, &rec, img); err != nil {
 		e.containers.free(name, id)
 		return r, err
 	}
@@ -77,7 +78,11 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 }
 
 // create makes what the record needs, and last the record itself.
-func (e *Engine) create(ctx context.Context, rec *container.Record, parent string) (err error) {
+func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image) (err error) {
+	parent, err := e.Images.Ground(ctx, img, e.mountPoints)
+	if err != nil {
+		return err
+	}
 	if _, err = e.Snapshots.Prepare(ctx, rec.ID, parent); err != nil {
 		return err
 	}

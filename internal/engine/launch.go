@@ -44,6 +44,7 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 			s.File.Close()
 		}
 	}()
+	laps := newLaps()
 	root, err := e.Snapshots.Root(ctx, r.ID)
 	if err != nil {
 		return container.Launched{}, err
@@ -60,10 +61,12 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 			e.Release(r)
 		}
 	}()
+	laps.end("connect")
 	files, err := e.writeFiles(r)
 	if err != nil {
 		return container.Launched{}, err
 	}
+	laps.end("files")
 	in, err := e.specInput(r, ns, files)
 	if err != nil {
 		return container.Launched{}, err
@@ -76,6 +79,7 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	if err != nil {
 		return container.Launched{}, err
 	}
+	laps.end("spec")
 	w, fds, err := e.startRequest(r, root, out.Spec, netns, attach)
 	if err != nil {
 		return container.Launched{}, err

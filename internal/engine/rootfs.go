@@ -17,6 +17,7 @@ import (
 	"lade/internal/linux/overlay"
 	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
+	"lade/internal/snapshot"
 	"lade/internal/trace"
 )
 
@@ -58,6 +59,11 @@ func (e *Engine) mountSnapshot(ctx context.Context, r *container.Record) (*os.Fi
 	if err != nil {
 		return nil, err
 	}
+	return e.mountRoot(root)
+}
+
+// mountRoot returns a detached mount of a snapshot.
+func (e *Engine) mountRoot(root snapshot.Root) (*os.File, error) {
 	if len(root.Lower) == 0 {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
@@ -70,6 +76,32 @@ func (e *Engine) mountSnapshot(ctx context.Context, r *container.Record) (*os.Fi
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), root.Upper), nil
+}
+
+// mountPoints makes what every container has mounts on, where the image has
+// nothing there. Links of the image are followed inside it.
+func (e *Engine) mountPoints(root snapshot.Root) error {
+	f, err := e.mountRoot(root)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, p := range []struct {
+		path string
+		file bool
+	}{
+		{"/.dockerenv", true}, {"/dev", false}, {"/proc", false}, {"/sys", false},
+		{"/etc/hosts", true}, {"/etc/hostname", true}, {"/etc/resolv.conf", true},
+	} {
+		if err := rootpath.MakeAll(int(f.Fd()), p.path, p.file); err != nil {
+			return err
+		}
+	}
+	err = unix.Symlinkat("/proc/mounts", int(f.Fd()), "etc/mtab")
+	if err != nil && err != unix.EEXIST && err != unix.ENOENT && err != unix.ENOTDIR {
+		return sys.Error("symlinkat", "/etc/mtab", err)
+	}
+	return nil
 }
 
 // graft mounts a bind or volume inside a detached root. Before Linux 6.15 a

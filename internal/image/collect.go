@@ -43,6 +43,7 @@ func (s *Images) mark() marks {
 		for _, c := range img.ChainIDs {
 			m.chains[c] = true
 		}
+		m.chains[img.Ground()] = true
 	}
 	for _, l := range s.leases {
 		if !l.live(now) {

@@ -207,11 +207,14 @@ func (s *Images) delete(ctx context.Context, img *Image) ([]Removed, Freed, erro
 	s.mu.Unlock()
 	out = append(out, Removed{Deleted: string(img.ID), Image: img.ID})
 	// The image is gone: what cannot be swept now is found by Collect.
-	freed, err := s.sweep(context.WithoutCancel(ctx), img.Blobs(), img.ChainIDs)
+	freed, err := s.sweep(context.WithoutCancel(ctx), img.Blobs(), append(slices.Clone(img.ChainIDs), img.Ground()))
 	if err != nil {
 		s.log.Warn("sweep after removing an image", "image", img.ID, "error", err)
 	}
 	for _, c := range freed.Chains {
+		if c == img.Ground() {
+			continue // no layer of the image
+		}
 		out = append(out, Removed{Deleted: string(c)})
 	}
 	return out, freed, nil
