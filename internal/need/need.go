@@ -3,8 +3,11 @@ package need
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const inside = "LADE_TEST_INSIDE" // name of the test that runs in its own user namespace
@@ -65,6 +68,34 @@ func File(t testing.TB, path, why string) {
 	if _, err := os.Stat(path); err != nil {
 		unmet(t, why, err)
 	}
+}
+
+// Binary returns the path of a program of this repository: out of $LADE_BIN, or
+// built for the test.
+func Binary(t testing.TB, name string) string {
+	t.Helper()
+	if dir := os.Getenv("LADE_BIN"); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	Program(t, "go", "the Go distribution")
+	path := filepath.Join(t.TempDir(), name)
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "lade/cmd/"+name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// Patience returns how long to wait for something that takes less than d on
+// the machines that people have: d, times $LADE_TEST_SLOW on a slower one, such
+// as an emulated one. It is for what would otherwise hang, never for what a
+// test measures.
+func Patience(d time.Duration) time.Duration {
+	if n, err := strconv.Atoi(os.Getenv("LADE_TEST_SLOW")); err == nil && n > 1 {
+		return time.Duration(n) * d
+	}
+	return d
 }
 
 func unmet(t testing.TB, what string, err error) {

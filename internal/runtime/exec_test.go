@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -245,10 +244,7 @@ func TestJoin(t *testing.T) {
 func TestInit(t *testing.T) {
 	s := newSandbox(t)
 	need.Root(t)
-	s.l.o.InitPath = filepath.Join(s.dir, "lade-init")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", s.l.o.InitPath, "lade/cmd/lade-init").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	s.l.o.InitPath = need.Binary(t, "lade-init")
 	c := s.container("report")
 	c.Init = true
 	rep := s.report(c)
