@@ -227,18 +227,28 @@ func (l *link) startBy(ctx context.Context, s *session, w *wire.Start, filter []
 	return got, nil
 }
 
-// exec starts a process in a container and keeps the duplicates.
+// exec starts a process in a container and keeps the duplicates. Whether a
+// supervisor that is lost meanwhile has started it cannot be known: that fails.
 func (l *link) exec(ctx context.Context, w *wire.Exec, filter []byte, files ...*os.File) (*supervisor.Started, error) {
-	s, err := l.use(ctx, true)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := l.use(ctx, true)
+		if err != nil {
+			return nil, err
+		}
+		got, err := l.execBy(ctx, s, w, filter, files)
+		s.starts.Done()
+		if _, again := errors.AsType[*supervisor.NotSentError](err); !again || !s.broken(err) {
+			return got, err
+		}
+		l.down(s)
 	}
-	defer s.starts.Done()
+}
+
+func (l *link) execBy(ctx context.Context, s *session, w *wire.Exec, filter []byte, files []*os.File) (got *supervisor.Started, err error) {
 	if w.Filter, err = l.put(ctx, s, filter); err != nil {
 		return nil, err
 	}
-	got, err := s.client.Exec(ctx, w, files...)
-	if err != nil {
+	if got, err = s.client.Exec(ctx, w, files...); err != nil {
 		return nil, err
 	}
 	l.hold(&hold{started: got, adopt: wire.Adopt{

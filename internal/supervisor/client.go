@@ -56,6 +56,16 @@ func (e *StartError) Error() string { return e.Err.Error() }
 // Unwrap returns the classified error.
 func (e *StartError) Unwrap() error { return e.Err }
 
+// NotSentError says that the connection was lost before a request was sent: the
+// supervisor has not begun it.
+type NotSentError struct{ Err error }
+
+// Error returns the reason.
+func (e *NotSentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *NotSentError) Unwrap() error { return e.Err }
+
 // Started is a started process and duplicates of what the supervisor holds of
 // it, to be kept for Adopt. The caller must Close.
 type Started struct {
@@ -126,12 +136,12 @@ func newClient(ctx context.Context, o Options, socket int) (*Client, wire.Welcom
 	c.raw = raw
 	c.events.init()
 	c.ended.Go(c.receive)
-	c.ended.Go(c.handle)
 	var w wire.Welcome
 	if err := c.call(ctx, &wire.Hello{Version: wire.Version}, nil, wire.TypeWelcome, &w); err != nil {
 		c.Close()
 		return nil, wire.Welcome{}, err
 	}
+	c.ended.Go(c.handle) // not before: of a client that never was, the Handler hears nothing
 	return c, w, nil
 }
 
@@ -251,7 +261,7 @@ func (c *Client) callFiles(ctx context.Context, msg any, files []*os.File, want 
 	c.mu.Lock()
 	if c.lost != nil {
 		defer c.mu.Unlock()
-		return nil, c.lost
+		return nil, &NotSentError{c.lost}
 	}
 	for c.next++; c.next == 0 || c.pending[c.next] != nil; c.next++ { // 0 is for events
 	}
@@ -326,7 +336,7 @@ func (c *Client) send(id uint32, msg any, files []*os.File) error {
 			return failed != unix.EAGAIN
 		})
 		if err = errors.Join(err, failed); err != nil {
-			return errdefs.Unavailablef("the connection with the supervisor is lost: %w", err)
+			return &NotSentError{errdefs.Unavailablef("the connection with the supervisor is lost: %w", err)}
 		}
 		return nil
 	})

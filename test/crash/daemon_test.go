@@ -127,17 +127,17 @@ func freePort(t *testing.T) string {
 	return port
 }
 
-// client runs a client in the background. Its output is read until it ends.
-type client struct {
+// command is a client in the background. Its output is read until it ends.
+type command struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
 	out    *bufio.Reader
 	errOut bytes.Buffer
 }
 
-func begin(t *testing.T, e *harness.Engine, args ...string) *client {
+func begin(t *testing.T, e *harness.Engine, args ...string) *command {
 	t.Helper()
-	c := &client{cmd: e.Command("lade", args...)}
+	c := &command{cmd: e.Command("lade", args...)}
 	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func begin(t *testing.T, e *harness.Engine, args ...string) *client {
 	return c
 }
 
-func (c *client) line(t *testing.T) string {
+func (c *command) line(t *testing.T) string {
 	t.Helper()
 	got := make(chan string, 1)
 	go func() {

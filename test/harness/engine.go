@@ -163,7 +163,7 @@ func (e *Engine) Kill() {
 func (e *Engine) Stop() {
 	e.t.Helper()
 	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		e.t.Fatal(err)
+		e.t.Fatalf("laded: %v\n%s", err, e.Log())
 	}
 	if err := e.wait(); err != nil {
 		e.t.Errorf("laded: %v\n%s", err, e.Log())
