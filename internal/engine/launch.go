@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/docker/go-units"
 	apicontainer "github.com/moby/moby/api/types/container"
@@ -88,7 +90,25 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	if err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
+	laps.end("supervisor")
+	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
+		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
 	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC()}, nil
+}
+
+// laps are the times that the steps of a start took, for the debug log.
+type laps struct {
+	last  time.Time
+	attrs []slog.Attr
+}
+
+func newLaps() *laps { return &laps{last: time.Now()} }
+
+// end notes that a step has ended.
+func (l *laps) end(step string) {
+	now := time.Now()
+	l.attrs = append(l.attrs, slog.Duration(step, now.Sub(l.last)))
+	l.last = now
 }
 
 // startRequest is what the supervisor is asked.
