@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/runtime"
 	"lade/internal/logs"
+	"lade/internal/runtime"
 	"lade/internal/supervisor/wire"
 )
 
