@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/layer"
+	"lade/internal/linux/ns"
 	"lade/internal/linux/overlay"
 	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
@@ -42,15 +43,31 @@ func (e *Engine) rootfs(ctx context.Context, r *container.Record) (*os.File, err
 	if err != nil {
 		return nil, err
 	}
-	for _, m := range r.Mounts {
+	err = graftAll(f, r.Mounts)
+	if errors.Is(err, unix.EINVAL) {
+		// Before Linux 6.15 nothing can be mounted on what is detached.
+		var fd int
+		if fd, err = ns.Attached(int(f.Fd()), func() error { return graftAll(f, r.Mounts) }); err == nil {
+			return os.NewFile(uintptr(fd), f.Name()), f.Close()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// graftAll mounts what a container has mounted inside a root.
+func graftAll(root *os.File, mounts []container.Mount) error {
+	for _, m := range mounts {
 		if m.Type == mount.TypeTmpfs {
 			continue
 		}
-		if err := graft(f, m); err != nil {
-			return nil, errors.Join(err, f.Close())
+		if err := graft(root, m); err != nil {
+			return err
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // mountSnapshot returns a detached mount of a container's snapshot alone.
@@ -104,8 +121,8 @@ func (e *Engine) mountPoints(root snapshot.Root) error {
 	return nil
 }
 
-// graft mounts a bind or volume inside a detached root. Before Linux 6.15 a
-// mount cannot be moved into a detached tree: then the directory below is seen.
+// graft mounts a bind or volume inside a root. Errors: EINVAL if the kernel
+// mounts nothing on what is detached.
 func graft(root *os.File, m container.Mount) error {
 	source := m.Source
 	if m.Subpath != "" {
@@ -136,9 +153,6 @@ func graft(root *os.File, m container.Mount) error {
 	defer sys.CloseAll(to)
 	span := trace.Begin(trace.Mount, "move_mount", m.Destination)
 	err = unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-	if err == unix.EINVAL {
-		err = nil
-	}
 	return span.End(sys.Error("move_mount", m.Destination, err))
 }
 

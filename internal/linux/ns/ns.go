@@ -135,6 +135,40 @@ func EnterEmpty() error {
 	return sys.Error("chdir", "/", unix.Chdir("/"))
 }
 
+// Attached calls f while the detached mount root is attached in a mount
+// namespace of its own, a copy of the caller's, on a thread that is in it; it
+// returns the descriptor of a detached copy of what f made of the tree, which
+// the caller closes. root itself is of no use after that. It is for kernels
+// before Linux 6.15, where nothing can be mounted on what is detached. f must
+// not leave its goroutine.
+func Attached(root int, f func() error) (fd int, err error) {
+	done := make(chan struct{})
+	Go(func() {
+		defer close(done)
+		fd, err = attached(root, f)
+	})
+	<-done
+	return fd, err
+}
+
+func attached(root int, f func() error) (int, error) {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return -1, sys.Error("unshare", "mount namespace", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return -1, sys.Error("mount", "/ private", err)
+	}
+	// It covers the namespace's root, but not for this thread.
+	if err := unix.MoveMount(root, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return -1, sys.Error("move_mount", "/", err)
+	}
+	if err := f(); err != nil {
+		return -1, err
+	}
+	fd, err := unix.OpenTree(root, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
+	return fd, sys.Error("open_tree", "the attached tree", err)
+}
+
 // openNull clones the mount of the null device and makes sure that it is one.
 func openNull() (int, error) {
 	fd, err := unix.OpenTree(unix.AT_FDCWD, "/dev/null", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)

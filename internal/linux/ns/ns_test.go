@@ -79,3 +79,50 @@ func TestEnterEmpty(t *testing.T) {
 	})
 	<-done
 }
+
+// TestAttached mounts one detached tree on another.
+func TestAttached(t *testing.T) {
+	if !need.Userns(t) {
+		return
+	}
+	make := func(file string) int {
+		fd, err := memory("", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mknodat(fd, file, unix.S_IFREG|0o600, 0); err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	root, below, other := make("a"), make("b"), make("c")
+	defer unix.Close(root)
+	defer unix.Close(below)
+	defer unix.Close(other)
+	if err := unix.Mkdirat(root, "dir", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := Attached(root, func() error {
+		return unix.MoveMount(below, "", root, "dir", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "dir/b"} {
+		if err := unix.Faccessat(fd, name, unix.F_OK, 0); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	unix.Close(fd)
+	if fd, err := Attached(other, func() error { return unix.ENOENT }); err != unix.ENOENT || fd != -1 {
+		t.Errorf("%d, %v", fd, err)
+	}
+	after, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || string(after) != string(before) {
+		t.Errorf("%v\n%s", err, after)
+	}
+}
