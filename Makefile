@@ -15,18 +15,20 @@ $(ASSET): $(shell find internal/builtin cmd/lade-userland -name '*.go') go.mod
 run: all       # a private daemon, the built-in image, a container: what a user sees first
 	scripts/run
 
-check: $(ASSET) # no root, no network, under two minutes
+check: lint    # and the unit tests: no root, no network, under two minutes when built
+	go test ./...
+
+test: all      # everything, as root; what CI and the README run
+	scripts/test-setup
+	$(MAKE) lint
+	LADE_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 15m ./...
+
+lint: $(ASSET)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	GOARCH=arm64 go build ./...
 	scripts/lint
-	go test ./...
-
-test: all      # everything, as root; what CI and the README run
-	scripts/test-setup
-	$(MAKE) check
-	LADE_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 18m ./...
 
 bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
 	scripts/bench
@@ -40,4 +42,4 @@ sizes:         # the largest of everything, to see it grow
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all run check test bench fuzz sizes clean
+.PHONY: all run check lint test bench fuzz sizes clean

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -320,7 +321,7 @@ func list(_ context.Context, a *app, args []string) error {
 		return err
 	}
 	dirs, err := os.ReadDir(a.root)
-	if err != nil && !os.IsNotExist(err) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	all := []*container{}

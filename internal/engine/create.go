@@ -226,7 +226,7 @@ func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfi
 	}
 	if hc.LogConfig.Type == "" {
 		hc.LogConfig.Type = d.LogDriver
-		if hc.LogConfig.Config == nil || len(hc.LogConfig.Config) == 0 {
+		if len(hc.LogConfig.Config) == 0 {
 			hc.LogConfig.Config = maps.Clone(d.LogOptions)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
 )
 
@@ -77,7 +78,7 @@ func Open(dir string, log *slog.Logger) (*Store, error) {
 	db, err := bbolt.Open(filepath.Join(dir, dbName), 0o600, &bbolt.Options{
 		Timeout: 100 * time.Millisecond, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
 	})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("record store %s is in use by another process", dir)
 	}
 	if err != nil {

@@ -100,7 +100,6 @@ type Actor struct {
 	early    *Exit    // an exit that overtook the reply to its start
 	pending  []Stream // attached before the start
 	waiters  []waiter
-	starts   []chan error  // whoever waits for the start under way
 	exited   chan struct{} // closed at the next exit; nil when nobody waits
 	backoff  time.Duration // before the next restart
 	timer    *time.Timer   // of Restarting
@@ -274,14 +273,16 @@ func (a *Actor) notify(until container.WaitCondition) {
 			rest = append(rest, w)
 			continue
 		}
-		w.reply <- a.status()
+		w.reply <- a.status(until)
 	}
 	a.waiters = rest
 }
 
-func (a *Actor) status() container.WaitResponse {
+// status answers a waiter. One who waits for the removal is told of no error of
+// the start, as in Docker: its client says twice what start says already.
+func (a *Actor) status(until container.WaitCondition) container.WaitResponse {
 	r := container.WaitResponse{StatusCode: int64(a.rec.ExitCode)}
-	if a.rec.Error != "" {
+	if a.rec.Error != "" && until != container.WaitConditionRemoved {
 		r.Error = &container.WaitExitError{Message: a.rec.Error}
 	}
 	return r
@@ -301,7 +302,7 @@ func (a *Actor) Wait(ctx context.Context, until container.WaitCondition) (<-chan
 	err := a.call(ctx, func(ok func(error)) {
 		switch s := a.rec.State; {
 		case until == container.WaitConditionNotRunning && !s.Alive() && s != Restarting && s != Starting:
-			reply <- a.status()
+			reply <- a.status(until)
 		default:
 			a.waiters = append(a.waiters, waiter{until, reply})
 		}

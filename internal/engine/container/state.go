@@ -59,6 +59,9 @@ func (s State) Alive() bool { return s == Running || s == Paused }
 func (r *Record) API() container.ContainerState {
 	switch r.State {
 	case Starting:
+		if r.Returning() {
+			return container.StateRestarting
+		}
 		if r.FinishedAt.IsZero() {
 			return container.StateCreated
 		}
@@ -67,4 +70,10 @@ func (r *Record) API() container.ContainerState {
 		return container.StateRemoving
 	}
 	return container.ContainerState(r.State.String())
+}
+
+// Returning reports whether the container's policy starts it again, now or
+// after the back-off. Docker calls both restarting.
+func (r *Record) Returning() bool {
+	return r.State == Restarting || r.State == Starting && r.RestartCount > 0
 }
