@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path"
@@ -54,9 +55,9 @@ func commands() map[string]command {
 		"printenv": printenv, "ps": ps, "sleep": sleep, "tty": tty, "umount": umount, "uname": uname, "uptime": uptime,
 		"which": which, "whoami": whoami,
 		"httpd": httpd, "ip": ip, "nc": nc, "nslookup": nslookup, "wget": wget,
-		"base64": fromCore("base64", base64.New), "cat": fromCore("cat", cat.New), "chmod": fromCore("chmod", chmod.New),
-		"cp": fromCore("cp", cp.New), "find": fromCore("find", find.New),
-		"ls": fromCore("ls", ls.New), "mkdir": fromCore("mkdir", mkdir.New), "mktemp": fromCore("mktemp", mktemp.New),
+		"base64": fromCore("base64", base64.New), "cat": fromCore("cat", cat.New), "chmod": silent("chmod", chmod.New),
+		"cp": silent("cp", cp.New), "find": fromCore("find", find.New),
+		"ls": fromCore("ls", ls.New), "mkdir": silent("mkdir", mkdir.New), "mktemp": fromCore("mktemp", mktemp.New),
 		"mv": fromCore("mv", mv.New), "rm": fromCore("rm", rm.New),
 		"shasum": fromCore("shasum", shasum.New), "sha256sum": fromCore("sha256sum", shasum.New, "-a", "256"),
 		"tar": fromCore("tar", tar.New), "touch": fromCore("touch", touch.New), "xargs": fromCore("xargs", xargs.New),
@@ -75,6 +76,34 @@ func fromCore(name string, make func() core.Command, before ...string) command {
 		}
 		return 0
 	}
+}
+
+// silent adapts a command of u-root that goes on after an error, and does not
+// return it: what it wrote to standard error is the sign of one.
+func silent(name string, make func() core.Command) command {
+	return func(args []string) int {
+		c, stderr := make(), &counter{w: os.Stderr}
+		c.SetIO(os.Stdin, os.Stdout, stderr)
+		err := c.Run(args...)
+		if err != nil && !errors.Is(err, flag.ErrHelp) {
+			return fail(name, err)
+		}
+		if err == nil && stderr.n > 0 {
+			return 1
+		}
+		return 0
+	}
+}
+
+// counter counts what is written.
+type counter struct {
+	w io.Writer
+	n int
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += len(p)
+	return c.w.Write(p)
 }
 
 // fail prints an error and returns 1.

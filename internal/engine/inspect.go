@@ -37,8 +37,8 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 		Mounts: mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
 		GraphDriver: e.graphDriver(ctx, r.ID),
 		State: &apicontainer.State{
-			Status: r.API(), Running: r.State.Alive() || r.State == container.Restarting, Paused: r.State == container.Paused,
-			Restarting: r.State == container.Restarting, OOMKilled: r.OOMKilled, Dead: r.State == container.Dead, Pid: r.Pid,
+			Status: r.API(), Running: r.State.Alive() || r.Returning(), Paused: r.State == container.Paused,
+			Restarting: r.Returning(), OOMKilled: r.OOMKilled, Dead: r.State == container.Dead, Pid: r.Pid,
 			ExitCode: r.ExitCode, Error: r.Error, StartedAt: r.StartedAt.Format(time.RFC3339Nano), FinishedAt: r.FinishedAt.Format(time.RFC3339Nano),
 		},
 	}
@@ -241,13 +241,14 @@ func compareAddr(a, b netip.Addr) int { return a.Compare(b) }
 // status is a container's state in words, as lists show it.
 func status(r *container.Record, now time.Time) string {
 	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	if r.Returning() {
+		return "Restarting (" + itoa(r.ExitCode) + ") " + since(r.FinishedAt) + " ago"
+	}
 	switch r.State {
 	case container.Running:
 		return "Up " + since(r.StartedAt)
 	case container.Paused:
 		return "Up " + since(r.StartedAt) + " (Paused)"
-	case container.Restarting:
-		return "Restarting (" + itoa(r.ExitCode) + ") " + since(r.FinishedAt) + " ago"
 	case container.Removing:
 		return "Removal In Progress"
 	case container.Dead:
@@ -351,7 +352,7 @@ func portFilter(values []string) (map[network.Port]bool, error) {
 func (q *query) match(e *Engine, r *container.Record) bool {
 	f := q.filters
 	switch {
-	case !q.all && !r.State.Alive() && r.State != container.Restarting,
+	case !q.all && !r.State.Alive() && !r.Returning(),
 		f.Has("status") && !slices.Contains(f["status"], string(r.API())),
 		f.Has("id") && !f.Prefix("id", r.ID),
 		f.Has("name") && !f.Match("name", r.Name) && !f.Match("name", "/"+r.Name),
@@ -382,11 +383,11 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 	if q.exposed != nil && !anyPort(q.exposed, maps.Keys(r.Config.ExposedPorts)) {
 		return false
 	}
-	if q.published != nil {
-		ep, ok := e.Networks.Endpoint(r.ID)
-		if !ok || !anyPort(q.published, maps.Keys(ep.Ports)) {
-			return false
-		}
+	if q.published != nil && !slices.ContainsFunc(e.ports(r), func(p apicontainer.PortSummary) bool {
+		port, ok := network.PortFrom(p.PublicPort, network.IPProtocol(p.Type))
+		return ok && q.published[port]
+	}) {
+		return false
 	}
 	return true
 }
