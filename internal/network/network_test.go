@@ -325,7 +325,7 @@ func up(t testing.TB, c *netlink.Conn, name string) {
 func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}

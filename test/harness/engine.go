@@ -20,7 +20,7 @@ import (
 )
 
 // patience is how long a daemon may take to start or to stop.
-const patience = 30 * time.Second
+func patience() time.Duration { return need.Patience(30 * time.Second) }
 
 var serial atomic.Int32
 
@@ -124,7 +124,7 @@ func (e *Engine) Launch() {
 		notify.SetReadDeadline(time.Unix(1, 0))
 	}()
 	e.exited = exited
-	notify.SetReadDeadline(time.Now().Add(patience))
+	notify.SetReadDeadline(time.Now().Add(patience()))
 	buf := make([]byte, 1024)
 	for {
 		n, err := notify.Read(buf)
@@ -176,7 +176,7 @@ func (e *Engine) wait() error {
 	case err := <-e.exited:
 		e.cmd = nil
 		return err
-	case <-time.After(patience):
+	case <-time.After(patience()):
 		e.t.Fatalf("laded does not end\n%s", e.Log())
 		return nil
 	}
@@ -253,7 +253,7 @@ func (e *Engine) finish() {
 	e.reap()
 	// The kernel takes a network namespace and its links down in the background.
 	left := look(e).minus(e.before)
-	for end := time.Now().Add(patience); len(left) > 0 && time.Now().Before(end); left = look(e).minus(e.before) {
+	for end := time.Now().Add(patience()); len(left) > 0 && time.Now().Before(end); left = look(e).minus(e.before) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	if len(left) > 0 {
@@ -273,7 +273,7 @@ func (e *Engine) reap() {
 	if pid == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	defer cancel()
 	if err := awaitExit(ctx, pid); err != nil {
 		e.t.Errorf("supervisor %d: %v", pid, err)
