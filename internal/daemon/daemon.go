@@ -35,6 +35,9 @@ const memoryTarget = 50 // GOGC
 
 // Main runs the daemon until a signal ends it, and returns the exit code.
 func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "check" {
+		return check(ctx, args[1:], stdout, stderr)
+	}
 	debug.SetGCPercent(memoryTarget)
 	return start(ctx, b, args, stdout, stderr, func(ctx context.Context, c *Config, log *slog.Logger) (*engineService, error) {
 		if os.Getuid() != 0 {

@@ -30,6 +30,12 @@ type marks struct {
 	chains map[digest.ChainID]bool
 }
 
+// Needed returns the blobs and the stacks of layers that images and leases need.
+func (s *Images) Needed() (map[digest.Digest]bool, map[digest.ChainID]bool) {
+	m := s.mark()
+	return m.blobs, m.chains
+}
+
 // mark finds what images and leases need.
 func (s *Images) mark() marks {
 	m := marks{map[digest.Digest]bool{}, map[digest.ChainID]bool{}}

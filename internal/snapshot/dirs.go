@@ -99,6 +99,7 @@ type Dirs struct {
 	form  Form
 	sync  *syncer
 	trash *trash
+	stray func(name string) // told by load of what belongs to nobody, below dir
 
 	mu    sync.Mutex
 	byKey map[string]*record // guarded by mu
@@ -154,6 +155,7 @@ func OpenDirs(root string, form Form, log *slog.Logger) (*Dirs, error) {
 		return nil, err
 	}
 	d.trash = newTrash(d.dir, log)
+	d.stray = d.trash.add
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}

@@ -61,11 +61,11 @@ func (d *Dirs) load() error {
 		case damaged[id]:
 		case r == nil:
 			n, _ := strconv.ParseUint(id, base, 64) // as list found it
-			d.trash.add(place(n))
+			d.stray(place(n))
 		case r.info.Kind == Committed:
 			for _, temporary := range d.form.Temporary() {
 				if _, err := os.Lstat(filepath.Join(r.path, temporary)); err == nil {
-					d.trash.add(d.below(r) + "/" + temporary)
+					d.stray(d.below(r) + "/" + temporary)
 				}
 			}
 		}
@@ -98,7 +98,7 @@ func (d *Dirs) list() (map[string]bool, error) {
 	for _, b := range outer {
 		n, err := strconv.ParseUint(b.Name(), base, 64)
 		if err != nil || n >= buckets {
-			d.trash.add(b.Name()) // what the trash moved up
+			d.stray(b.Name()) // what the trash moved up
 			continue
 		}
 		d.made[n] = true
@@ -109,7 +109,7 @@ func (d *Dirs) list() (map[string]bool, error) {
 		for _, e := range inner {
 			id, err := strconv.ParseUint(e.Name(), base, 64)
 			if err != nil || place(id) != b.Name()+"/"+e.Name() {
-				d.trash.add(b.Name() + "/" + e.Name())
+				d.stray(b.Name() + "/" + e.Name())
 				continue
 			}
 			there[e.Name()] = true

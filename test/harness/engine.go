@@ -182,6 +182,14 @@ func (e *Engine) wait() error {
 	}
 }
 
+// Check runs `laded check`; the daemon must not run. An error comes with what
+// it printed.
+func (e *Engine) Check() (string, error) {
+	out, err := exec.Command(filepath.Join(e.Bin, "laded"), "check", "--deep", "--data-root", filepath.Join(e.Dir, "data"),
+		"--exec-root", filepath.Join(e.Dir, "exec"), "--config-file", filepath.Join(e.Dir, "daemon.json")).CombinedOutput()
+	return string(out), err
+}
+
 // Running reports whether the daemon was started and not stopped.
 func (e *Engine) Running() bool { return e.cmd != nil }
 
@@ -251,6 +259,9 @@ func (e *Engine) finish() {
 		e.Stop()
 	}
 	e.reap()
+	if faults, err := e.Check(); err != nil {
+		e.t.Errorf("laded check: %v\n%s", err, faults)
+	}
 	// The kernel takes a network namespace and its links down in the background.
 	left := look(e).minus(e.before)
 	for end := time.Now().Add(patience()); len(left) > 0 && time.Now().Before(end); left = look(e).minus(e.before) {
