@@ -30,6 +30,9 @@ lint: $(ASSET)
 	GOARCH=arm64 go build ./...
 	scripts/lint
 
+test-vm: all   # what touches the kernel, on another one; VM_RUN names what boots it
+	scripts/test-vm
+
 bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
 	scripts/bench
 
