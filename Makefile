@@ -45,4 +45,4 @@ sizes:         # the largest of everything, to see it grow
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all run check lint test bench fuzz sizes clean
+.PHONY: all run check lint test test-vm bench fuzz sizes clean
