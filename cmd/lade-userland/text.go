@@ -220,15 +220,16 @@ func wc(args []string) int {
 		return fail("wc", err)
 	}
 	show := func(n [3]int64, file string) {
+		var fields []string
 		for i, c := range []byte{'l', 'w', 'c'} {
 			if _, ok := set[c]; ok || len(set) == 0 {
-				fmt.Printf("%d ", n[i])
+				fields = append(fields, strconv.FormatInt(n[i], 10))
 			}
 		}
-		if file == "-" {
-			file = ""
+		if file != "-" && file != "" {
+			fields = append(fields, file)
 		}
-		fmt.Println(file)
+		fmt.Println(strings.Join(fields, " "))
 	}
 	var total [3]int64
 	code := each("wc", files, func(file string, r io.Reader) error {

@@ -185,6 +185,7 @@ func (e *Engine) Release(r *container.Record) {
 		}
 		e.publishNetwork(events.ActionDisconnect, r, ep)
 	}
+	e.publishUnmounts(r)
 }
 
 // Running counts the containers that have a process.

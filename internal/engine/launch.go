@@ -51,8 +51,10 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	if err != nil {
 		return container.Launched{}, err
 	}
+	e.publishMounts(r)
 	ns, netns, err := e.connect(ctx, r)
 	if err != nil {
+		e.publishUnmounts(r)
 		return container.Launched{}, err
 	}
 	defer func() {

@@ -130,6 +130,27 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 	return created, e.volumes.Use(v.Name, id)
 }
 
+// publishMounts tells that a container's process will have its volumes.
+func (e *Engine) publishMounts(r *container.Record) {
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.publishVolume(events.ActionMount, m.Name, map[string]string{
+				"driver": m.Driver, "container": r.ID, "destination": m.Destination,
+				"read/write": strconv.FormatBool(m.RW), "propagation": string(m.Propagation),
+			})
+		}
+	}
+}
+
+// publishUnmounts tells that it has them no more.
+func (e *Engine) publishUnmounts(r *container.Record) {
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.publishVolume(events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": r.ID})
+		}
+	}
+}
+
 // volumeLabels are the labels that a mount asks for its new volume.
 func volumeLabels(hc *apicontainer.HostConfig, m *container.Mount) map[string]string {
 	for _, spec := range hc.Mounts {
