@@ -24,7 +24,7 @@ const (
 // elsewhere.
 var rows = [][]string{
 	// words
-	{"internal/errdefs", "internal/ids", "internal/trace", "internal/need", "internal/arch/..."},
+	{"internal/errdefs", "internal/ids", "internal/trace", "internal/need", "internal/failpoint", "internal/arch/..."},
 	{"internal/digest", "internal/filters"},
 	{"internal/reference", "internal/oci"},
 	// one kernel facility each

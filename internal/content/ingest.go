@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/digest"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/atomicfile"
 )
 
@@ -175,9 +176,11 @@ func (w *Writer) Commit(ctx context.Context) (digest.Digest, error) {
 		// disk holds, so the ingest must not be continued.
 		return "", full(errors.Join(err, os.Remove(f.Name())))
 	}
+	failpoint.Hit("content.commit")
 	if err := os.Rename(f.Name(), filepath.Join(w.s.blobs, got.Hex())); err != nil {
 		return "", full(err)
 	}
+	failpoint.Hit("content.committed")
 	return got, atomicfile.SyncDir(w.s.blobs)
 }
 

@@ -16,9 +16,11 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/image"
 	"lade/internal/oci"
+	"lade/internal/store"
 )
 
 const defaultShmSize = 64 << 20
@@ -109,7 +111,23 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 	if err = os.MkdirAll(e.dir(rec.ID), 0o710); err != nil {
 		return err
 	}
-	return e.Save(ctx, rec, true)
+	raw, err := rec.Encode()
+	if err != nil {
+		return err
+	}
+	var b store.Batch
+	b.Put(bucket, rec.ID, raw)
+	saved, err := e.volumes.Put(&b, rec.ID)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("engine.create")
+	if err = e.Store.Commit(ctx, &b); err != nil {
+		return err
+	}
+	failpoint.Hit("engine.created")
+	saved()
+	return nil
 }
 
 // mergeImage completes a container's configuration from its image's, as Docker

@@ -18,6 +18,7 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
+	"lade/internal/failpoint"
 	"lade/internal/image"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
@@ -116,10 +117,25 @@ func (e *Engine) Save(ctx context.Context, r *container.Record, durable bool) er
 }
 
 // Erase implements container.Host.
-func (e *Engine) Erase(ctx context.Context, r *container.Record) error {
+func (e *Engine) Erase(ctx context.Context, r *container.Record, volumes bool) error {
 	var b store.Batch
 	b.Delete(bucket, r.ID)
-	return e.Store.Commit(ctx, &b)
+	undo := func() {}
+	if volumes {
+		var names []string
+		for _, m := range r.Mounts {
+			if m.Anonymous {
+				names = append(names, m.Name)
+			}
+		}
+		undo = e.volumes.Erase(&b, r.ID, names)
+	}
+	err := e.Store.Commit(ctx, &b)
+	if err != nil {
+		undo()
+	}
+	failpoint.Hit("engine.erased")
+	return err
 }
 
 // Publish implements container.Host.
@@ -154,20 +170,13 @@ func (e *Engine) Gone(r *container.Record) {
 }
 
 // Discard implements container.Host: everything that Launch and Create made.
-func (e *Engine) Discard(ctx context.Context, r *container.Record, volumes bool) error {
+func (e *Engine) Discard(ctx context.Context, r *container.Record) error {
 	if err := e.Snapshots.Remove(ctx, r.ID); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 		return err
 	}
 	e.volumes.Release(r.ID)
-	if volumes {
-		for _, m := range r.Mounts {
-			if !m.Anonymous || len(e.volumes.Users(m.Name)) > 0 {
-				continue
-			}
-			if err := e.volumes.Remove(ctx, m.Name, true); err != nil {
-				e.log.Warn("anonymous volume stays behind", "volume", m.Name, "error", err)
-				continue
-			}
+	for _, m := range r.Mounts {
+		if m.Anonymous && e.volumes.Clear(m.Name) {
 			e.publishVolume("destroy", m.Name, map[string]string{"driver": m.Driver})
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/device"
 	"lade/internal/linux/seccomp"
 	nets "lade/internal/network"
@@ -88,7 +89,9 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	if err != nil {
 		return container.Launched{}, err
 	}
+	failpoint.Hit("engine.launch")
 	got, err := e.sup.start(ctx, w, filter, fds...)
+	failpoint.Hit("engine.launched")
 	if err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}

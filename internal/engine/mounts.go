@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/volume"
 
@@ -33,9 +35,7 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 	release := func() {
 		e.volumes.Release(id)
 		for _, name := range made {
-			if err := e.volumes.Remove(context.WithoutCancel(ctx), name, true); err != nil {
-				e.log.Warn("a volume stays behind", "volume", name, "error", err)
-			}
+			e.volumes.Undo(name)
 		}
 	}
 	defer func() {
@@ -119,7 +119,7 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 	if driver == "" {
 		driver = hc.VolumeDriver
 	}
-	v, created, err := e.volumes.Create(ctx, volume.CreateRequest{Name: m.Name, Driver: driver, Labels: volumeLabels(hc, m)})
+	v, created, err := e.volumes.Prepare(volume.CreateRequest{Name: m.Name, Driver: driver, Labels: volumeLabels(hc, m)})
 	if err != nil {
 		return false, err
 	}

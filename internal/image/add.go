@@ -13,6 +13,7 @@ import (
 
 	"lade/internal/digest"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/oci"
 	"lade/internal/reference"
 	"lade/internal/store"
@@ -89,9 +90,11 @@ func (s *Images) add(ctx context.Context, img *Image, names []reference.Referenc
 		names[i] = n.WithDefaultTag()
 		batch.Put(bucketNames, names[i].String(), []byte(img.ID))
 	}
+	failpoint.Hit("image.add")
 	if err := s.store.Commit(ctx, &batch); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("image.added")
 	s.mu.Lock()
 	img = s.publishLocked(img, names...)
 	s.mu.Unlock()

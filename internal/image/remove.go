@@ -6,6 +6,7 @@ import (
 
 	"lade/internal/digest"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/reference"
 	"lade/internal/store"
@@ -199,6 +200,7 @@ func (s *Images) delete(ctx context.Context, img *Image) ([]Removed, Freed, erro
 	if err := s.store.Commit(ctx, &batch); err != nil {
 		return nil, Freed{}, err
 	}
+	failpoint.Hit("image.removed")
 	s.mu.Lock()
 	for _, r := range slices.Concat(img.Names, img.Digests) {
 		delete(s.names, r)

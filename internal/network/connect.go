@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/linux/conntrack"
 	"lade/internal/linux/netns"
@@ -57,9 +58,11 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	if err == nil && ns != nil {
 		err = setSysctls(ns, r.Sysctls)
 	}
+	failpoint.Hit("network.connect")
 	if err == nil {
 		err = rec.put(n.c.Store, r.ContainerID)
 	}
+	failpoint.Hit("network.connected")
 	if err != nil {
 		steps.run()
 		return nil, err
@@ -189,6 +192,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 		n.forget(r)
 		n.releaseAddr(r.IPv4.Addr())
 	}
+	failpoint.Hit("network.release")
 	var b store.Batch
 	b.Delete(endpointBucket, containerID)
 	errs = append(errs, n.c.Store.Append(&b))

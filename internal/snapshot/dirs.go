@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/atomicfile"
 	"lade/internal/linux/xattr"
 	"lade/internal/trace"
@@ -280,6 +281,8 @@ func (d *Dirs) create(ctx context.Context, r *record) error {
 		return err
 	}
 	name := d.record(r)
+	failpoint.Hit("snapshot.prepare")
+	defer failpoint.Hit("snapshot.prepared")
 	if os.Link(d.one, name) == nil {
 		return nil
 	}
@@ -456,9 +459,11 @@ func (d *Dirs) commit(ctx context.Context, from, to *record) error {
 	if err := d.sync.wait(ctx); err != nil {
 		return err
 	}
+	failpoint.Hit("snapshot.commit")
 	if err := os.Rename(d.record(from), d.record(to)); err != nil {
 		return err
 	}
+	failpoint.Hit("snapshot.committed")
 	if err := atomicfile.SyncDir(d.keys); err != nil {
 		return errors.Join(err, os.Rename(d.record(to), d.record(from)))
 	}
@@ -484,6 +489,7 @@ func (d *Dirs) Remove(_ context.Context, key string) error {
 		d.publish(r)
 		return err
 	}
+	failpoint.Hit("snapshot.removed")
 	d.forget(r)
 	d.trash.add(d.below(r))
 	return nil

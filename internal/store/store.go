@@ -18,6 +18,8 @@ import (
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"lade/internal/failpoint"
 )
 
 const (
@@ -190,6 +192,7 @@ func (s *Store) write(b *Batch) (uint64, error) {
 	}
 	f := b.frame(s.seq + 1)
 	err := s.reserve(int64(len(f)) + header)
+	failpoint.Hit("store.write")
 	if err == nil {
 		_, err = s.logs[s.active].WriteAt(f, s.offset)
 	}
@@ -197,6 +200,7 @@ func (s *Store) write(b *Batch) (uint64, error) {
 		s.failed = fmt.Errorf("record store: write: %w", err)
 		return 0, s.failed
 	}
+	failpoint.Hit("store.written")
 	s.offset += int64(len(f))
 	s.seq++
 	s.tail.apply(b.ops)
@@ -260,6 +264,7 @@ func (s *Store) syncTo(seq uint64) error {
 		s.mu.Unlock()
 		return err
 	}
+	failpoint.Hit("store.synced")
 	s.synced = upTo
 	return nil
 }

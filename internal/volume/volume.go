@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/store"
 )
@@ -45,14 +46,17 @@ type Volumes struct {
 	log   *slog.Logger
 	trash sync.WaitGroup
 
-	mu   sync.Mutex
-	all  map[string]record
-	refs map[string]map[string]bool // volume → container ids
+	mu  sync.Mutex
+	all map[string]record
+	// unsaved are the volumes that were prepared for a container whose record,
+	// with theirs, is not written yet.
+	unsaved map[string]bool
+	refs    map[string]map[string]bool // volume → container ids
 }
 
 // New reads the volumes of dir and clears what a removal left behind.
 func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
-	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, refs: map[string]map[string]bool{}}
+	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}}
 	if err := os.MkdirAll(dir, 0o701); err != nil {
 		return nil, err
 	}
@@ -86,6 +90,35 @@ func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, "
 // it is new. Errors: NotFound for an unknown driver, Invalid for a bad name or
 // option, NotImplemented for mount options.
 func (v *Volumes) Create(ctx context.Context, r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
+	vol, created, err = v.Prepare(r)
+	if err != nil {
+		return nil, false, err
+	}
+	v.mu.Lock()
+	rec, unsaved := v.all[vol.Name], v.unsaved[vol.Name]
+	v.mu.Unlock()
+	if unsaved {
+		var b store.Batch
+		if err = put(&b, rec); err == nil {
+			err = v.store.Commit(ctx, &b)
+		}
+		if err != nil {
+			if created {
+				v.Undo(vol.Name)
+			}
+			return nil, false, err
+		}
+		v.mu.Lock()
+		delete(v.unsaved, vol.Name)
+		v.mu.Unlock()
+	}
+	return vol, created, nil
+}
+
+// Prepare is Create without writing the record: Put does that, together with
+// the record of the container that the volume is for. A crash before that
+// leaves nothing. It must be followed by Use, and by Put or Remove.
+func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
 	name := r.Name
 	switch {
 	case r.Driver != "" && r.Driver != driver:
@@ -109,34 +142,108 @@ func (v *Volumes) Create(ctx context.Context, r volume.CreateRequest) (vol *volu
 	if !exists {
 		rec = record{Name: name, Created: time.Now().UTC(), Labels: r.Labels, Options: r.DriverOpts}
 		v.all[name] = rec
+		v.unsaved[name] = true
 	}
 	v.mu.Unlock()
-	if !exists {
-		if err := v.persist(ctx, rec); err != nil {
-			v.forget(name)
-			return nil, false, err
-		}
-	}
 	if err := v.Ensure(name); err != nil {
+		if !exists {
+			v.Undo(name)
+		}
 		return nil, false, err
 	}
 	return v.show(rec), !exists, nil
 }
 
-func (v *Volumes) persist(ctx context.Context, r record) error {
+// Undo takes back a volume that was prepared, unless its record was written or
+// somebody uses it.
+func (v *Volumes) Undo(name string) {
+	v.mu.Lock()
+	unused := v.unsaved[name] && len(v.refs[name]) == 0
+	v.mu.Unlock()
+	if unused {
+		v.forget(name)
+		v.discard(filepath.Join(v.dir, name))
+	}
+}
+
+func put(b *store.Batch, r record) error {
 	raw, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	var b store.Batch
 	b.Put(bucket, r.Name, raw)
-	return v.store.Commit(ctx, &b)
+	return nil
+}
+
+// Put adds the records of the volumes that were prepared for a container to a
+// batch. saved must be called when the batch is committed.
+func (v *Volumes) Put(b *store.Batch, container string) (saved func(), err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var names []string
+	for name := range v.unsaved {
+		if !v.refs[name][container] {
+			continue
+		}
+		if err := put(b, v.all[name]); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for _, name := range names {
+			delete(v.unsaved, name)
+		}
+	}, nil
+}
+
+// Erase adds to a batch the removal of those of the volumes that only this
+// container uses; from here on nobody can use them. After the commit Clear
+// deletes their files; undo makes them usable again if it failed.
+func (v *Volumes) Erase(b *store.Batch, container string, names []string) (undo func()) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	taken := map[string]record{}
+	for _, name := range names {
+		r, ok := v.all[name]
+		others := len(v.refs[name])
+		if v.refs[name][container] {
+			others--
+		}
+		if ok && others == 0 {
+			taken[name] = r
+			delete(v.all, name)
+			b.Delete(bucket, name)
+		}
+	}
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		maps.Copy(v.all, taken)
+	}
+}
+
+// Clear deletes the files of a volume that was erased; it reports whether it
+// was.
+func (v *Volumes) Clear(name string) bool {
+	v.mu.Lock()
+	_, there := v.all[name]
+	v.mu.Unlock()
+	if there {
+		return false
+	}
+	v.forget(name)
+	v.discard(filepath.Join(v.dir, name))
+	return true
 }
 
 func (v *Volumes) forget(name string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.all, name)
+	delete(v.unsaved, name)
 	delete(v.refs, name)
 }
 
@@ -234,6 +341,7 @@ func (v *Volumes) Remove(ctx context.Context, name string, force bool) error {
 	if err := v.store.Commit(ctx, &b); err != nil {
 		return err
 	}
+	failpoint.Hit("volume.removed")
 	v.forget(name)
 	v.discard(filepath.Join(v.dir, name))
 	return nil

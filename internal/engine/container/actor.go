@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/trace"
 )
 
@@ -70,12 +71,13 @@ type Host interface {
 	// Release gives back what the container held while it ran. It is called
 	// after the exit was recorded.
 	Release(r *Record)
-	// Discard deletes the container's files, and its anonymous volumes if asked.
-	Discard(ctx context.Context, r *Record, volumes bool) error
+	// Discard deletes the files of what was erased.
+	Discard(ctx context.Context, r *Record) error
 	// Save writes the record; durable waits for the disk.
 	Save(ctx context.Context, r *Record, durable bool) error
-	// Erase deletes the record, durably.
-	Erase(ctx context.Context, r *Record) error
+	// Erase deletes the record, and those of its anonymous volumes if asked,
+	// durably.
+	Erase(ctx context.Context, r *Record, volumes bool) error
 	// Publish tells the event log.
 	Publish(r *Record, action events.Action, more map[string]string)
 	// Gone is told when the container does not exist any more.
@@ -234,9 +236,11 @@ func (a *Actor) commit(next Record, durable bool, action events.Action, more map
 			return span.End(err)
 		}
 	}
+	failpoint.Hit("container.commit")
 	if err := a.host.Save(context.WithoutCancel(a.ctx), &next, durable); err != nil {
 		return span.End(err)
 	}
+	failpoint.Hit("container.committed")
 	a.show(next)
 	if action != "" {
 		a.host.Publish(a.View(), action, more)

@@ -64,13 +64,13 @@ func (f *fake) Signal(ctx context.Context, id string, sig int, all bool) error {
 	}
 	return nil
 }
-func (f *fake) Attach(context.Context, *Record, Stream) error              { return nil }
-func (f *fake) Freeze(context.Context, string, bool) error                 { return nil }
-func (f *fake) Limit(context.Context, *Record) error                       { return nil }
-func (f *fake) Release(*Record)                                            {}
-func (f *fake) Discard(ctx context.Context, r *Record, volumes bool) error { return nil }
-func (f *fake) Erase(context.Context, *Record) error                       { return nil }
-func (f *fake) Gone(*Record)                                               {}
+func (f *fake) Attach(context.Context, *Record, Stream) error { return nil }
+func (f *fake) Freeze(context.Context, string, bool) error    { return nil }
+func (f *fake) Limit(context.Context, *Record) error          { return nil }
+func (f *fake) Release(*Record)                               {}
+func (f *fake) Discard(context.Context, *Record) error        { return nil }
+func (f *fake) Erase(context.Context, *Record, bool) error    { return nil }
+func (f *fake) Gone(*Record)                                  {}
 func (f *fake) Save(_ context.Context, r *Record, durable bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

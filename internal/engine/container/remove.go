@@ -85,10 +85,10 @@ func (a *Actor) remove(volumes bool, reply func(error)) {
 	a.show(next)
 	rec := a.View()
 	a.outside(func(ctx context.Context) error {
-		if err := a.host.Erase(ctx, rec); err != nil {
+		if err := a.host.Erase(ctx, rec, volumes); err != nil {
 			return err
 		}
-		return a.host.Discard(ctx, rec, volumes)
+		return a.host.Discard(ctx, rec)
 	}, func(err error) {
 		next := a.rec
 		next.State = Gone

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/failpoint"
 	"lade/internal/supervisor/wire"
 )
 
@@ -143,6 +144,7 @@ func (p *process) end(code, signal int) {
 	if err := s.recordExit(e); err != nil {
 		s.log.Error("exit record", "container", c.id, "error", err)
 	}
+	failpoint.Hit("supervisor.exited")
 	s.event(e)
 	if p.exec != "" {
 		closeFDs(p.pidfd)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/logs"
 	"lade/internal/runtime"
@@ -64,6 +65,7 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
+	failpoint.Hit("supervisor.start")
 	l.r.c.starts++
 	begin := func() {
 		l.run(func() (*runtime.Process, error) { return s.o.Launcher.Start(context.Background(), ask) })
@@ -332,6 +334,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	if p.exec == "" {
 		c.init, c.group = p, proc.Cgroup
 	}
+	failpoint.Hit("supervisor.started")
 	l.r.started(p, proc.Prepare, proc.Program)
 	for i, st := range l.streams {
 		st.join(l.early[i])
@@ -500,6 +503,7 @@ func (c *container) release() {
 			ctx, cancel := context.WithTimeout(context.Background(), cleanup)
 			defer cancel()
 			err := deleteGroup(ctx, c.group, c.sharedPids)
+			failpoint.Hit("supervisor.removed")
 			s.poll.post(func() {
 				if err != nil {
 					s.log.Warn("control group", "container", c.id, "error", err)
