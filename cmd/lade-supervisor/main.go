@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/server"
 	"lade/internal/trace"
@@ -30,6 +31,7 @@ func main() {
 		os.Stderr.WriteString("lade-supervisor: " + err.Error() + "\n")
 		os.Exit(1)
 	}
+	sys.CalmMonitor()
 	// Most of our memory would be garbage otherwise: starts are bursts.
 	debug.SetGCPercent(25)
 	goruntime.GOMAXPROCS(2)

@@ -9,12 +9,14 @@ import (
 
 	"lade/internal/daemon"
 	"lade/internal/engine"
+	"lade/internal/linux/sys"
 )
 
 // version is set by the linker.
 var version = "dev"
 
 func main() {
+	sys.CalmMonitor()
 	b := engine.Build{Version: version}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
