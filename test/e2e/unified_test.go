@@ -90,13 +90,13 @@ func (u unified) limits() {
 		"--cpu-shares", "512", "--cpuset-cpus", "0", "--pids-limit", "50", "lade/hello", "sleep", "1000")
 	u.wants("box", map[string]string{
 		"memory.max": "67108864", "memory.swap.max": "67108864", "memory.low": "33554432",
-		"cpu.max": "50000 100000", "cpu.weight": "59", "cpuset.cpus": "0", "pids.max": "50", "pids.current": "1",
+		"cpu.max": "50000 100000", "cpu.weight": "59", "cpuset.cpus": "0", "pids.max": "50",
 	})
 	u.Run("update", "-m", "32m", "--memory-swap", "32m", "--cpus", "2", "--pids-limit", "40", "--cpu-shares", "1024", "box")
 	u.wants("box", map[string]string{
 		"memory.max": "33554432", "memory.swap.max": "0", "cpu.max": "200000 100000", "cpu.weight": "100", "pids.max": "40",
 	})
-	u.prints("32MiB 1", "stats", "--no-stream", "--format", `{{index (split .MemUsage " / ") 1}} {{.PIDs}}`, "box")
+	u.prints("32MiB "+u.file("box", "pids.current"), "stats", "--no-stream", "--format", `{{index (split .MemUsage " / ") 1}} {{.PIDs}}`, "box")
 	u.remove("box")
 
 	// What uses all of a CPU gets a fifth of it.
