@@ -40,22 +40,38 @@ func (e *Engine) ContainerAttach(ctx context.Context, name string, o AttachOptio
 	case container.Removing, container.Dead:
 		return errdefs.Conflictf("container %s is marked for removal and cannot be attached", r.ID)
 	}
-	conn, err := o.Hijack(r.Config.Tty)
+	open := func() (container.Stream, error) {
+		conn, err := o.Hijack(r.Config.Tty)
+		if err != nil {
+			return container.Stream{}, err
+		}
+		if o.Logs {
+			if err := e.replay(r, conn.File, o); err != nil {
+				conn.File.Close()
+				return container.Stream{}, err
+			}
+		}
+		return container.Stream{
+			File: conn.File, Early: conn.Early, Stdin: o.Stdin && r.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, DetachKeys: keys,
+		}, nil
+	}
+	if o.Stream && (!o.Logs || r.StartedAt.IsZero()) {
+		return a.Attach(context.WithoutCancel(ctx), open)
+	}
+	// A client may take the log as slowly as it likes: the actor does not wait.
+	s, err := open()
 	if err != nil {
 		return err
 	}
-	if o.Logs {
-		if err := e.replay(r, conn.File, o); err != nil || !o.Stream {
-			conn.File.Close()
-			return err
-		}
-	}
 	if !o.Stream {
-		return conn.File.Close()
+		return s.File.Close()
 	}
-	return a.Attach(context.WithoutCancel(ctx), container.Stream{
-		File: conn.File, Early: conn.Early, Stdin: o.Stdin && r.Config.OpenStdin, Stdout: o.Stdout, Stderr: o.Stderr, DetachKeys: keys,
-	})
+	taken := false
+	err = a.Attach(context.WithoutCancel(ctx), func() (container.Stream, error) { taken = true; return s, nil })
+	if !taken {
+		s.File.Close()
+	}
+	return err
 }
 
 // replay writes what was logged to a client.

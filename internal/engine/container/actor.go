@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -316,33 +315,56 @@ func (a *Actor) Wait(ctx context.Context, until container.WaitCondition) (<-chan
 }
 
 // Attach connects a stream with the container's process, or keeps it for the
-// next start. It takes the stream over, also when it fails.
-func (a *Actor) Attach(ctx context.Context, s Stream) error {
-	err := a.call(ctx, func(reply func(error)) {
-		if a.rec.State == Removing || a.rec.State == Dead {
-			s.File.Close()
-			reply(errdefs.Conflictf("container %s is marked for removal and cannot be attached", a.rec.ID))
+// next start. open makes the stream, and may tell the client so: a start that
+// the client asks for thereafter has the stream. Errors: Conflict for a
+// container that is being removed, and what open says; open is then not called.
+func (a *Actor) Attach(ctx context.Context, open func() (Stream, error)) error {
+	return a.call(ctx, func(reply func(error)) {
+		if a.rec.State.Alive() {
+			a.join(ctx, open, reply)
 			return
 		}
-		if !a.rec.State.Alive() {
-			a.pending = append(a.pending, s)
-			a.host.Publish(a.View(), events.ActionAttach, nil)
-			reply(nil)
-			return
-		}
-		rec := a.View()
-		a.work.Go(func() {
-			err := a.host.Attach(context.WithoutCancel(ctx), rec, s)
-			if err == nil {
-				a.host.Publish(rec, events.ActionAttach, nil)
+		a.idle(func() { // a process that is being started is there then
+			switch s := a.rec.State; {
+			case s == Removing || s == Dead:
+				reply(errdefs.Conflictf("container %s is marked for removal and cannot be attached", a.rec.ID))
+			case s.Alive():
+				a.join(ctx, open, reply)
+			default:
+				a.await(open, reply)
 			}
-			reply(err)
 		})
 	})
-	if errors.Is(err, errdefs.NotFound) || errors.Is(err, errdefs.Unavailable) {
-		s.File.Close()
-	}
-	return err
+}
+
+// join attaches to the running process.
+func (a *Actor) join(ctx context.Context, open func() (Stream, error), reply func(error)) {
+	rec := a.View()
+	a.work.Go(func() {
+		s, err := open()
+		if err == nil {
+			err = a.host.Attach(context.WithoutCancel(ctx), rec, s)
+		}
+		if err == nil {
+			a.host.Publish(rec, events.ActionAttach, nil)
+		}
+		reply(err)
+	})
+}
+
+// await keeps a stream for the next start, which waits for it.
+func (a *Actor) await(open func() (Stream, error), reply func(error)) {
+	var s Stream
+	a.outside(func(context.Context) (err error) {
+		s, err = open()
+		return err
+	}, func(err error) {
+		if err == nil {
+			a.pending = append(a.pending, s)
+			a.host.Publish(a.View(), events.ActionAttach, nil)
+		}
+		reply(err)
+	})
 }
 
 // Rename gives the container another name. The caller has reserved it.
