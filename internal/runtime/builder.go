@@ -22,7 +22,7 @@ type builder struct {
 	stages []stage
 
 	root  int // the container's root: a detached mount
-	null  ref // sources of masks, in the spawner's namespace
+	null  ref // sources of masks, in the copy of the empty mount namespace
 	empty ref
 	proc  ref // the container's own procfs
 	dev   ref // its own /dev, if that is a fresh tmpfs

@@ -65,7 +65,7 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 	if err != nil {
 		return nil, err
 	}
-	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true, done: make(chan outcome, 1)}, c.ID)
+	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true}, c.ID)
 	if err != nil {
 		return nil, b.explain(err)
 	}

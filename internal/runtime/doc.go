@@ -7,14 +7,14 @@
 //
 // # How a start goes
 //
-//	caller's thread                     spawner thread (empty mount namespace)
+//	caller                              child, on the caller's memory
 //	  resolve bind sources, overlay,      program: attach cgroups, join net,
 //	  cgroup, terminal; compile      ──►  move the root on "/", mount, mask,
 //	  the program                         chroot, drop, execve
 //	  collect pid, pidfd, times      ◄──  vfork returns
 //
-// Host paths are opened on ordinary threads: a spawner thread sees no file
-// system but an empty one. Everything below the container's root is resolved by
+// Host paths are opened by the caller: the child begins with a copy of a mount
+// namespace (ns.Empty) that has no file system but an empty one. Everything below the container's root is resolved by
 // openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS) on file descriptors, and every
 // descriptor of the host is closed before the first path that the container
 // controls without that protection (its working directory, its program).

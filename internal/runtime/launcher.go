@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	goruntime "runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ import (
 	"lade/internal/trace"
 )
 
-// Launcher starts processes from threads that live in an empty mount namespace.
+// Launcher starts processes.
 type Launcher struct {
 	o      Options
 	log    *slog.Logger
@@ -31,13 +32,13 @@ type Launcher struct {
 	groups *cgroup.Host // nil: no control groups on this host
 	null   int          // the host's null device
 	pidNS  int          // our own
+	empty  int          // a mount namespace, of which containers get copies
 
 	// observe sees every program that has run, for its time stamps; nil: nobody.
 	observe func(*program.Program)
 
-	jobs    chan *job
-	quit    chan struct{}
-	threads sync.WaitGroup
+	turns chan struct{} // has an element for each program that runs
+	quit  chan struct{}
 
 	mu    sync.Mutex
 	arena []*program.Program // guarded by mu: not in use
@@ -51,28 +52,22 @@ type facts struct {
 	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
 }
 
-// job is a program on its way to a spawner thread.
+// job is a program to run.
 type job struct {
 	p     *program.Program
 	o     program.Options
 	spawn bool // the child parks, in memory of its own
-	done  chan outcome
-}
-
-type outcome struct {
-	r   program.Result
-	err error
 }
 
 const defaultThreads = 4
 
-// NewLauncher makes the process not dumpable and starts the spawner threads. It
-// needs root. The caller must Close.
+// NewLauncher makes the process not dumpable. It needs root. The caller must
+// Close.
 func NewLauncher(o Options) (_ *Launcher, err error) {
 	if o.Threads <= 0 {
 		o.Threads = defaultThreads
 	}
-	l := &Launcher{o: o, log: o.Logger, null: -1, pidNS: -1, jobs: make(chan *job), quit: make(chan struct{})}
+	l := &Launcher{o: o, log: o.Logger, null: -1, pidNS: -1, empty: -1, turns: make(chan struct{}, o.Threads), quit: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -95,13 +90,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if l.pidNS, err = ns.Open(0, unix.CLONE_NEWPID); err != nil {
 		return nil, err
 	}
-	ready := make(chan error, o.Threads)
-	for range o.Threads {
-		l.spawn(ready)
-	}
-	for range o.Threads {
-		err = errors.Join(err, <-ready)
-	}
+	l.empty, err = ns.Empty()
 	return l, err
 }
 
@@ -142,12 +131,13 @@ func ignoredSignals() (uint64, error) {
 	return 0, errdefs.Internalf("/proc/self/status has no SigIgn")
 }
 
-// Close ends the spawner threads and waits for starts under way. Started
-// processes are not touched.
+// Close waits for starts under way. Started processes are not touched.
 func (l *Launcher) Close() error {
 	close(l.quit)
-	l.threads.Wait()
-	sys.CloseAll(l.null, l.pidNS)
+	for range cap(l.turns) { // none is left for others
+		l.turns <- struct{}{}
+	}
+	sys.CloseAll(l.null, l.pidNS, l.empty)
 	if l.groups != nil {
 		l.groups.Close()
 	}
@@ -161,68 +151,55 @@ func (l *Launcher) Close() error {
 	return err
 }
 
-// spawn starts a spawner on a thread of its own.
-func (l *Launcher) spawn(ready chan<- error) {
-	l.threads.Add(1)
-	ns.Go(func() {
-		defer l.threads.Done()
-		l.spawner(ready)
-	})
-}
-
-// spawner runs programs until the launcher is closed.
-func (l *Launcher) spawner(ready chan<- error) {
-	if err := ns.EnterEmpty(); err != nil {
-		ready <- err
-		return
-	}
-	ready <- nil
-	for {
-		select {
-		case <-l.quit:
-			return
-		case j := <-l.jobs:
-			run := j.p.Run
-			if j.spawn {
-				run = j.p.Spawn
-			}
-			r, err := run(j.o)
-			j.done <- outcome{r, err}
-			if program.Lost(err) {
-				l.log.Error("a spawner thread is lost", "error", err)
-				l.spawn(make(chan error, 1))
-				return
-			}
-		}
-	}
-}
-
-// run has a spawner thread run p. It waits for a free one until ctx ends; a
-// program under way is not interrupted. A child that failed is reaped.
+// run runs p. It waits for its turn until ctx ends; a program under way is not
+// interrupted. A child that failed is reaped.
 func (l *Launcher) run(ctx context.Context, p *program.Program, o program.Options, id string) (program.Result, error) {
-	return l.submit(ctx, &job{p: p, o: o, done: make(chan outcome, 1)}, id)
+	return l.submit(ctx, &job{p: p, o: o}, id)
 }
 
+// submit runs the job on the calling thread: to hand it to another one would
+// cost two wake-ups, of 10 to 50 µs each.
 func (l *Launcher) submit(ctx context.Context, j *job, id string) (program.Result, error) {
 	span := trace.Begin(trace.Process, "clone3", id)
 	select {
-	case l.jobs <- j:
+	case l.turns <- struct{}{}:
 	case <-l.quit:
 		return program.Result{}, span.End(errdefs.Unavailablef("shutting down"))
 	case <-ctx.Done():
 		return program.Result{}, span.End(context.Cause(ctx))
 	}
-	out := <-j.done
+	r, err := l.here(j)
+	<-l.turns
 	if l.observe != nil {
 		l.observe(j.p)
 	}
 	if l.log.Enabled(ctx, slog.LevelDebug) {
 		l.profile(ctx, j, id)
 	}
-	if out.err != nil && out.r.Pid > 0 {
-		l.discard(out.r)
+	if err != nil && r.Pid > 0 {
+		l.discard(r)
 	}
-	return out.r, span.End(out.err)
+	return r, span.End(err)
+}
+
+// here runs the job on the calling thread.
+func (l *Launcher) here(j *job) (r program.Result, err error) {
+	if j.o.PidNS >= 0 {
+		// The thread enters the namespace for the clone. Should it not come back,
+		// nobody may use it any more: it stays locked and ends with its goroutine.
+		goruntime.LockOSThread()
+		defer func() {
+			if program.Lost(err) {
+				l.log.Error("a thread is lost", "error", err)
+				return
+			}
+			goruntime.UnlockOSThread()
+		}()
+	}
+	if j.spawn {
+		return j.p.Spawn(j.o)
+	}
+	return j.p.Run(j.o)
 }
 
 // worthALine is how long an op must take to be named in the log.

@@ -37,7 +37,7 @@ func (b *builder) mountRoot(r *Rootfs) error {
 }
 
 // cloneHost clones the mount at a path of the host, detached, with the given
-// options. It must run on a thread in the host's mount namespace.
+// options.
 func cloneHost(source string, o *mount.Options) (fd int, err error) {
 	span := trace.Begin(trace.Mount, "open_tree", source)
 	defer func() { err = span.End(err) }()

@@ -79,12 +79,32 @@ func Same(pid int, flag uint64) (bool, error) {
 	return a.Dev == b.Dev && a.Ino == b.Ino, nil
 }
 
-// EnterEmpty moves the calling thread, for good, to a new mount namespace whose
-// only mount is an empty directory in memory, plus /null, the device of that
-// name, and /empty, a directory in which nothing can be made: what containers
-// hide paths with. The thread must be locked to its goroutine and never be
-// unlocked.
-func EnterEmpty() error {
+// Empty makes a mount namespace whose only mount is an empty directory in
+// memory, plus /null, the device of that name, and /empty, a directory in which
+// nothing can be made: what containers hide paths with. It returns its
+// descriptor, which the caller closes.
+func Empty() (fd int, err error) {
+	// The thread that makes it ends with it, but not before it was named.
+	made, named := make(chan error), make(chan struct{})
+	tid := 0
+	Go(func() {
+		tid = unix.Gettid()
+		made <- enterEmpty()
+		<-named
+	})
+	err = <-made
+	if err == nil {
+		fd, err = Open(tid, unix.CLONE_NEWNS)
+	}
+	close(named)
+	if err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+// enterEmpty moves the calling thread, for good, to what Empty describes.
+func enterEmpty() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return sys.Error("unshare", "mount namespace", err)
 	}

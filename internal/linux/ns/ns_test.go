@@ -32,7 +32,7 @@ func TestFlag(t *testing.T) {
 	}
 }
 
-func TestEnterEmpty(t *testing.T) {
+func TestEmpty(t *testing.T) {
 	need.Root(t)
 	done := make(chan struct{})
 	Go(func() {
@@ -46,7 +46,18 @@ func TestEnterEmpty(t *testing.T) {
 			return
 		}
 		defer unix.Close(procDir)
-		if err := EnterEmpty(); err != nil {
+		empty, err := Empty()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer unix.Close(empty)
+		// A thread that shares its root and working directory cannot enter.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := unix.Setns(empty, unix.CLONE_NEWNS); err != nil {
 			t.Error(err)
 			return
 		}
