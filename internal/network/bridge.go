@@ -13,6 +13,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
+	"lade/internal/linux/netns"
 	"lade/internal/network/etc"
 	"lade/internal/network/ipam"
 	"lade/internal/trace"
@@ -145,11 +146,11 @@ func makeBridge(rt *netlink.Conn, name string, ip, was netip.Prefix, mtu int) (l
 func setHost(c Config) error {
 	// Packets from 127.0.0.1 may leave by the bridge, translated; the chain
 	// "raw" keeps such addresses from coming in.
-	if err := sysctl("net/ipv4/conf/"+c.Bridge+"/route_localnet", "1"); err != nil {
+	if err := netns.Sysctl("net/ipv4/conf/"+c.Bridge+"/route_localnet", "1"); err != nil {
 		return err
 	}
 	if !c.IPForward {
 		return nil
 	}
-	return trace.Begin(trace.Net, "sysctl", "net.ipv4.ip_forward").End(sysctl("net/ipv4/ip_forward", "1"))
+	return trace.Begin(trace.Net, "sysctl", "net.ipv4.ip_forward").End(netns.Sysctl("net/ipv4/ip_forward", "1"))
 }

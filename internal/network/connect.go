@@ -17,6 +17,7 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/linux/conntrack"
+	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
 	"lade/internal/store"
 	"lade/internal/trace"
@@ -44,6 +45,7 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name}
 	var (
 		ns    *os.File
+		held  *slot
 		steps undo
 	)
 	switch name {
@@ -53,7 +55,11 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 			steps.add(func() { ns.Close() })
 		}
 	default:
-		ns, err = n.attach(r, rec, &steps)
+		if held, err = n.attach(r, rec, &steps); err == nil {
+			if ns, err = netns.Duplicate(held.ns); err == nil {
+				steps.add(func() { ns.Close() })
+			}
+		}
 	}
 	if err == nil && ns != nil {
 		err = setSysctls(ns, r.Sysctls)
@@ -69,6 +75,9 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	}
 	n.mu.Lock()
 	n.endpoints[r.ContainerID] = rec
+	if held != nil {
+		n.leases[r.ContainerID] = &lease{slot: held, changed: len(r.Sysctls) > 0}
+	}
 	n.mu.Unlock()
 	n.forget(rec)
 	e := n.endpoint(rec)
@@ -91,19 +100,22 @@ func (u *undo) run() {
 func isolated() (*os.File, error) {
 	span := trace.Begin(trace.Net, "prepare namespace", network.NetworkNone)
 	ns, err := netns.New(func(*os.File) error {
-		conn, err := loopbackUp()
+		conn, err := netlink.Dial(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
 		}
-		return conn.Close()
+		defer conn.Close()
+		var r netlink.Request
+		r.SetUp(loIndex, "")
+		return errors.Join(conn.Do(&r), defaults())
 	})
 	return ns, span.End(err)
 }
 
 // attach takes an address, ports and a slot for an endpoint on the bridge,
-// completes its record and returns its namespace. steps takes all of it back,
-// also after an error.
-func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*os.File, error) {
+// completes its record and returns the slot. steps takes all of it back, also
+// after an error.
+func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*slot, error) {
 	ip, err := n.takeAddr(r.IPv4)
 	if err != nil {
 		return nil, err
@@ -129,9 +141,8 @@ func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*os.File
 	if err != nil {
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
-	defer s.conn.Close()
-	steps.add(func() { s.ns.Close() })
-	rec.Link = s.link
+	steps.add(s.close)
+	rec.Link, rec.Noise = s.link, s.noise
 	if err := s.address(mac, rec.IPv4, n.gateway); err != nil {
 		return nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
 	}
@@ -143,7 +154,7 @@ func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*os.File
 			n.log.Warn("cannot take back a published port", "container", r.ContainerID, "error", err)
 		}
 	})
-	return s.ns, nil
+	return s, nil
 }
 
 func (n *Networks) bind(p Publish, to netip.Addr) (binding, error) {
@@ -177,11 +188,14 @@ func (n *Networks) releaseAddr(ip netip.Addr) {
 func (n *Networks) Release(_ context.Context, containerID string) error {
 	n.mu.Lock()
 	r, ok := n.endpoints[containerID]
+	l := n.leases[containerID]
 	delete(n.endpoints, containerID)
+	delete(n.leases, containerID)
 	n.mu.Unlock()
 	if !ok {
 		return nil
 	}
+	var again *slot
 	var errs []error
 	if r.IPv4.IsValid() && n.wall != nil {
 		// First the packets, then what others may take.
@@ -190,12 +204,16 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 			n.ports.release(h)
 		}
 		n.forget(r)
+		again = n.reuse(l, r)
 		n.releaseAddr(r.IPv4.Addr())
 	}
 	failpoint.Hit("network.release")
 	var b store.Batch
 	b.Delete(endpointBucket, containerID)
 	errs = append(errs, n.c.Store.Append(&b))
+	if again != nil {
+		n.pool.put(again)
+	}
 	return errors.Join(errs...)
 }
 

@@ -40,12 +40,12 @@ func onBothBridges(t *testing.T, f func(t *testing.T)) {
 		return
 	}
 	t.Cleanup(func() {
-		if err := sysctl(name, string(before)); err != nil {
+		if err := netns.Sysctl(name, string(before)); err != nil {
 			t.Error(err)
 		}
 	})
 	for _, v := range []string{"0", "1"} {
-		if err := sysctl(name, v); err != nil {
+		if err := netns.Sysctl(name, v); err != nil {
 			t.Fatal(err)
 		}
 		t.Run("br_netfilter="+v, f)

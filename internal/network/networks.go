@@ -43,6 +43,7 @@ type Networks struct {
 	mu        sync.Mutex
 	addrs     *ipam.Allocator
 	endpoints map[string]*endpointRecord // by container; a record is replaced, never changed
+	leases    map[string]*lease          // by container: what it has of the pool
 
 	repairing sync.Mutex // one repairBridge at a time
 
@@ -62,7 +63,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if !c.DefaultBind.IsValid() {
 		c.DefaultBind = netip.IPv4Unspecified()
 	}
-	n := &Networks{c: c, log: c.Logger, ports: newPorts(), endpoints: map[string]*endpointRecord{}, cancel: func() {}}
+	n := &Networks{c: c, log: c.Logger, ports: newPorts(), endpoints: map[string]*endpointRecord{}, leases: map[string]*lease{}, cancel: func() {}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -203,7 +204,9 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 	if err := n.wall.replace(published); err != nil {
 		return fmt.Errorf("make nftables table %s (nf_tables with nat, masq, fib and ct is needed): %w", n.wall.table, err)
 	}
-	n.pool = newPool(n.log, bridge, n.mtu, !n.c.ICC, n.repairBridge)
+	if n.pool, err = newPool(n.log, bridge, n.mtu, !n.c.ICC, n.repairBridge); err != nil {
+		return err
+	}
 	if n.monitor, err = nft.Watch(); err != nil {
 		return err
 	}
@@ -232,7 +235,7 @@ func (n *Networks) repairBridge() error {
 		}
 		var r netlink.Request
 		r.AddPort(l.Index, "", bridge.Index)
-		r.SetPort(l.Index, true, !n.c.ICC)
+		r.SetPort(l.Index, "", true, !n.c.ICC)
 		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
 		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile
 			errs = append(errs, err)
@@ -251,6 +254,12 @@ func (n *Networks) Close() error {
 		errs = append(errs, n.monitor.Close())
 	}
 	n.wg.Wait()
+	n.mu.Lock()
+	for id, l := range n.leases {
+		l.slot.close()
+		delete(n.leases, id)
+	}
+	n.mu.Unlock()
 	if n.pool != nil {
 		n.pool.close()
 	}
@@ -470,12 +479,26 @@ func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := l.Stats
-	out[inside] = Counters{
+	c := counters(l.Stats)
+	c.subtract(r.Noise)
+	out[inside] = c
+	return out, nil
+}
+
+// counters turns round those of the host's end.
+func counters(s netlink.Stats) Counters {
+	return Counters{
 		RxBytes: s.TxBytes, RxPackets: s.TxPackets, RxErrors: s.TxErrors, RxDropped: s.TxDropped,
 		TxBytes: s.RxBytes, TxPackets: s.RxPackets, TxErrors: s.RxErrors, TxDropped: s.RxDropped,
 	}
-	return out, nil
+}
+
+// subtract takes away what came in before.
+func (c *Counters) subtract(noise Counters) {
+	c.RxBytes -= min(c.RxBytes, noise.RxBytes)
+	c.RxPackets -= min(c.RxPackets, noise.RxPackets)
+	c.RxErrors -= min(c.RxErrors, noise.RxErrors)
+	c.RxDropped -= min(c.RxDropped, noise.RxDropped)
 }
 
 // Containers returns the ids of the connected containers, in order.

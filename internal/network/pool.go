@@ -30,16 +30,26 @@ const inside = "eth0"
 
 // slot is a network namespace that lacks only its address.
 type slot struct {
-	ns     *os.File
-	conn   *netlink.Conn // works inside ns
-	link   string        // the end in the host
-	device int           // index of eth0
+	ns      *os.File
+	conn    *netlink.Conn  // works inside ns
+	sockets *netns.Sockets // of ns
+	link    string         // the end in the host
+	device  int            // index of eth0
+	noise   Counters       // what eth0 heard before it was used again
 }
 
-// close gives the slot up; the kernel removes namespace and links.
+// close gives the slot up; the kernel removes namespace and links when no
+// process is inside.
 func (s *slot) close() {
-	s.conn.Close()
-	s.ns.Close()
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	if s.sockets != nil {
+		s.sockets.Close()
+	}
+	if s.ns != nil {
+		s.ns.Close()
+	}
 }
 
 // address gives eth0 its hardware address, its address and the default route.
@@ -60,19 +70,26 @@ const workers = 2
 // pool keeps slots ready.
 type pool struct {
 	log      *slog.Logger
-	bridge   atomic.Int64 // index
-	repair   func() error // called when the bridge seems to be gone
+	host     *netlink.Conn // in the host's namespace
+	bridge   atomic.Int64  // index
+	repair   func() error  // called when the bridge seems to be gone
 	mtu      int
 	isolated bool // containers may not reach each other over the bridge
 	ipv6     bool // the kernel knows IPv6
 	prefix   string
 	counter  atomic.Uint32
+	buffers  sync.Pool // of *[scratch]byte
 
-	slots  chan *slot
-	taken  chan struct{} // wakes the workers
+	size   int             // how many slots are made ahead of time
+	slots  chan *slot      // room for twice as many: those used again
+	taken  chan struct{}   // wakes the workers
+	ctx    context.Context // ends at close
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
+
+// scratch is the size of buffers for answers of netlink.
+const scratch = 32 << 10
 
 // LinkPrefix begins the names of the host ends of an engine: "veth" and 3
 // characters for the bridge; 3 for the process and 5 for the link follow, 15
@@ -90,15 +107,20 @@ func letters(n uint32) string {
 }
 
 // newPool describes a pool; start fills it.
-func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repair func() error) *pool {
+func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repair func() error) (*pool, error) {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	p := &pool{
 		log: log, repair: repair, mtu: mtu, isolated: isolated, ipv6: err == nil,
-		prefix: LinkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
-		cancel: func() {},
+		prefix:  LinkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
+		buffers: sync.Pool{New: func() any { return new([scratch]byte) }},
 	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.bridge.Store(int64(bridge.Index))
-	return p
+	if p.host, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
+		return nil, err
+	}
+	p.host.Buffer = make([]byte, scratch)
+	return p, nil
 }
 
 // start lets goroutines keep size slots ready until close.
@@ -106,40 +128,56 @@ func (p *pool) start(size int) {
 	if size <= 0 {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	p.slots = make(chan *slot, size)
+	p.size = size
+	p.slots = make(chan *slot, 2*size)
 	p.taken = make(chan struct{}, workers)
 	for range min(workers, size) {
-		p.wg.Go(func() { p.fill(ctx) })
+		p.wg.Go(p.fill)
 	}
 }
 
-// rest is how long a pool that is half full waits after a slot was taken: the
-// start that took it should not wait for the kernel's locks.
-const rest = 20 * time.Millisecond
+// Pauses of the workers: before the first slot, because the daemon is about to
+// say that it is ready; and before each one while the pool is well stocked,
+// because the start that took a slot should not wait for the kernel's locks.
+const (
+	settleIn = 50 * time.Millisecond
+	rest     = 20 * time.Millisecond
+)
 
-func (p *pool) fill(ctx context.Context) {
+// fill keeps the pool full, on a thread of its own.
+func (p *pool) fill() {
 	const first, most = 100 * time.Millisecond, 30 * time.Second
 	failure := first
 	pause := func(d time.Duration) {
 		select {
 		case <-time.After(d):
-		case <-ctx.Done():
+		case <-p.ctx.Done():
 		}
 	}
-	for ctx.Err() == nil {
-		if len(p.slots) == cap(p.slots) {
+	pause(settleIn)
+	thread, err := netns.Lock()
+	if err != nil {
+		p.log.Error("no network namespaces are prepared", "error", err)
+		return
+	}
+	defer thread.Unlock()
+	for p.ctx.Err() == nil {
+		if len(p.slots) >= p.size {
 			select {
 			case <-p.taken:
-			case <-ctx.Done():
-				return
+				pause(rest) // it may come back meanwhile
+			case <-p.ctx.Done():
 			}
-			if 2*len(p.slots) >= cap(p.slots) {
-				pause(rest)
-			}
+			continue
 		}
-		s, err := p.make()
+		s, err := p.make(thread.New)
+		if thread.Lost() { // another one takes over
+			if err == nil {
+				s.close()
+			}
+			p.wg.Go(p.fill)
+			return
+		}
 		if err != nil {
 			p.log.Warn("cannot prepare a network namespace", "error", err, "again_in", failure)
 			pause(failure)
@@ -147,11 +185,23 @@ func (p *pool) fill(ctx context.Context) {
 			continue
 		}
 		failure = first
-		select {
-		case p.slots <- s:
-		case <-ctx.Done():
-			s.close()
+		p.put(s)
+		if 4*len(p.slots) >= p.size {
+			pause(rest)
 		}
+	}
+}
+
+// put makes a slot available, or gives it up when there are enough.
+func (p *pool) put(s *slot) {
+	select {
+	case p.slots <- s:
+	default:
+		s.close()
+		return
+	}
+	if p.ctx.Err() != nil {
+		p.drain()
 	}
 }
 
@@ -159,13 +209,15 @@ func (p *pool) fill(ctx context.Context) {
 func (p *pool) take() (*slot, error) {
 	select {
 	case s := <-p.slots:
-		select {
-		case p.taken <- struct{}{}:
-		default: // all workers know
+		if len(p.slots) < p.size {
+			select {
+			case p.taken <- struct{}{}:
+			default: // all workers know
+			}
 		}
 		return s, nil
 	default:
-		return p.make()
+		return p.make(netns.New)
 	}
 }
 
@@ -173,6 +225,11 @@ func (p *pool) take() (*slot, error) {
 func (p *pool) close() {
 	p.cancel()
 	p.wg.Wait()
+	p.drain()
+	p.host.Close()
+}
+
+func (p *pool) drain() {
 	for {
 		select {
 		case s := <-p.slots:
@@ -183,90 +240,99 @@ func (p *pool) close() {
 	}
 }
 
+// inNew makes a namespace and runs f inside of it: netns.New.
+type inNew func(f func(ns *os.File) error) (*os.File, error)
+
 // make prepares a namespace with eth0, whose other end is a port of the bridge.
 // When that fails because the bridge is gone, it is made anew.
-func (p *pool) make() (*slot, error) {
-	s, err := p.try()
+func (p *pool) make(unshare inNew) (*slot, error) {
+	s, err := p.try(unshare)
 	if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
 		return s, err
 	}
 	if repair := p.repair(); repair != nil {
 		return nil, errors.Join(err, repair)
 	}
-	return p.try()
+	return p.try(unshare)
 }
 
-func (p *pool) try() (*slot, error) {
-	// The veth request is sent from the host's side, by a socket that belongs
-	// there; everything else happens inside.
-	host, err := netlink.Dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	defer host.Close()
+func (p *pool) try(unshare inNew) (*slot, error) {
 	s := &slot{link: p.prefix + letters(p.counter.Add(1))[:5]}
 	span := trace.Begin(trace.Net, "prepare namespace", s.link)
-	s.ns, err = netns.New(func(ns *os.File) (err error) {
-		if s.conn, err = loopbackUp(); err != nil {
+	var err error
+	s.ns, err = unshare(func(ns *os.File) (err error) {
+		if s.conn, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
 			return err
 		}
-		return p.connect(s, ns, host)
+		defer p.borrow(s.conn)()
+		if err := defaults(); err != nil {
+			return err
+		}
+		if err := p.connect(s, ns); err != nil {
+			return err
+		}
+		s.sockets, err = netns.OpenSockets()
+		return err
 	})
 	if err != nil {
-		if s.conn != nil {
-			s.conn.Close()
-		}
+		s.close()
 		return nil, span.End(err)
 	}
 	return s, span.End(nil)
 }
 
-// connect makes the veth pair of s, from inside its namespace.
-func (p *pool) connect(s *slot, ns *os.File, host *netlink.Conn) error {
-	// eth0 takes its IPv6 setting from the namespace's default when it appears.
-	// On a network without IPv6 it gets no address of that kind, as in Docker.
-	if err := p.disableIPv6("1"); err != nil {
-		return err
+// borrow gives a connection a buffer until the function returned is called.
+func (p *pool) borrow(c *netlink.Conn) func() {
+	b := p.buffers.Get().(*[scratch]byte)
+	c.Buffer = b[:]
+	return func() {
+		c.Buffer = nil
+		p.buffers.Put(b)
 	}
+}
+
+// connect makes the veth pair of s, from inside its namespace.
+func (p *pool) connect(s *slot, ns *os.File) error {
 	var r netlink.Request
 	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: inside, PeerNS: ns, NoIPv6: p.ipv6})
-	if err := host.Do(&r); err != nil {
+	if err := p.host.Do(&r); err != nil {
 		return err
 	}
-	if err := p.disableIPv6("0"); err != nil {
-		return err
+	// On a network without IPv6 eth0 gets no address of that kind, as in Docker.
+	if p.ipv6 {
+		err := netns.Sysctl("net/ipv6/conf/"+inside+"/disable_ipv6", "1")
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // its packets are too small for IPv6
+			return err
+		}
 	}
 	// Both ends are up from now on, so that a start need not wait for the
 	// kernel to notice; without an address eth0 stays silent. The port of the
 	// bridge comes last: it then has a carrier at once.
 	r.Reset()
+	r.SetUp(loIndex, "")
 	r.SetUp(0, inside)
 	if err := s.conn.Do(&r); err != nil {
 		return err
 	}
+	// With br_netfilter the bridge itself turns round what a container sends
+	// to its own published port; it then leaves by the port it came in by.
 	bridge := int(p.bridge.Load())
 	r.Reset()
 	r.AddPort(0, s.link, bridge)
-	if err := host.Do(&r); err != nil {
+	r.SetPort(0, s.link, true, p.isolated)
+	if err := p.host.Do(&r); err != nil {
 		return err
 	}
-	port, err := settle(host, 0, s.link)
-	if err != nil {
+	if _, err := settle(p.host, 0, s.link); err != nil {
 		return err
 	}
 	eth0, err := settle(s.conn, 0, inside)
 	if err != nil {
 		return err
 	}
-	if _, err := settle(host, bridge, ""); err != nil {
-		return err
-	}
 	s.device = eth0.Index
-	// With br_netfilter the bridge itself turns round what a container sends
-	// to its own published port; it then leaves by the port it came in by.
-	r.Reset()
-	r.SetPort(port.Index, true, p.isolated)
-	return host.Do(&r)
+	_, err = settle(p.host, bridge, "")
+	return err
 }
 
 // settle returns a link when it works. A link that has got its carrier drops
@@ -275,7 +341,7 @@ func (p *pool) connect(s *slot, ns *os.File, host *netlink.Conn) error {
 func settle(c *netlink.Conn, index int, name string) (netlink.Link, error) {
 	const tries, between = 100, 2 * time.Millisecond
 	for try := 0; ; try++ {
-		l, err := c.Link(index, name)
+		l, err := c.LinkState(index, name)
 		if err != nil || l.Works || try == tries {
 			return l, err
 		}
@@ -283,48 +349,16 @@ func settle(c *netlink.Conn, index int, name string) (netlink.Link, error) {
 	}
 }
 
-func (p *pool) disableIPv6(value string) error {
-	if !p.ipv6 {
-		return nil
-	}
-	return sysctl("net/ipv6/conf/default/disable_ipv6", value)
-}
+// loIndex is the index of lo, the first link of every namespace.
+const loIndex = 1
 
-// loopbackUp completes the namespace of the calling thread, as far as every
-// container's needs it, and returns a socket inside.
-func loopbackUp() (*netlink.Conn, error) {
-	conn, err := netlink.Dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, err
-	}
-	var r netlink.Request
-	r.SetUp(1, "") // lo is the first link of every namespace
-	err = conn.Do(&r)
-	// Docker's defaults: low ports and ping need no capability.
-	for name, value := range map[string]string{
-		"net/ipv4/ip_unprivileged_port_start": "0",
-		"net/ipv4/ping_group_range":           "0 2147483647",
-	} {
-		if err == nil {
-			err = sysctl(name, value)
-		}
-	}
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-// sysctl writes a parameter of the calling thread's namespace; name is its path
-// below /proc/sys.
-func sysctl(name, value string) error {
-	f, err := os.OpenFile("/proc/sys/"+name, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+// defaults writes what Docker's containers have in the namespace of the calling
+// thread: low ports and ping need no capability.
+func defaults() error {
+	return errors.Join(
+		netns.Sysctl("net/ipv4/ip_unprivileged_port_start", "0"),
+		netns.Sysctl("net/ipv4/ping_group_range", "0 2147483647"),
+	)
 }
 
 // setSysctls writes parameters inside a namespace. Errors: Invalid.
@@ -339,7 +373,7 @@ func setSysctls(ns *os.File, values map[string]string) error {
 	}
 	return netns.Do(ns, func() error {
 		for name, value := range values {
-			if err := trace.Begin(trace.Net, "sysctl", name).End(sysctl(sysctlPath(name), value)); err != nil {
+			if err := trace.Begin(trace.Net, "sysctl", name).End(netns.Sysctl(sysctlPath(name), value)); err != nil {
 				return errdefs.Invalidf("cannot set sysctl %s to %q: %w", name, value, err)
 			}
 		}

@@ -39,6 +39,8 @@ type endpointRecord struct {
 	MAC     string       `json:"mac,omitempty"`
 	IPv4    netip.Prefix `json:"ipv4,omitzero"`
 	Ports   []binding    `json:"ports,omitempty"`
+	// Noise is what eth0 had heard before this container.
+	Noise Counters `json:"noise,omitzero"`
 }
 
 func (r *endpointRecord) put(s *store.Store, container string) error {

@@ -104,11 +104,16 @@ func parseAddr(m Message) (a Addr, ok bool) {
 }
 
 // Routes returns the IPv4 routes of all tables.
-func (c *Conn) Routes() (routes []Route, err error) {
+func (c *Conn) Routes() ([]Route, error) { return c.routes(unix.AF_INET) }
+
+// AllRoutes returns the routes of all families and tables.
+func (c *Conn) AllRoutes() ([]Route, error) { return c.routes(unix.AF_UNSPEC) }
+
+func (c *Conn) routes(family uint8) (routes []Route, err error) {
 	var r Request
 	r.Message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 	var h [unix.SizeofRtMsg]byte
-	h[0] = unix.AF_INET
+	h[0] = family
 	r.Header(h[:]...)
 	err = c.Dump(&r, func() { routes = nil }, func(m Message) {
 		if rt, ok := parseRoute(m); ok {

@@ -19,6 +19,11 @@ const (
 
 // Conn is a netlink socket.
 type Conn struct {
+	// Buffer, unless nil, takes the answers of Get and Dump instead of a new
+	// one for each call; 32 KiB hold all. Whoever changes it makes no call
+	// meanwhile.
+	Buffer []byte
+
 	mu  sync.Mutex
 	fd  int
 	seq uint32
@@ -107,6 +112,13 @@ func (e *Error) Error() string { return fmt.Sprintf("netlink message %d: %v", e.
 // Unwrap returns the errno.
 func (e *Error) Unwrap() error { return e.Errno }
 
+func (c *Conn) buffer(size int) []byte {
+	if len(c.Buffer) >= size {
+		return c.Buffer
+	}
+	return make([]byte, size)
+}
+
 func (c *Conn) send(r *Request) error {
 	err := unix.Sendto(c.fd, r.b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	if err == unix.EMSGSIZE { // larger than the send buffer: a whole table
@@ -153,7 +165,7 @@ func (c *Conn) dump(r *Request, f func(Message)) (interrupted bool, err error) {
 	if err := c.send(r); err != nil {
 		return false, err
 	}
-	buf := make([]byte, dumpSize)
+	buf := c.buffer(dumpSize)
 	for {
 		b, err := c.recv(buf)
 		if err != nil {
@@ -189,7 +201,7 @@ func (c *Conn) Get(r *Request, f func(Message)) error {
 	if err := c.send(r); err != nil {
 		return err
 	}
-	buf := make([]byte, getSize)
+	buf := c.buffer(getSize)
 	for {
 		b, err := c.recv(buf)
 		if err != nil {

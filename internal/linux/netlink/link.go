@@ -15,6 +15,9 @@ const (
 	vethInfoPeer         = 1 // VETH_INFO_PEER
 	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE
 	addrGenModeNone      = 1 // IN6_ADDR_GEN_MODE_NONE
+	infoSlaveKind        = 4 // IFLA_INFO_SLAVE_KIND
+	infoSlaveData        = 5 // IFLA_INFO_SLAVE_DATA
+	extFilterSkipStats   = 8 // RTEXT_FILTER_SKIP_STATS
 )
 
 // Link is a network interface.
@@ -26,6 +29,7 @@ type Link struct {
 	MTU    int
 	Up     bool // asked to be up
 	Works  bool // operational state (RFC 2863) is up
+	Qdisc  string
 	MAC    net.HardwareAddr
 	Stats  Stats
 }
@@ -146,15 +150,22 @@ func (r *Request) SetMTU(index, mtu int) {
 
 // SetPort sets how a bridge treats one of its ports: hairpin lets a packet
 // leave by the port it came in by, isolated lets it reach only ports that are
-// not isolated and the bridge itself.
+// not isolated and the bridge itself. index is the link's number, or 0 with its
+// name.
 //
-// Source: bridge(8), "bridge link set".
-func (r *Request) SetPort(index int, hairpin, isolated bool) {
-	r.Message(unix.RTM_SETLINK, 0)
-	r.ifinfo(unix.AF_BRIDGE, index, 0, 0)
-	info := r.Nest(unix.IFLA_PROTINFO | unix.NLA_F_NESTED)
+// Source: ip-link(8), "type bridge_slave".
+func (r *Request) SetPort(index int, name string, hairpin, isolated bool) {
+	r.Message(unix.RTM_NEWLINK, 0)
+	r.ifinfo(unix.AF_UNSPEC, index, 0, 0)
+	if name != "" {
+		r.String(unix.IFLA_IFNAME, name)
+	}
+	info := r.Nest(unix.IFLA_LINKINFO)
+	r.String(infoSlaveKind, "bridge")
+	data := r.Nest(infoSlaveData)
 	r.Uint8(unix.IFLA_BRPORT_MODE, bit(hairpin))
 	r.Uint8(unix.IFLA_BRPORT_ISOLATED, bit(isolated))
+	r.End(data)
 	r.End(info)
 }
 
@@ -187,12 +198,20 @@ func (c *Conn) Links() (links []Link, err error) {
 
 // Link returns the link with an index, or, when that is 0, a name.
 // Errors: ENODEV.
-func (c *Conn) Link(index int, name string) (l Link, err error) {
+func (c *Conn) Link(index int, name string) (Link, error) { return c.link(index, name, true) }
+
+// LinkState is Link without the counters, which cost most of it.
+func (c *Conn) LinkState(index int, name string) (Link, error) { return c.link(index, name, false) }
+
+func (c *Conn) link(index int, name string, stats bool) (l Link, err error) {
 	var r Request
 	r.Message(unix.RTM_GETLINK, 0)
 	r.ifinfo(unix.AF_UNSPEC, index, 0, 0)
 	if index == 0 {
 		r.String(unix.IFLA_IFNAME, name)
+	}
+	if !stats {
+		r.Uint32(unix.IFLA_EXT_MASK, extFilterSkipStats)
 	}
 	err = c.Get(&r, func(m Message) { l, _ = ParseLink(m) })
 	return l, err
@@ -215,6 +234,8 @@ func ParseLink(m Message) (l Link, ok bool) {
 			l.MTU = int(Uint32(v))
 		case unix.IFLA_OPERSTATE:
 			l.Works = len(v) > 0 && v[0] == operUp
+		case unix.IFLA_QDISC:
+			l.Qdisc = Text(v)
 		case unix.IFLA_MASTER:
 			l.Master = int(Uint32(v))
 		case unix.IFLA_LINKINFO:
