@@ -21,7 +21,8 @@ import (
 // one of version 2.
 type unified struct {
 	*harness.Engine
-	t *testing.T
+	t   *testing.T
+	ids map[string]string // of containers, by name; asking costs seconds in an emulator
 }
 
 // file reads a file of a container's control group, as the host sees it.
@@ -36,7 +37,10 @@ func (u unified) file(container, name string) string {
 
 func (u unified) id(container string) string {
 	u.t.Helper()
-	return u.Run("inspect", "--format", "{{.Id}}", container)
+	if u.ids[container] == "" {
+		u.ids[container] = u.Run("inspect", "--format", "{{.Id}}", container)
+	}
+	return u.ids[container]
 }
 
 func (u unified) wants(container string, files map[string]string) {
@@ -76,13 +80,16 @@ func TestUnified(t *testing.T) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
 		t.Skip("control groups are not of version 2 here")
 	}
-	u := unified{harness.Start(t), t}
-	t.Run("limits", func(t *testing.T) { unified{u.Engine, t}.limits() })
-	t.Run("memory", func(t *testing.T) { unified{u.Engine, t}.memory() })
-	t.Run("devices", func(t *testing.T) { unified{u.Engine, t}.devices() })
-	t.Run("namespace", func(t *testing.T) { unified{u.Engine, t}.namespace() })
-	t.Run("freezer", func(t *testing.T) { unified{u.Engine, t}.freezer() })
-	t.Run("killed", func(t *testing.T) { unified{u.Engine, t}.killed() })
+	e := harness.Start(t)
+	for _, part := range []struct {
+		name string
+		run  func(unified)
+	}{
+		{"limits", unified.limits}, {"memory", unified.memory}, {"devices", unified.devices},
+		{"namespace", unified.namespace}, {"freezer", unified.freezer}, {"killed", unified.killed},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(unified{e, t, map[string]string{}}) })
+	}
 }
 
 func (u unified) limits() {
@@ -235,6 +242,7 @@ func (u unified) remove(container string) {
 	u.t.Helper()
 	dir := filepath.Join("/sys/fs/cgroup", u.Group(), u.id(container))
 	u.Run("rm", "-f", container)
+	delete(u.ids, container)
 	u.soon(func() error {
 		if _, err := os.Stat(dir); err == nil {
 			return fmt.Errorf("%s is still there", dir)
