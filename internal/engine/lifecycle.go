@@ -117,7 +117,6 @@ func (e *Engine) ContainerKill(ctx context.Context, name, sig string) error {
 		}
 		return err
 	}
-	e.Publish(r, events.ActionKill, map[string]string{"signal": strconv.Itoa(number)})
 	return nil
 }
 

@@ -99,7 +99,7 @@ func (s *server) routes() []route {
 
 		{"NetworkList", get, "/networks", s.networkList},
 		{"NetworkCreate", post, "/networks/create", nil},
-		{"NetworkPrune", post, "/networks/prune", nil},
+		{"NetworkPrune", post, "/networks/prune", s.networkPrune},
 		{"NetworkInspect", get, "/networks/{id}", s.networkInspect},
 		{"NetworkRemove", del, "/networks/{id}", nil},
 		{"NetworkConnect", post, "/networks/{id}/connect", nil},

@@ -30,6 +30,7 @@ type fake struct {
 	ignore  bool         // signals but SIGKILL
 	runs    time.Duration
 	code    int
+	streams int // attached before the last launch
 }
 
 func (f *fake) Launch(ctx context.Context, r *Record, attach []Stream) (Launched, error) {
@@ -39,6 +40,7 @@ func (f *fake) Launch(ctx context.Context, r *Record, attach []Stream) (Launched
 		}
 	}
 	f.mu.Lock()
+	f.streams = len(attach)
 	f.running = true
 	f.starts = append(f.starts, time.Now())
 	f.mu.Unlock()
@@ -136,9 +138,33 @@ func TestLife(t *testing.T) {
 		if err := a.Start(t.Context()); errdefs.KindOf(err) != errdefs.NotFound {
 			t.Errorf("start of a removed one: %v", err)
 		}
-		want := "[start pause unpause die stop destroy]"
+		want := "[start pause unpause kill die stop destroy]"
 		if got := fmt.Sprint(f.events); got != want {
 			t.Errorf("events %s, want %s", got, want)
+		}
+	})
+}
+
+// TestAttachThenStart: the client may start the container as soon as it has
+// the answer to its attach; what comes out at once must not be lost.
+func TestAttachThenStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		a := make1(t, f, container.HostConfig{})
+		answered, started := make(chan struct{}), make(chan error, 1)
+		go func() {
+			<-answered
+			started <- a.Start(t.Context())
+		}()
+		if err := a.Attach(t.Context(), func() (Stream, error) {
+			close(answered)
+			time.Sleep(time.Second) // the answer was faster than we are
+			return Stream{}, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-started; err != nil || f.streams != 1 {
+			t.Errorf("started with %d streams: %v", f.streams, err)
 		}
 	})
 }

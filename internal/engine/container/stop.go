@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -43,7 +44,7 @@ func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) err
 	if err != nil || exited == nil {
 		return err
 	}
-	if err := a.host.Signal(ctx, a.id, signal, false); err == nil && thaw {
+	if err := a.signal(ctx, signal, false); err == nil && thaw {
 		err = a.thaw(ctx)
 		if err != nil {
 			a.log.Warn("a paused container could not be continued to be stopped", "error", err)
@@ -80,7 +81,7 @@ func wait(ctx context.Context, exited <-chan struct{}, timeout time.Duration) bo
 
 func (a *Actor) killAndWait(ctx context.Context, exited <-chan struct{}) error {
 	// Not found: it has just ended, and we are about to be told.
-	if err := a.host.Signal(ctx, a.id, int(unix.SIGKILL), true); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+	if err := a.signal(ctx, int(unix.SIGKILL), true); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 		select {
 		case <-exited:
 			return nil
@@ -162,7 +163,14 @@ func (a *Actor) Kill(ctx context.Context, signal int, terminal bool) error {
 	if signal == int(unix.SIGKILL) {
 		return a.killAndWait(ctx, exited)
 	}
-	return a.host.Signal(ctx, a.id, signal, false)
+	return a.signal(ctx, signal, false)
+}
+
+// signal sends a signal that was asked for. That is told first: the end that
+// it brings may be seen before the call returns.
+func (a *Actor) signal(ctx context.Context, signal int, all bool) error {
+	a.host.Publish(a.View(), events.ActionKill, map[string]string{"signal": strconv.Itoa(signal)})
+	return a.host.Signal(ctx, a.id, signal, all)
 }
 
 // Pause freezes every process. Errors: Conflict if it does not run or is
