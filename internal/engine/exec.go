@@ -228,6 +228,11 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty, DetachKeys: x.keys,
 		}, 1)}
 	}
+	if q.Privileged {
+		if err := e.Networks.Share(r.ID); err != nil && errdefs.KindOf(err) != errdefs.NotFound { // it has the rights to change it
+			return err
+		}
+	}
 	e.Publish(r, events.ActionExecStart+": "+events.Action(strings.Join(q.Cmd, " ")), map[string]string{"execID": x.id})
 	var fds []*os.File
 	if conn.File != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -84,6 +85,9 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	if err != nil {
 		return container.Launched{}, err
 	}
+	if netns != nil { // Connect has written those of the network
+		maps.DeleteFunc(out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
+	}
 	laps.end("spec")
 	w, fds, err := e.startRequest(r, root, out.Spec, netns, attach)
 	if err != nil {
@@ -94,6 +98,9 @@ func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []conta
 	failpoint.Hit("engine.launched")
 	if err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
+	}
+	if netns != nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
+		e.Networks.Harmless(r.ID)
 	}
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
@@ -153,7 +160,7 @@ func (e *Engine) connect(ctx context.Context, r *container.Record) (ns spec.Name
 	}
 	mode := hc.NetworkMode
 	if mode.IsContainer() {
-		ns.Net, err = e.joined("network", mode.ConnectedContainer(), "net")
+		ns.Net, err = e.joinNetwork(mode.ConnectedContainer())
 		return ns, nil, err
 	}
 	ports, err := publish(r)
@@ -212,10 +219,43 @@ func (e *Engine) joined(what, name, kind string) (string, error) {
 	return filepath.Join("/proc", strconv.Itoa(r.Pid), "ns", kind), nil
 }
 
+// joinNetwork returns the path of a running container's network namespace,
+// which is not used again for another container.
+func (e *Engine) joinNetwork(name string) (string, error) {
+	path, err := e.joined("network", name, "net")
+	if err != nil {
+		return "", err
+	}
+	a, err := e.containers.find(name)
+	if err != nil {
+		return "", err
+	}
+	r := a.View()
+	if r.HostConfig.NetworkMode.IsContainer() {
+		return path, nil // its owner's is shared already
+	}
+	if err := e.Networks.Share(r.ID); err != nil { // it has just ended
+		return "", errdefs.Conflictf("cannot join network namespace of a non running container: %s", r.ID)
+	}
+	return path, nil
+}
+
+// ownSources are the sources of a container's binds in which nothing but our
+// own files lies: what is bound on /etc, and whole volumes.
+func (e *Engine) ownSources(r *container.Record, f spec.Files) []string {
+	own := []string{f.Hosts, f.Hostname, f.Resolv}
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeVolume && m.Subpath == "" && m.Source == e.volumes.Path(m.Name) {
+			own = append(own, m.Source)
+		}
+	}
+	return own
+}
+
 func netSysctls(all map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range all {
-		if strings.HasPrefix(k, "net.") {
+		if strings.HasPrefix(k, "net.") || strings.HasPrefix(k, "net/") {
 			out[k] = v
 		}
 	}

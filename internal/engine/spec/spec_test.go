@@ -377,3 +377,48 @@ func BenchmarkBuild(b *testing.B) {
 		}
 	}
 }
+
+// TestHarmless takes away, one by one, what keeps a container from changing
+// its network namespace or from leaving a process in it.
+func TestHarmless(t *testing.T) {
+	const own = "/var/lib/lade/hosts"
+	for name, tc := range map[string]struct {
+		change func(*Input)
+		want   bool
+	}{
+		"plain":              {func(*Input) {}, true},
+		"fewer capabilities": {func(in *Input) { in.Host.CapDrop = []string{"ALL"} }, true},
+		"tmpfs":              {func(in *Input) { in.Mounts = []Mount{{Type: "tmpfs", Destination: "/t"}} }, true},
+		"own file": {func(in *Input) {
+			in.Mounts = []Mount{{Type: "bind", Source: own, Destination: "/etc/hosts"}}
+		}, true},
+		"unconfined":        {func(in *Input) { in.Host.SecurityOpt = []string{"seccomp=unconfined"} }, true},
+		"privileged":        {func(in *Input) { in.Host.Privileged = true }, false},
+		"NET_ADMIN":         {func(in *Input) { in.Host.CapAdd = []string{"NET_ADMIN"} }, false},
+		"SYS_ADMIN only":    {func(in *Input) { in.Host.CapDrop, in.Host.CapAdd = []string{"ALL"}, []string{"SYS_ADMIN"} }, false},
+		"writable /proc":    {func(in *Input) { in.Host.SecurityOpt = []string{"systempaths=unconfined"} }, false},
+		"writable sysctls":  {func(in *Input) { in.Host.ReadonlyPaths = []string{} }, false},
+		"nothing is masked": {func(in *Input) { in.Host.MaskedPaths = []string{} }, false},
+		"PIDs of the host":  {func(in *Input) { in.Namespaces.PID = "host" }, false},
+		"PIDs of another":   {func(in *Input) { in.Namespaces.PID = "/proc/7/ns/pid" }, false},
+		"device rule":       {func(in *Input) { in.Host.DeviceCgroupRules = []string{"c 10:200 rw"} }, false},
+		"device":            {func(in *Input) { in.Host.Devices = []container.DeviceMapping{{PathOnHost: "/dev/null"}} }, false},
+		"bind": {func(in *Input) {
+			in.Mounts = []Mount{{Type: "bind", Source: "/", Destination: "/host", Propagation: "rprivate"}}
+		}, false},
+		"memory of the host": {func(in *Input) { in.Namespaces.IPC = "host" }, false},
+		"sysctl":             {func(in *Input) { in.Host.Sysctls = map[string]string{"net.ipv4.ip_forward": "1"} }, false},
+	} {
+		in := input()
+		in.Facts.Sysctls, in.Files = nil, Files{}
+		tc.change(&in)
+		out, err := Build(in)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := Harmless(out.Spec, []string{own}); got != tc.want {
+			t.Errorf("%s: harmless: %t, want %t", name, got, tc.want)
+		}
+	}
+}
