@@ -12,6 +12,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/sys/signal"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
@@ -54,6 +55,11 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
 	if err != nil {
 		return r, err
+	}
+	if config.StopSignal != "" {
+		if _, err := signal.ParseSignal(config.StopSignal); err != nil {
+			return r, errdefs.Invalidf("%w", err)
+		}
 	}
 	r.Warnings = append(r.Warnings, warnings...)
 	if err := setHostname(&config, &hc, id); err != nil {
