@@ -507,7 +507,7 @@ func (c *container) release() {
 			s.poll.post(func() {
 				if err != nil {
 					s.log.Warn("control group", "container", c.id, "error", err)
-				} else {
+				} else if s.containers[c.id] == nil { // else a start waits for this
 					s.dropGroup(c.id)
 				}
 				waiting := s.cleaning[c.id]
