@@ -114,7 +114,7 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 	if err = e.fillVolumes(ctx, rec); err != nil {
 		return err
 	}
-	if err = os.MkdirAll(e.dir(rec.ID), 0o710); err != nil {
+	if err = e.makeDir(rec.ID); err != nil {
 		return err
 	}
 	raw, err := rec.Encode()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/builtin"
 	"lade/internal/content"
@@ -130,7 +132,12 @@ func (e *Engine) Erase(ctx context.Context, r *container.Record, volumes bool) e
 		}
 		undo = e.volumes.Erase(&b, r.ID, names)
 	}
-	err := e.Store.Commit(ctx, &b)
+	var err error
+	if r.HostConfig.AutoRemove { // if a power cut brings it back, Resume removes it
+		err = e.Store.Append(&b)
+	} else {
+		err = e.Store.Commit(ctx, &b)
+	}
 	if err != nil {
 		undo()
 	}
@@ -180,7 +187,30 @@ func (e *Engine) Discard(ctx context.Context, r *container.Record) error {
 			e.publishVolume("destroy", m.Name, map[string]string{"driver": m.Driver})
 		}
 	}
-	return os.RemoveAll(e.dir(r.ID))
+	return e.removeDir(r)
+}
+
+// makeDir makes the directory of a container's own files.
+func (e *Engine) makeDir(id string) error {
+	dir := e.dir(id)
+	err := os.Mkdir(dir, 0o710)
+	if errors.Is(err, os.ErrNotExist) { // the first container
+		err = os.MkdirAll(dir, 0o710)
+	}
+	return err
+}
+
+// removeDir deletes it: first the files that every container has.
+func (e *Engine) removeDir(r *container.Record) error {
+	dir := e.dir(r.ID)
+	for _, name := range []string{r.LogFile(), "hosts", "hostname", "resolv.conf"} {
+		// What fails here is tried again below.
+		_ = unix.Unlink(filepath.Join(dir, name))
+	}
+	if unix.Rmdir(dir) == nil {
+		return nil
+	}
+	return os.RemoveAll(dir) // also when it is gone, which is no error
 }
 
 // Release implements container.Host.

@@ -92,6 +92,11 @@ func (t *trash) remove(root, fd int, name string, depth int, later *[]string) er
 		*later = append(*later, up)
 		return pathError("rename", name, unix.Renameat(fd, name, root, up))
 	}
+	// Most directories are empty: those that overlay works in, and what a
+	// container did not write to.
+	if err := unix.Unlinkat(fd, name, unix.AT_REMOVEDIR); err == nil || err == unix.ENOENT {
+		return nil
+	}
 	d, err := unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	switch err {
 	case nil:
@@ -122,8 +127,9 @@ func (t *trash) remove(root, fd int, name string, depth int, later *[]string) er
 			return err
 		}
 		if err == io.EOF {
-			if seen == 0 {
-				break
+			err := unix.Unlinkat(fd, name, unix.AT_REMOVEDIR)
+			if err != unix.ENOTEMPTY || seen == 0 {
+				return pathError("rmdir", name, err)
 			}
 			// Some file systems leave entries out of a listing while others
 			// are being removed: list again until nothing is there.
@@ -133,7 +139,6 @@ func (t *trash) remove(root, fd int, name string, depth int, later *[]string) er
 			}
 		}
 	}
-	return pathError("rmdir", name, unix.Unlinkat(fd, name, unix.AT_REMOVEDIR))
 }
 
 func pathError(op, path string, err error) error {

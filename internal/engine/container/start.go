@@ -66,7 +66,10 @@ func (a *Actor) launched(got Launched, err error) error {
 	if err == nil {
 		next.State, next.Pid, next.StartedAt = Running, got.Pid, got.StartedAt
 		next.ExitCode, next.Error, next.OOMKilled = 0, "", false
-		if err = a.commit(next, true, events.ActionStart, nil); err != nil {
+		// After a power cut only a restart policy makes a difference between a
+		// container that was running and one that was not.
+		durable := !next.HostConfig.RestartPolicy.IsNone()
+		if err = a.commit(next, durable, events.ActionStart, nil); err != nil {
 			// It runs but cannot be recorded: it must not run.
 			a.log.Error("the container is killed because its start could not be recorded", "error", err)
 			a.show(next)
