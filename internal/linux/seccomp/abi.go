@@ -66,7 +66,7 @@ func (a abi) all() iter.Seq2[string, uint32] {
 			nr++
 		}
 		if x32 {
-			nr = 512
+			nr = only32First
 			for word := range strings.FieldsSeq(only32) {
 				if !yield(word, a.base+nr) {
 					return
@@ -86,6 +86,9 @@ func (a abi) all() iter.Seq2[string, uint32] {
 		}
 	}
 }
+
+// only32First is the number of the first call in only32.
+const only32First = 512
 
 // only32 are the calls that x32 has from number 512 on.
 const only32 = " rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending" +

@@ -198,23 +198,43 @@ func compile(s *specs.LinuxSeccomp, goarch string) ([]insn, error) {
 	if err != nil {
 		return nil, err
 	}
-	prog := []insn{{code: ldAbs, k: offArch}}
+	var a assembler
+	at := a.emit(insn{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}) // libseccomp's action for a foreign architecture
 	for len(abis) > 0 {
-		// ABIs of one audit architecture stand side by side and share a search.
-		n := 1
-		for n < len(abis) && abis[n].audit == abis[0].audit {
-			n++
+		last := abis[len(abis)-1]
+		abis = abis[:len(abis)-1]
+		x32 := last.base == x32Bit
+		if x32 { // it stands after its sister, whose audit architecture it has
+			last = abis[len(abis)-1]
+			abis = abis[:len(abis)-1]
 		}
-		block := append([]insn{{code: ldAbs, k: offNr}}, search(p.intervals(abis[:n]))...)
-		prog = append(prog, insn{code: jeq, jt: 1, k: abis[0].audit}, insn{code: ja, k: uint32(len(block))})
-		prog = append(prog, block...)
-		abis = abis[n:]
+		entry := a.search(p.intervals(last, last.base, x32), ^uint32(0))
+		if x32 {
+			entry = p.sister(&a, entry)
+		}
+		a.follow(entry)
+		block := a.emit(insn{code: ldAbs, k: offNr})
+		at = a.jump(jeq, last.audit, block, at)
 	}
-	prog = append(prog, insn{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}) // libseccomp's action for a foreign architecture
-	if len(prog) > maxInsns {
-		return nil, errdefs.Invalidf("seccomp: the profile needs %d instructions, the kernel takes %d", len(prog), maxInsns)
+	a.emit(insn{code: ldAbs, k: offArch})
+	if len(a.code) > maxInsns {
+		return nil, errdefs.Invalidf("seccomp: the profile needs %d instructions, the kernel takes %d", len(a.code), maxInsns)
 	}
-	return prog, nil
+	slices.Reverse(a.code)
+	return a.code, nil
+}
+
+// sister emits the answers to x32 calls, in front of those to amd64 calls, which
+// begin at entry. The calls of x32 are those of amd64, with a bit set, and
+// answered as such: what x32 has not under its amd64 number the kernel refuses.
+// From 512 on x32 has calls of its own.
+func (p *profile) sister(a *assembler, entry int) int {
+	x32 := abis("amd64")[1]
+	own := a.search(p.intervals(x32, x32.base+only32First, true), ^uint32(0))
+	a.follow(entry)
+	masked := a.emit(insn{code: and, k: ^uint32(x32Bit)})
+	both := a.jump(jge, x32.base+only32First, own, masked)
+	return a.jump(jge, x32.base, both, entry)
 }
 
 // interval is a range of numbers, up to the next one's first, with one answer.
@@ -223,35 +243,32 @@ type interval struct {
 	leaf  []insn
 }
 
-// intervals lists what happens to each number, in order, from 0.
-func (p *profile) intervals(abis []abi) []interval {
-	var out []interval
+// intervals lists what happens to each number of an ABI, in order, from a first
+// one on. sister says that x32 calls are known, too.
+func (p *profile) intervals(a abi, from uint32, sister bool) []interval {
+	def := []insn{{code: retK, k: p.def}}
+	out := []interval{{from, def}}
 	put := func(first uint32, leaf []insn) {
-		if n := len(out); n > 0 && out[n-1].first == first {
+		if n := len(out); out[n-1].first == first {
 			out = out[:n-1]
 		}
 		if n := len(out); n == 0 || !slices.Equal(out[n-1].leaf, leaf) {
 			out = append(out, interval{first, leaf})
 		}
 	}
-	def := []insn{{code: retK, k: p.def}}
 	newer := def
-	for _, a := range abis {
-		put(a.base, def)
-		newer = def
-		known := p.resolve(a)
-		for _, e := range known {
-			if leaf := e.leaf(a, p.def); leaf != nil {
-				put(e.nr, leaf)
-				put(e.nr+1, def)
-			}
-		}
-		if p.enosys && len(known) > 0 {
-			newer = []insn{{code: retK, k: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}
-			put(known[len(known)-1].nr+1, newer)
+	known := p.resolve(a)
+	for _, e := range known {
+		if leaf := e.leaf(a, p.def); leaf != nil && e.nr >= from {
+			put(e.nr, leaf)
+			put(e.nr+1, def)
 		}
 	}
-	if abis[0].goarch == "amd64" && len(abis) == 1 && slices.Equal(newer, def) {
+	if p.enosys && len(known) > 0 {
+		newer = []insn{{code: retK, k: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}
+		put(max(known[len(known)-1].nr+1, from), newer)
+	}
+	if a.oci == specs.ArchX86_64 && !sister && slices.Equal(newer, def) {
 		// x32 calls when the profile does not have x32; −1 is a call that a
 		// tracer has skipped.
 		put(x32Bit, []insn{{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}})
