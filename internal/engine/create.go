@@ -42,7 +42,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if config.Image == "" && len(config.Cmd) == 0 && len(config.Entrypoint) == 0 {
 		return r, errdefs.Invalidf("no command specified")
 	}
-	img, err := e.Images.Resolve(config.Image)
+	img, err := e.image(config.Image, o.Platform)
 	if err != nil {
 		return r, err
 	}

@@ -12,35 +12,53 @@ import (
 	"lade/test/harness"
 )
 
+// engine is the key of a script's engine.
+type engine struct{}
+
 // TestScripts runs testdata/*.txt with $CLI as lade and as docker. Each script
 // has an engine of its own.
 func TestScripts(t *testing.T) {
 	need.Root(t)
-	bin := harness.Bin(t)
 	for _, cli := range []string{"lade", "docker"} {
-		t.Run(cli, func(t *testing.T) {
-			path := filepath.Join(bin, cli)
-			if cli == "docker" {
-				path = need.Program(t, "docker", "Debian's docker-cli")
-			}
-			testscript.RunT(serial{t}, testscript.Params{
-				Dir: "testdata",
-				Setup: func(env *testscript.Env) error {
-					e := harness.Start(env.T().(serial).T)
-					env.Setenv("CLI", path)
-					env.Setenv("NAME", cli)
-					env.Setenv("DOCKER_HOST", "unix://"+e.Socket)
-					env.Setenv("LADE_HOST", "unix://"+e.Socket)
-					env.Setenv("LADE_AUTOSTART", "0")
-					env.Setenv("DATA", filepath.Join(e.Dir, "data"))
-					env.Setenv("PORT", strconv.Itoa(20000+os.Getpid()%10000))
-					env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
-					env.Setenv("HOME", env.WorkDir)
-					return nil
-				},
-			})
-		})
+		t.Run(cli, func(t *testing.T) { scripts(t, "testdata", cli) })
 	}
+}
+
+// TestSame runs testdata/same/*.txt, where `both` runs one command line with
+// lade and with docker and compares all that can be seen of it.
+func TestSame(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "docker", "Debian's docker-cli")
+	scripts(t, filepath.Join("testdata", "same"), "lade")
+}
+
+func scripts(t *testing.T, dir, cli string) {
+	bin := harness.Bin(t)
+	path := filepath.Join(bin, cli)
+	if cli == "docker" {
+		path = need.Program(t, "docker", "Debian's docker-cli")
+	}
+	testscript.RunT(serial{t}, testscript.Params{
+		Dir:  dir,
+		Cmds: commands,
+		Setup: func(env *testscript.Env) error {
+			e := harness.Start(env.T().(serial).T)
+			env.Values[engine{}] = e
+			env.Setenv("CLI", path)
+			env.Setenv("NAME", cli)
+			env.Setenv("DOCKER_HOST", "unix://"+e.Socket)
+			env.Setenv("LADE_HOST", "unix://"+e.Socket)
+			env.Setenv("LADE_AUTOSTART", "0")
+			env.Setenv("DATA", filepath.Join(e.Dir, "data"))
+			port := 20000 + os.Getpid()%10000
+			for i, name := range []string{"PORT", "PORT1", "PORT2", "PORT3"} {
+				env.Setenv(name, strconv.Itoa(port+i))
+			}
+			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+			env.Setenv("HOME", env.WorkDir)
+			return nil
+		},
+	})
 }
 
 // serial runs scripts one after another: what an engine leaves behind could not
