@@ -178,12 +178,12 @@ func (e *Engine) recoverExecs(ctx context.Context, c *supervisor.Client, w wire.
 // lost: it gets what is held, and what it could not get has ended. Errors: of
 // the supervisor, if it is lost, too.
 func (e *Engine) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome) error {
-	known := map[process]bool{} // to the new supervisor
+	known, ended := map[process]bool{}, map[process]bool{} // to the new supervisor
 	for _, l := range w.Containers {
 		known[process{l.ID, l.ExecID}] = true
 	}
 	for _, x := range w.Exits {
-		known[process{x.ID, x.ExecID}] = true
+		known[process{x.ID, x.ExecID}], ended[process{x.ID, x.ExecID}] = true, true
 	}
 	for _, h := range e.sup.holds() {
 		k := process{h.adopt.ID, h.adopt.ExecID}
@@ -207,15 +207,16 @@ func (e *Engine) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome)
 		}
 	}
 	for _, g := range w.Groups {
-		if known[process{g.ID, ""}] {
+		k := process{g.ID, ""}
+		if known[k] && !ended[k] { // adopted just now
 			continue
 		}
-		if a, err := e.containers.find(g.ID); err == nil && a.View().State.Alive() {
+		if a, err := e.containers.find(g.ID); err == nil && a.View().State.Alive() && !ended[k] {
 			_, running, err := e.adopt(ctx, c, a.View(), g.Cgroup)
 			if err != nil {
 				return err
 			}
-			if known[process{g.ID, ""}] = running; running {
+			if known[k] = running; running {
 				continue
 			}
 		}

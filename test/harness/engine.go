@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"lade/internal/linux/proc"
 	"lade/internal/need"
 )
 
@@ -140,14 +141,19 @@ func (e *Engine) Launch() {
 // Pid returns the daemon's process id.
 func (e *Engine) Pid() int { return e.cmd.Process.Pid }
 
-// Supervisor returns the process id of the engine's supervisor, or 0.
+// Supervisor returns the process id of the engine's supervisor, or 0. A process
+// that it is starting looks like it until execve(2), so the oldest counts.
 func (e *Engine) Supervisor() int {
+	pid, began := 0, time.Duration(0)
 	for _, p := range processes(e) {
-		if filepath.Base(strings.Fields(p.command + " ?")[0]) == "lade-supervisor" {
-			return p.pid
+		if filepath.Base(strings.Fields(p.command + " ?")[0]) != "lade-supervisor" {
+			continue
+		}
+		if s, err := proc.Read(p.pid); err == nil && (pid == 0 || s.Start < began) {
+			pid, began = p.pid, s.Start
 		}
 	}
-	return 0
+	return pid
 }
 
 // Kill ends the daemon without notice.
