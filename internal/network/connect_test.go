@@ -329,7 +329,7 @@ func TestUDPClient(t *testing.T) {
 	defer client.Close()
 	answered := func() error {
 		client.Write([]byte("?")) // an error says that nobody answered the one before
-		client.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		client.SetReadDeadline(time.Now().Add(need.Patience(50 * time.Millisecond)))
 		var buf [100]byte
 		_, err := client.Read(buf[:])
 		return err
