@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const inside = "LADE_TEST_INSIDE" // name of the test that runs in its own user namespace
@@ -96,6 +98,23 @@ func Patience(d time.Duration) time.Duration {
 		return time.Duration(n) * d
 	}
 	return d
+}
+
+// TellsExits reports whether the kernel tells how a process ended to those who
+// are not its parent (PIDFD_INFO_EXIT, Linux 6.15). Where it does not, the exit
+// code of a container whose supervisor died may be unknown.
+func TellsExits(t testing.TB) bool {
+	t.Helper()
+	pidfd := -1
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exit 3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &pidfd}
+	if err := cmd.Run(); err == nil || pidfd < 0 {
+		t.Fatalf("sh did not exit with 3: %v", err)
+	}
+	defer unix.Close(pidfd)
+	info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
+	err := unix.IoctlPidfdInfo(pidfd, &info)
+	return err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0
 }
 
 func unmet(t testing.TB, what string, err error) {

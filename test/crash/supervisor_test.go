@@ -9,9 +9,25 @@ import (
 	"testing"
 	"time"
 
+	"lade/internal/need"
 	"lade/internal/store"
 	"lade/test/harness"
 )
+
+// endedAs reports whether got is the exit code of a container or an exec whose
+// supervisor was killed: 255 where the kernel does not tell.
+func endedAs(t *testing.T, got, want string) bool {
+	t.Helper()
+	return got == want || got == "255" && !need.TellsExits(t)
+}
+
+// wantsCode is wants for such an exit code.
+func wantsCode(t *testing.T, e *harness.Engine, name, want string) {
+	t.Helper()
+	if got := inspect(e, name, ".State.ExitCode"); !endedAs(t, got, want) {
+		t.Errorf("%s ended with %s, want %s", name, got, want)
+	}
+}
 
 // killSupervisor kills the supervisor and waits until it is gone.
 func killSupervisor(t *testing.T, e *harness.Engine) {
@@ -110,21 +126,21 @@ func TestSupervisorKilled(t *testing.T) {
 			release(t, pids["seven"])
 			release(t, pids["auto"])
 			release(t, pids["again"])
-			if got := waiting.line(t); got != "7" {
+			if got := waiting.line(t); !endedAs(t, got, "7") {
 				t.Errorf("wait: %s %s", got, waiting.errOut.String())
 			}
 			if got := stopping.line(t); got != "log" {
 				t.Errorf("stop: %s %s", got, stopping.errOut.String())
 			}
-			wants(t, e, "log", ".State.ExitCode", "137")
-			wants(t, e, "seven", ".State.ExitCode", "7")
+			wantsCode(t, e, "log", "137")
+			wantsCode(t, e, "seven", "7")
 			gone(t, e, "auto")
 			becomes(t, e, "again", ".State.Status", "running")
 			becomes(t, e, "again", ".RestartCount", "1")
 			e.Run("unpause", "frozen")
 			wants(t, e, "frozen", ".State.Status", "running")
 			e.Run("kill", "frozen")
-			wants(t, e, "frozen", ".State.ExitCode", "137")
+			wantsCode(t, e, "frozen", "137")
 			if got := e.Run("volume", "ls", "-q"); got != "" {
 				t.Errorf("the anonymous volume stays: %s", got)
 			}
@@ -149,7 +165,7 @@ func TestExecAdopted(t *testing.T) {
 	c := api(t, e)
 	soon(t, func() error {
 		x, err := c.ExecInspect(t.Context(), id, noExecOptions)
-		if err != nil || x.Running || x.ExitCode != 9 {
+		if err != nil || x.Running || !endedAs(t, fmt.Sprint(x.ExitCode), "9") {
 			return fmt.Errorf("exec: %+v, %v", x, err)
 		}
 		return nil
@@ -208,14 +224,14 @@ func TestBothKilled(t *testing.T) {
 	e.Run("unpause", "frozen")
 	release(t, pids["busy"])
 	release(t, pids["shared"])
-	if got := e.Run("wait", "busy"); got != "7" {
+	if got := e.Run("wait", "busy"); !endedAs(t, got, "7") {
 		t.Errorf("wait: %s", got)
 	}
-	if got := e.Run("wait", "shared"); got != "6" {
+	if got := e.Run("wait", "shared"); !endedAs(t, got, "6") {
 		t.Errorf("wait: %s", got)
 	}
 	e.Run("stop", "-t", "0", "frozen")
-	wants(t, e, "frozen", ".State.ExitCode", "137")
+	wantsCode(t, e, "frozen", "137")
 	// The harness looks for control groups, and so for what still runs in them.
 }
 

@@ -46,11 +46,14 @@ func (w *exitWatch) ready(events uint32) {
 		}
 		return
 	}
+	// Asked first: what is reaped in between is told. EPOLLHUP says the same,
+	// from Linux 6.9 on.
+	reaped := unix.PidfdSendSignal(p.pidfd, 0, nil, 0) == unix.ESRCH || events&unix.EPOLLHUP != 0
 	if ws, known := adoptedStatus(p.pid, p.pidfd); known {
 		p.end(exitCode(ws))
 		return
 	}
-	if events&unix.EPOLLHUP != 0 { // reaped, and the kernel does not tell
+	if reaped { // and the kernel does not tell
 		p.end(-1, 0)
 		return
 	}
