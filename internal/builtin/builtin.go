@@ -35,18 +35,14 @@ var assets embed.FS
 // Builtin provides the built-in image to one image store.
 type Builtin struct {
 	images *image.Images
-	layer  []byte // the asset; nil if the build has none
+	read   func() ([]byte, error) // the asset; fs.ErrNotExist if the build has none
 
 	mu sync.Mutex // one Ensure at a time
 }
 
 // New returns the provider for images.
-func New(images *image.Images) (*Builtin, error) {
-	b, err := assets.ReadFile(asset)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	return &Builtin{images: images, layer: b}, nil
+func New(images *image.Images) *Builtin {
+	return &Builtin{images: images, read: func() ([]byte, error) { return assets.ReadFile(asset) }}
 }
 
 // Is reports whether ref names the built-in image.
@@ -55,8 +51,13 @@ func Is(ref reference.Reference) bool { return ref.WithDefaultTag().Familiar() =
 // Ensure makes the image if it is not there, or is of another build. Errors:
 // NotFound if this build carries no image; Exhausted; the context's.
 func (b *Builtin) Ensure(ctx context.Context) error {
-	if b.layer == nil {
+	// Read now: a daemon that never needs it has no copy.
+	packed, err := b.read()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return errdefs.NotFoundf("No such image: %s: this build carries no built-in image; \"make\" packs it", Name)
+	case err != nil:
+		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -64,25 +65,25 @@ func (b *Builtin) Ensure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	blob := image.Describe(ocispec.MediaTypeImageLayerZstd, b.layer)
+	blob := image.Describe(ocispec.MediaTypeImageLayerZstd, packed)
 	if img, err := b.images.Lookup(ref); err == nil {
 		if made, ours := img.Config.Config.Labels[label]; !ours || made == string(blob.Digest) {
 			return nil
 		}
 	}
 	lease := b.images.Lease()
-	err = b.add(ctx, lease, blob, ref)
+	err = b.add(ctx, lease, packed, blob, ref)
 	return errors.Join(err, lease.Release(context.WithoutCancel(ctx)))
 }
 
-func (b *Builtin) add(ctx context.Context, lease *image.Lease, blob ocispec.Descriptor, ref reference.Reference) error {
+func (b *Builtin) add(ctx context.Context, lease *image.Lease, packed []byte, blob ocispec.Descriptor, ref reference.Reference) error {
 	if err := lease.Hold(digest.Digest(blob.Digest)); err != nil {
 		return err
 	}
-	if _, err := b.images.Content().WriteBlob(ctx, b.layer); err != nil {
+	if _, err := b.images.Content().WriteBlob(ctx, packed); err != nil {
 		return err
 	}
-	diff, err := diffID(b.layer)
+	diff, err := diffID(packed)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,12 @@ import (
 
 func provider(t *testing.T, s *image.Images, layer []byte) *Builtin {
 	t.Helper()
-	return &Builtin{images: s, layer: layer}
+	return &Builtin{images: s, read: func() ([]byte, error) {
+		if layer == nil {
+			return nil, fs.ErrNotExist
+		}
+		return layer, nil
+	}}
 }
 
 func packed(t *testing.T, text string) []byte {
@@ -89,7 +94,7 @@ func TestEnsureLeavesOthersAlone(t *testing.T) {
 }
 
 func TestEnsureWithoutAsset(t *testing.T) {
-	err := (&Builtin{}).Ensure(context.Background())
+	err := provider(t, imagetest.New(t), nil).Ensure(context.Background())
 	if errdefs.KindOf(err) != errdefs.NotFound || !strings.Contains(err.Error(), "carries no built-in image") {
 		t.Errorf("%v", err)
 	}
@@ -99,14 +104,11 @@ func TestEnsureWithoutAsset(t *testing.T) {
 func rootfs(t *testing.T) string {
 	t.Helper()
 	s := imagetest.New(t)
-	b, err := New(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.layer == nil {
+	err := New(s).Ensure(t.Context())
+	if errors.Is(err, errdefs.NotFound) {
 		t.Skip("the asset is not built: make")
 	}
-	if err := b.Ensure(t.Context()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	img, err := s.Resolve(Name)

@@ -64,22 +64,46 @@ type parts struct {
 }
 
 // open makes the parts and brings the engine up. On error everything is
-// closed again.
+// closed again. What waits for the disk, the kernel or another process is made
+// side by side.
 func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *parts, err error) {
 	p = &parts{}
+	var early, snapshotter, networks step
 	defer func() {
 		if err != nil {
+			for _, s := range []*step{&early, &snapshotter, &networks} {
+				_ = s.wait() // one error is enough
+			}
 			err = errors.Join(err, p.close(log))
 		}
 	}()
+	so := supervisor.Options{
+		Root: c.ExecRoot, Binary: beside(c.Supervisor, "lade-supervisor"),
+		Args: []string{"--init", beside(c.InitPath, "lade-init")}, Logger: log,
+	}
+	early.begin(func() error { return supervisor.Start(ctx, so) })
 	if p.store, err = store.Open(filepath.Join(c.DataRoot, "records"), log); err != nil {
 		return p, err
 	}
+	// The data is ours alone from here on: the store says so.
+	snapshotter.begin(func() (err error) {
+		p.snapshots, err = snapshots(c, log)
+		return err
+	})
+	networks.begin(func() (err error) {
+		nc, err := networkConfig(c)
+		if err != nil {
+			return err
+		}
+		nc.Store, nc.Logger = p.store, log
+		p.networks, err = network.New(ctx, nc)
+		return err
+	})
 	blobs, err := content.Open(filepath.Join(c.DataRoot, "content"), log)
 	if err != nil {
 		return p, err
 	}
-	if p.snapshots, err = snapshots(c, log); err != nil {
+	if err := snapshotter.wait(); err != nil {
 		return p, err
 	}
 	images, err := image.New(image.Config{Store: p.store, Content: blobs, Snapshotter: p.snapshots, Logger: log})
@@ -94,19 +118,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		return p, err
 	}
 	p.registry = puller
-	hello, err := builtin.New(images)
-	if err != nil {
-		return p, err
-	}
 	if p.volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), p.store, log); err != nil {
-		return p, err
-	}
-	nc, err := networkConfig(c)
-	if err != nil {
-		return p, err
-	}
-	nc.Store, nc.Logger = p.store, log
-	if p.networks, err = network.New(ctx, nc); err != nil {
 		return p, err
 	}
 	cgroups, err := cgroup.Detect()
@@ -117,21 +129,48 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err != nil {
 		return p, err
 	}
+	if err := networks.wait(); err != nil {
+		return p, err
+	}
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Registry: puller, Builtin: hello, Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
+		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 		},
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
-			return supervisor.Connect(ctx, supervisor.Options{
-				Root: c.ExecRoot, Binary: beside(c.Supervisor, "lade-supervisor"),
-				Args: []string{"--init", beside(c.InitPath, "lade-init")}, Logger: log, Handler: h,
-			})
+			_ = early.wait() // what failed fails again
+			o := so
+			o.Handler = h
+			return supervisor.Connect(ctx, o)
 		},
 	})
 	return p, err
+}
+
+// step is a part of the start that is made beside others.
+type step struct {
+	done chan struct{} // nil: not begun
+	err  error
+}
+
+func (s *step) begin(f func() error) {
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		s.err = f()
+	}()
+}
+
+// wait waits for the end and returns the error; nil for a step that was not
+// begun.
+func (s *step) wait() error {
+	if s.done == nil {
+		return nil
+	}
+	<-s.done
+	return s.err
 }
 
 // close takes the parts down, the last made first. Containers go on. When none
@@ -176,9 +215,17 @@ func snapshots(c *Config, log *slog.Logger) (snapshot.Snapshotter, error) {
 	log.Debug("storage driver", "name", name, "why", why)
 	switch name {
 	case "overlay2", "overlayfs", "overlay":
-		return overlay2.New(filepath.Join(c.DataRoot, "overlay2"), log)
+		d, err := overlay2.New(filepath.Join(c.DataRoot, "overlay2"), log)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
 	case "vfs":
-		return vfs.New(filepath.Join(c.DataRoot, name), log)
+		d, err := vfs.New(filepath.Join(c.DataRoot, name), log)
+		if err != nil {
+			return nil, err
+		}
+		return d, nil
 	case "btrfs", "zfs", "devicemapper", "aufs":
 		return nil, errdefs.NotImplementedf("storage driver %q is not implemented yet", name)
 	}

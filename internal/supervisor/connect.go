@@ -59,6 +59,21 @@ func Connect(ctx context.Context, o Options) (*Client, wire.Welcome, error) {
 	return nil, wire.Welcome{}, errdefs.Unavailablef("supervisor: %w", last)
 }
 
+// Start starts o.Binary if no supervisor runs in o.Root, and returns when one
+// does. Connect does so too; a daemon that has more to do until it needs one
+// saves time. Errors: Unavailable.
+func Start(ctx context.Context, o Options) error {
+	root, err := filepath.Abs(o.Root)
+	if err != nil {
+		return err
+	}
+	o.Root = root
+	if socket, err := wire.Dial(root); err == nil {
+		return os.NewSyscallError("close", syscall.Close(socket))
+	}
+	return launch(ctx, o)
+}
+
 // launch starts a supervisor that survives us, and waits until it is ready.
 func launch(ctx context.Context, o Options) error {
 	r, w, err := os.Pipe()
