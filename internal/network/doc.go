@@ -14,7 +14,8 @@
 // everything but the address, which Connect gives with one netlink message.
 // Only file descriptors hold a namespace of the pool, so that it vanishes with
 // the process; that of a container lives as long as a process in it. The
-// kernel removes the veth pair with the namespace: Release never does.
+// kernel removes the veth pair with the namespace: Release never does. It puts
+// a namespace in which nothing was done back into the pool (docs/adr/0011).
 //
 // A published port is one element of an nftables map. Its number is reserved
 // by a socket that is bound and does not listen, so that neither the engine
