@@ -39,8 +39,8 @@
 // # Concurrency
 //
 // A Program belongs to one goroutine at a time. Run blocks its thread until the
-// child has executed or ended; the Go scheduler is told so at once, so neither
-// other goroutines nor the garbage collector wait.
+// child has executed or ended; for the Go scheduler it is a system call, so
+// neither other goroutines nor the garbage collector wait.
 //
 // # Crashes
 //
