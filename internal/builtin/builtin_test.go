@@ -249,7 +249,7 @@ func TestUserland(t *testing.T) {
 		{"echo hi", "hi\n", 0},
 		{"exit 7", "", 7},
 		{"false; echo $?", "1\n", 0},
-		{"for i in 1 2 3; do echo $i; done | wc -l", "3 \n", 0},
+		{"for i in 1 2 3; do echo $i; done | wc -l", "3\n", 0},
 		{"nosuch", "sh: nosuch: not found\n", 127},
 		{"/etc/passwd", "sh: /etc/passwd: Permission denied\n", 126},
 		{`trap "echo got; exit 3" TERM; kill -TERM $$; while :; do sleep 0.05; done`, "got\n", 3},
