@@ -31,10 +31,11 @@ func main() {
 		os.Stderr.WriteString("lade-supervisor: " + err.Error() + "\n")
 		os.Exit(1)
 	}
-	sys.CalmMonitor()
+	// At most two of our goroutines are in system calls for long, of four that may.
+	sys.CalmMonitor(5 * time.Millisecond)
 	// Most of our memory would be garbage otherwise: starts are bursts.
 	debug.SetGCPercent(25)
-	goruntime.GOMAXPROCS(2)
+	goruntime.GOMAXPROCS(4)
 	root := flag.String("root", "/run/lade", "`directory` of the socket and the exit records, on a tmpfs")
 	initPath := flag.String("init", "", "`path` of lade-init")
 	idleExit := flag.Duration("idle-exit", 10*time.Second, "end after this `time` with nothing to watch and nobody connected; 0: never")
@@ -120,11 +121,9 @@ func detach(root string) error {
 // signals passes on the signals that concern a supervisor; it never returns.
 func signals(s *server.Server) {
 	ch := make(chan os.Signal, 16)
-	signal.Notify(ch, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	signal.Notify(ch, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	for sig := range ch {
 		switch sig {
-		case unix.SIGCHLD:
-			s.Orphans()
 		case unix.SIGTERM, unix.SIGINT:
 			s.Terminate()
 		}

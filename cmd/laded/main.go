@@ -16,7 +16,7 @@ import (
 var version = "dev"
 
 func main() {
-	sys.CalmMonitor()
+	sys.CalmMonitor(time.Millisecond)
 	b := engine.Build{Version: version}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {

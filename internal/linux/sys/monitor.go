@@ -6,15 +6,12 @@ import (
 	"time"
 )
 
-// monitorSlack is how late the kernel may wake the Go runtime's monitor.
-const monitorSlack = time.Millisecond
-
-// CalmMonitor lets the kernel wake the monitor thread of the Go runtime up to a
-// millisecond late. While anything runs that thread sleeps for 20 µs at a time,
+// CalmMonitor lets the kernel wake the monitor thread of the Go runtime as late
+// as slack says. While anything runs that thread sleeps for 20 µs at a time,
 // ten thousand wake-ups a second, which are a third of the processor time of a
 // daemon that waits for the kernel more than it computes. What it does,
-// taking the processor from goroutines in long system calls or long loops, can
-// wait: on two processors or more others run meanwhile.
+// taking a goroutine's processor (one of GOMAXPROCS) in long system calls or long
+// loops, can wait so long, as long as another one is free.
 //
 // It is to be called first thing in main. Only that thread is changed: the slack
 // is inherited by what a thread clones, and the monitor clones nothing. Where the
@@ -22,7 +19,7 @@ const monitorSlack = time.Millisecond
 //
 // Sources: sysmon in the runtime's proc.go; PR_SET_TIMERSLACK in prctl(2);
 // proc_pid_timerslack_ns(5).
-func CalmMonitor() {
+func CalmMonitor(slack time.Duration) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return
@@ -50,5 +47,5 @@ func CalmMonitor() {
 		return
 	}
 	// Not below /proc/self/task: the file is a process's, found by any number.
-	_ = os.WriteFile("/proc/"+strconv.Itoa(monitor)+"/timerslack_ns", strconv.AppendInt(nil, int64(monitorSlack), 10), 0) // not permitted: as before
+	_ = os.WriteFile("/proc/"+strconv.Itoa(monitor)+"/timerslack_ns", strconv.AppendInt(nil, int64(slack), 10), 0) // not permitted: as before
 }

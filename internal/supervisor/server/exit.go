@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -194,6 +195,23 @@ func (c *container) killRest() {
 	for p := range c.processes() {
 		_ = unix.PidfdSendSignal(p.pidfd, unix.SIGKILL, nil, 0) // ESRCH: it has ended
 	}
+}
+
+// expectOrphans is called when there is a container without a process namespace
+// of its own. What its processes leave behind the kernel gives to us
+// (PR_SET_CHILD_SUBREAPER in prctl(2)); elsewhere it gives it to the container's
+// first process. Only then is SIGCHLD of interest: it comes by four wake-ups.
+func (s *Server) expectOrphans() {
+	if s.children != nil {
+		return
+	}
+	s.children = make(chan os.Signal, 1)
+	signal.Notify(s.children, unix.SIGCHLD)
+	go func(children <-chan os.Signal) {
+		for range children {
+			s.poll.post(s.reapOrphans)
+		}
+	}(s.children)
 }
 
 // reapOrphans reaps children that are no container's process. While a start is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"time"
 
@@ -79,10 +80,11 @@ type Server struct {
 	ending bool
 	warned time.Time
 
-	activity uint64 // counts connections and starts
-	idling   bool   // a timer of checkIdle runs
-	trimming bool   // a timer of trim runs
-	unreaped bool   // there may be orphans
+	activity uint64         // counts connections and starts
+	idling   bool           // a timer of checkIdle runs
+	trimming bool           // a timer of trim runs
+	unreaped bool           // there may be orphans
+	children chan os.Signal // SIGCHLD; nil: not of interest
 }
 
 const (
@@ -154,6 +156,10 @@ func (s *Server) open() (err error) {
 
 // close releases what open took. The socket is removed while the lock is held.
 func (s *Server) close() {
+	if s.children != nil {
+		signal.Stop(s.children)
+		close(s.children)
+	}
 	if s.sock >= 0 {
 		_ = os.Remove(filepath.Join(s.o.Root, wire.SocketName)) // the next server removes it, too
 		unix.Close(s.sock)
@@ -194,11 +200,6 @@ func (s *Server) Terminate() {
 		}
 	})
 }
-
-// Orphans reaps children that nobody knows: what a container's processes left
-// behind and the kernel gave to us, PR_SET_CHILD_SUBREAPER in prctl(2). It is
-// called after SIGCHLD, from any goroutine.
-func (s *Server) Orphans() { s.poll.post(s.reapOrphans) }
 
 func (s *Server) shutdown() error {
 	if n := len(s.containers) + s.starts + len(s.waiting); n > 0 {

@@ -43,7 +43,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		return err
 	}
 	c := s.newContainer(m.ID)
-	c.sharedPids = !ownPids(m.Spec)
+	if c.sharedPids = !ownPids(m.Spec); c.sharedPids {
+		s.expectOrphans()
+	}
 	l, err := s.prepare(r, newProcess(c, "", m.Stdio, m.Spec.Process.Terminal), m.Attach, m.NetNS)
 	if err == nil {
 		err = l.p.openLog(m.Log)
@@ -137,7 +139,9 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 	if m.ExecID == "" {
 		c = s.newContainer(m.ID)
 		c.frozen = m.Frozen
-		c.sharedPids = !firstOfNamespace(m.Pid)
+		if c.sharedPids = !firstOfNamespace(m.Pid); c.sharedPids {
+			s.expectOrphans()
+		}
 	}
 	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal)
 	p.adopted = true
@@ -341,7 +345,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	}
 	p.watchOutput()
 	if p.exec == "" && c.group != nil {
-		c.watchOOM()
+		s.poll.after(oomAfter, c.watchOOM)
 	}
 	s.trim()
 }
@@ -410,10 +414,18 @@ func (p *process) openLog(l wire.Log) (err error) {
 	return errdefs.NotImplementedf("log driver %q", l.Driver)
 }
 
+// oomAfter is how long after its start a container is watched for kills for
+// memory. One that ends before is asked at its end only, which saves six system
+// calls and two wake-ups.
+const oomAfter = 100 * time.Millisecond
+
 // watchOOM asks the kernel to tell when it kills a process of the container
-// for memory.
+// for memory, and tells of what happened before.
 func (c *container) watchOOM() {
 	s, g := c.s, c.group
+	if c.init.ended || c.oomfd >= 0 {
+		return
+	}
 	c.busy++
 	go func() {
 		fd, err := g.OOMNotify()
@@ -430,6 +442,7 @@ func (c *container) watchOOM() {
 					break
 				}
 				c.oomfd = fd
+				c.lookOOM(lookOften)
 			}
 			c.release()
 		})
@@ -451,13 +464,16 @@ func (w *oomWatch) ready(uint32) {
 	c.lookOOM(0)
 }
 
+// lookOften is how often lookOOM looks again.
+const lookOften = 8
+
 // lookOOM tells of a kill for memory that was not told of yet. The kernel (v1)
 // notifies before it kills, so it looks again a few times.
 func (c *container) lookOOM(tries int) {
 	told := c.kills
 	if c.oomKilled(); c.kills > told {
 		c.s.event(wire.OOM{ID: c.id})
-	} else if tries < 8 && c.oomfd >= 0 {
+	} else if tries < lookOften && c.oomfd >= 0 {
 		c.s.poll.after(5*time.Millisecond<<tries, func() { c.lookOOM(tries + 1) })
 	}
 }

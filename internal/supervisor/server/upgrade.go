@@ -305,6 +305,9 @@ func (s *Server) restore(memfd int) error {
 func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 	c := s.newContainer(cs.ID)
 	c.oomfd, c.kills, c.oom, c.frozen, c.sharedPids = cs.OOMNotify, cs.OOMKills, cs.OOM, cs.Frozen, cs.SharedPids
+	if c.sharedPids {
+		s.expectOrphans()
+	}
 	s.containers[c.id] = c
 	if cs.Cgroup != "" && s.o.Cgroup != nil {
 		if c.group, err = s.o.Cgroup(cs.Cgroup); err != nil {
@@ -316,6 +319,8 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 		if err := s.poll.set(c.oomfd, (*oomWatch)(c), unix.EPOLLIN); err != nil {
 			return fds, err
 		}
+	} else if c.group != nil { // it was too young to be watched
+		s.poll.after(oomAfter, func() { c.watchOOM() })
 	}
 	for i := range cs.Processes {
 		p, kept, err := s.restoreProcess(c, &cs.Processes[i])
