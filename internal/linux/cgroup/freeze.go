@@ -39,6 +39,9 @@ func (g *Group) freeze(ctx context.Context) error {
 		return g.waitEvents(ctx, "frozen", "1")
 	}
 	m, ok := g.h.v1At("freezer")
+	if !ok && g.h.unified != nil {
+		return g.gone(unix.ENOENT)
+	}
 	if !ok {
 		return errdefs.Unavailablef("this host has no freezer control group controller")
 	}
@@ -89,6 +92,9 @@ func (g *Group) Frozen() (bool, error) {
 	}
 	m, ok := g.h.v1At("freezer")
 	if !ok {
+		if g.h.unified != nil && !g.h.unified.exists(g.path) {
+			return false, g.gone(unix.ENOENT)
+		}
 		return false, nil
 	}
 	v, err := m.read(g.path, "freezer.state")

@@ -530,6 +530,9 @@ func TestKill(t *testing.T) {
 		if err := g.Freeze(ctx); !errors.Is(err, errdefs.NotFound) {
 			t.Errorf("Freeze of a group that is gone: %v", err)
 		}
+		if _, err := g.Frozen(); !errors.Is(err, errdefs.NotFound) {
+			t.Errorf("Frozen of a group that is gone: %v", err)
+		}
 		if _, err := g.Stats(); !errors.Is(err, errdefs.NotFound) {
 			t.Errorf("Stats of a group that is gone: %v", err)
 		}
