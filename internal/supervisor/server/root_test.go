@@ -370,7 +370,7 @@ func TestRealLost(t *testing.T) {
 	if err := r.client.Signal(t.Context(), &wire.Signal{ID: m.ID, Signal: 9, All: true}); err != nil {
 		t.Fatal(err)
 	}
-	if x := r.events.exit(m.ID, ""); x.Code != 137 {
+	if x := r.events.exit(m.ID, ""); x.Code != 137 && (x.Code != -1 || need.TellsExits(t)) {
 		t.Errorf("%+v", x)
 	}
 	for i, l := range r.logged(m.ID) {
