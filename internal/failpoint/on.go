@@ -16,7 +16,8 @@ var (
 
 // Hit ends the program if the file that LADE_FAILPOINT names holds the name of
 // the place, at which hit it is to end, and a token; hits count from when the
-// token was first seen.
+// program first sees the token. That it ended is told by a file of the same
+// name with the token as its suffix.
 func Hit(name string) {
 	raw, err := os.ReadFile(os.Getenv("LADE_FAILPOINT"))
 	if err != nil {
@@ -29,7 +30,13 @@ func Hit(name string) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	if seen[token]++; seen[token] == n {
+	if seen[token]++; seen[token] != n {
+		return
+	}
+	// Once is enough: what comes after us finds the file.
+	f, err := os.OpenFile(os.Getenv("LADE_FAILPOINT")+"."+token, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		f.Close()
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // cannot fail
 		select {}
 	}

@@ -62,6 +62,10 @@ func TestHistories(t *testing.T) {
 		if who != "supervisor" {
 			e.Kill()
 			time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
+			for rnd.IntN(3) == 0 { // killed while it recovers
+				e.Flash(time.Duration(rnd.IntN(150)) * time.Millisecond)
+				kills["recovery"]++
+			}
 			e.Launch()
 		}
 		kills[who]++

@@ -130,7 +130,10 @@ func (p *player) look(o *object, may []string) {
 		if err == nil && slices.Contains(may, state) {
 			break
 		}
-		if time.Now().After(end) || err == nil && state == exited || p.t.Context().Err() != nil {
+		if err != nil {
+			p.revive()
+		}
+		if time.Now().After(end) || err == nil && state == exited && !o.auto || p.t.Context().Err() != nil {
 			p.wrong("%s %s is %q, want one of %q (%v)\n%s", o.kind, o.name, state, may, err, p.detail(o))
 			break
 		}

@@ -94,6 +94,30 @@ func (e *Engine) Launch() {
 	}
 	defer os.Remove(filepath.Join(e.Dir, "notify"))
 	defer notify.Close()
+	cmd := e.spawn()
+	e.cmd = cmd
+	exited := make(chan error, 1)
+	go func() {
+		exited <- cmd.Wait()
+		notify.SetReadDeadline(time.Unix(1, 0))
+	}()
+	e.exited = exited
+	notify.SetReadDeadline(time.Now().Add(patience()))
+	buf := make([]byte, 1024)
+	for {
+		n, err := notify.Read(buf)
+		if err != nil {
+			e.t.Fatalf("laded did not become ready: %v\n%s", err, e.Log())
+		}
+		if strings.Contains(string(buf[:n]), "READY=1") {
+			return
+		}
+	}
+}
+
+// spawn starts the daemon's process.
+func (e *Engine) spawn() *exec.Cmd {
+	e.t.Helper()
 	log, err := os.OpenFile(filepath.Join(e.Dir, "laded.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		e.t.Fatal(err)
@@ -112,29 +136,35 @@ func (e *Engine) Launch() {
 		"--data-root", filepath.Join(e.Dir, "data"), "--exec-root", filepath.Join(e.Dir, "exec"), "--config-file", config,
 		"--pidfile", filepath.Join(e.Dir, "pid"), "-H", "unix://" + e.Socket, "--bridge", e.Bridge, "--cgroup-parent", e.Group(),
 	}, e.flags...)
-	e.cmd = exec.Command(filepath.Join(e.Bin, "laded"), args...)
-	e.cmd.Stdout, e.cmd.Stderr = log, log
-	e.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(e.Dir, "notify"))
-	if err := e.cmd.Start(); err != nil {
+	cmd := exec.Command(filepath.Join(e.Bin, "laded"), args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(e.Dir, "notify"))
+	if err := cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}
-	exited := make(chan error, 1)
-	cmd := e.cmd
-	go func() {
-		exited <- cmd.Wait()
-		notify.SetReadDeadline(time.Unix(1, 0))
-	}()
-	e.exited = exited
-	notify.SetReadDeadline(time.Now().Add(patience()))
-	buf := make([]byte, 1024)
-	for {
-		n, err := notify.Read(buf)
-		if err != nil {
-			e.t.Fatalf("laded did not become ready: %v\n%s", err, e.Log())
-		}
-		if strings.Contains(string(buf[:n]), "READY=1") {
-			return
-		}
+	return cmd
+}
+
+// Flash starts the daemon and kills it after a while, ready or not.
+func (e *Engine) Flash(after time.Duration) {
+	e.t.Helper()
+	cmd := e.spawn()
+	time.Sleep(after)
+	if err := cmd.Process.Kill(); err != nil {
+		e.t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil {
+		e.t.Fatalf("laded ended by itself\n%s", e.Log())
+	}
+}
+
+// Revive starts the daemon again if it has just ended, or is about to.
+func (e *Engine) Revive() {
+	e.t.Helper()
+	select {
+	case <-e.exited:
+		e.Launch()
+	case <-time.After(200 * time.Millisecond):
 	}
 }
 

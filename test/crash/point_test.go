@@ -1,0 +1,135 @@
+package crash
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// places returns the names of all failpoints, from the source.
+func places(t *testing.T) []string {
+	t.Helper()
+	hit := regexp.MustCompile(`failpoint\.Hit\("([^"]+)"\)`)
+	var names []string
+	err := filepath.WalkDir("../../internal", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		for _, m := range hit.FindAllSubmatch(raw, -1) {
+			names = append(names, string(m[1]))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// TestPoints ends the daemon or the supervisor at every failpoint, at its
+// first hit and at later ones, in the middle of a script that uses everything;
+// what was acknowledged holds, and the rest of the script goes on.
+func TestPoints(t *testing.T) {
+	need.Root(t)
+	bin := t.TempDir()
+	for name, tags := range map[string]string{"laded": "failpoint", "lade-supervisor": "failpoint", "lade": "", "lade-init": ""} {
+		if tags == "" {
+			if err := os.Symlink(filepath.Join(harness.Bin(t), name), filepath.Join(bin, name)); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		cmd := exec.Command("go", "build", "-tags", tags, "-o", filepath.Join(bin, name), "lade/cmd/"+name)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	t.Setenv("LADE_BIN", bin)
+	armed := filepath.Join(t.TempDir(), "armed")
+	t.Setenv("LADE_FAILPOINT", armed)
+	e := harness.Start(t)
+	base := e.Import()
+	layers := 0
+	for _, place := range places(t) {
+		crashes := 0
+		for n := 1; n < 100; n *= 3 {
+			token := fmt.Sprintf("%s-%d", place, n)
+			p := newPlayer(t, e, strings.ReplaceAll(place, ".", "-")+fmt.Sprintf("-%d-", n), 0)
+			p.revive = e.Revive
+			// A layer of its own, so that it is unpacked.
+			layers++
+			p.rootfs = bytes.Replace(p.rootfs, []byte(":root:"), fmt.Appendf(nil, ":%04d:", layers), 1)
+			if err := os.WriteFile(armed, []byte(fmt.Sprintf("%s %d %s", place, n, token)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			script(p, base)
+			p.clean()
+			e.Revive() // it may have ended after the last answer
+			if err := os.Remove(armed); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := os.Stat(armed + "." + token); err != nil {
+				break // it was not hit so often
+			}
+			crashes++
+		}
+		if crashes == 0 {
+			t.Errorf("%s is never hit", place)
+		}
+		for _, what := range []string{"ps -aq", "volume ls -q"} {
+			if out := e.Run(strings.Fields(what)...); out != "" {
+				t.Errorf("%s: %s: %s", place, what, out)
+			}
+		}
+		e.Stop()
+		if out, err := e.Check(); err != nil {
+			t.Errorf("%s: %v\n%s", place, err, out)
+		}
+		e.Launch()
+		t.Logf("%s: %d crashes", place, crashes)
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// script does a little of everything.
+func script(p *player, base string) {
+	a, b, auto := p.object("container", "a"), p.object("container", "b"), p.object("container", "auto")
+	v, i := p.object("volume", "v"), p.object("image", "i")
+	auto.auto = true
+	p.importImage(i)
+	p.makeVolume(v)
+	image := base
+	if i.state == there {
+		image = i.name
+	}
+	p.create(a, image, v.name)
+	p.start(a)
+	p.exec(a)
+	p.pause(a)
+	p.unpause(a)
+	p.rename(a, b)
+	p.stop(b)
+	p.start(b)
+	p.kill(b)
+	p.create(auto, base, "")
+	p.start(auto)
+	p.stop(auto)
+	p.remove(b, true)
+	p.removeVolume(v)
+	p.removeImage(i)
+}
