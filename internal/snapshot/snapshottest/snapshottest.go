@@ -19,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/overlay"
+	"lade/internal/linux/sys"
 	"lade/internal/snapshot"
 )
 
@@ -89,28 +91,10 @@ func mount(t testing.TB, r snapshot.Root) string {
 		}
 		return r.Path
 	}
-	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
-	ok(t, err)
-	defer unix.Close(fs)
-	for _, l := range r.Lower {
-		if err := unix.FsconfigSetString(fs, "lowerdir+", l); err != nil {
-			if len(r.Lower) > 1 {
-				t.Skip("needs Linux 6.5")
-			}
-			ok(t, unix.FsconfigSetString(fs, "lowerdir", l))
-		}
-	}
 	if len(r.Lower) == 1 && r.Upper == "" {
 		t.Fatal("an overlay of one directory")
 	}
-	if r.Upper != "" {
-		ok(t, unix.FsconfigSetString(fs, "upperdir", r.Upper))
-		ok(t, unix.FsconfigSetString(fs, "workdir", r.Work))
-		ok(t, unix.FsconfigSetFlag(fs, "volatile"))
-		ok(t, os.RemoveAll(r.Work+"/work/incompat")) // the mark of an earlier volatile mount
-	}
-	ok(t, unix.FsconfigCreate(fs))
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0)
+	fd, err := overlay.Mount(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Upper != ""}, sys.Probe())
 	ok(t, err)
 	f := os.NewFile(uintptr(fd), "mount")
 	t.Cleanup(func() { f.Close() })
