@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/runtime"
 	"lade/internal/need"
+	"lade/internal/runtime"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
