@@ -16,11 +16,11 @@ import (
 
 // TestHistories lets several clients make random requests, kills the daemon,
 // the supervisor or both at random moments, and compares what is with what was
-// acknowledged. LADE_SOAK says for how long (default 30s), LADE_SEED repeats a
+// acknowledged. LADE_SOAK says for how long (default 45s), LADE_SEED repeats a
 // run as far as timing allows.
 func TestHistories(t *testing.T) {
 	need.Root(t)
-	lasts := 30 * time.Second
+	lasts := 45 * time.Second
 	if s := os.Getenv("LADE_SOAK"); s != "" {
 		d, err := time.ParseDuration(s)
 		if err != nil {

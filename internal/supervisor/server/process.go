@@ -23,6 +23,7 @@ type container struct {
 	oomfd int           // of OOMNotify, or -1
 	kills uint64        // for memory, as far as they were told
 	busy  int           // goroutines that use group or init's pidfd
+	next  func()        // a start of the same container that waits for release
 
 	launching int // execs that are being started
 

@@ -35,7 +35,8 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	if !validID(m.ID) || m.Spec == nil || m.Spec.Process == nil {
 		return errdefs.Invalidf("supervisor: start needs an id and a spec with a process")
 	}
-	if s.containers[m.ID] != nil {
+	old := s.containers[m.ID]
+	if old != nil && (old.init == nil || !old.init.ended || old.next != nil) {
 		return errdefs.Conflictf("container %s is already running", m.ID)
 	}
 	filter, err := s.filter(m.Filter)
@@ -60,7 +61,6 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		l.abort()
 		return err
 	}
-	s.containers[c.id] = c
 	s.forgetExit(key{c.id, ""})
 	ask := &runtime.Container{
 		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, Init: m.Init,
@@ -72,11 +72,19 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	begin := func() {
 		l.run(func() (*runtime.Process, error) { return s.o.Launcher.Start(context.Background(), ask) })
 	}
-	if _, cleaning := s.cleaning[c.id]; cleaning { // it would remove the new control group
-		s.cleaning[c.id] = append(s.cleaning[c.id], begin)
+	next := func() {
+		s.containers[c.id] = c
+		if _, cleaning := s.cleaning[c.id]; cleaning { // it would remove the new control group
+			s.cleaning[c.id] = append(s.cleaning[c.id], begin)
+			return
+		}
+		begin()
+	}
+	if old != nil { // the last execs of its former life are ending
+		old.next = next
 		return nil
 	}
-	begin()
+	next()
 	return nil
 }
 
@@ -512,7 +520,9 @@ func (c *container) release() {
 	closeFDs(c.init.pidfd)
 	c.init.pidfd = -1
 	if c.group == nil {
-		s.dropGroup(c.id)
+		if c.next == nil {
+			s.dropGroup(c.id)
+		}
 	} else {
 		s.cleaning[c.id] = nil
 		go func() {
@@ -534,6 +544,9 @@ func (c *container) release() {
 				s.checkIdle()
 			})
 		}()
+	}
+	if c.next != nil {
+		c.next()
 	}
 	s.trim()
 	s.checkIdle()
