@@ -108,6 +108,9 @@ func (w *Writer) open(ctx context.Context, name string) error {
 		}
 	}
 	if err != nil {
+		if fi, statErr := f.Stat(); statErr == nil && fi.Size() == 0 { // nothing to go on with
+			err = errors.Join(err, os.Remove(name))
+		}
 		return errors.Join(err, f.Close())
 	}
 	w.f = f

@@ -11,6 +11,7 @@ import (
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/content"
 	"lade/internal/digest"
 	"lade/internal/ids"
 	"lade/internal/image"
@@ -132,8 +133,17 @@ func ingest(ctx context.Context, images *image.Images, lease *image.Lease, r io.
 	if err != nil {
 		return "", 0, errors.Join(err, w.Abort())
 	}
-	d, err := lease.Commit(ctx, w)
+	d, err := commit(ctx, lease, w)
 	return d, size, err
+}
+
+// commit makes what was written a blob. An archive is never gone on with: if
+// the caller has left, what was written is of no use.
+func commit(ctx context.Context, lease *image.Lease, w *content.Writer) (digest.Digest, error) {
+	if err := context.Cause(ctx); err != nil {
+		return "", errors.Join(err, w.Abort())
+	}
+	return lease.Commit(context.WithoutCancel(ctx), w)
 }
 
 // cancelable is a reader that fails once its context has ended.

@@ -215,7 +215,7 @@ func (l *loader) ingest(ctx context.Context, name string, size int64, r io.Reade
 	if _, err := io.Copy(w, cancelable{ctx, r}); err != nil {
 		return errors.Join(err, w.Abort())
 	}
-	d, err := l.lease.Commit(ctx, w)
+	d, err := commit(ctx, l.lease, w)
 	if err != nil {
 		return err
 	}
