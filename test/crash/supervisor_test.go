@@ -100,9 +100,9 @@ func TestSupervisorKilled(t *testing.T) {
 				wants(t, e, name, ".State.Pid", pid)
 			}
 			wants(t, e, "frozen", ".State.Status", "paused")
-			last := unbroken(t, "logs", e.Run("logs", "log")+"\n")
+			last := broken(t, "logs", e.Run("logs", "log")+"\n", 4)
 			soon(t, func() error {
-				if now := unbroken(t, "logs", e.Run("logs", "log")+"\n"); now <= last {
+				if now := broken(t, "logs", e.Run("logs", "log")+"\n", 4); now <= last {
 					return fmt.Errorf("no line after %d", last)
 				}
 				return nil
@@ -112,9 +112,9 @@ func TestSupervisorKilled(t *testing.T) {
 			if got := cat.line(t); got != "after" {
 				t.Errorf("attached: %q", got)
 			}
-			last = unbroken(t, "terminal", e.Run("logs", "tty")+"\n")
+			last = broken(t, "terminal", e.Run("logs", "tty")+"\n", 4)
 			soon(t, func() error {
-				if now := unbroken(t, "terminal", e.Run("logs", "tty")+"\n"); now <= last {
+				if now := broken(t, "terminal", e.Run("logs", "tty")+"\n", 4); now <= last {
 					return fmt.Errorf("no line after %d", last)
 				}
 				return nil
