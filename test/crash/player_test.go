@@ -37,6 +37,8 @@ type object struct {
 	state      string
 	pid        int  // while running
 	auto       bool // container: removes itself
+	// doomed: a request to end it had no answer, and may still take effect.
+	doomed bool
 }
 
 // player makes requests and knows what must be the outcome: what was
@@ -93,6 +95,7 @@ func (p *player) do(o *object, what, to string, between []string, f func(ctx con
 	p.note("%s %s %s (%s→%s): %v", what, o.kind, o.name, o.state, to, err)
 	switch {
 	case err == nil:
+		o.doomed = false
 		p.moved(o, to)
 	case refused(err):
 	case p.t.Context().Err() != nil:
@@ -103,6 +106,9 @@ func (p *player) do(o *object, what, to string, between []string, f func(ctx con
 			time.Sleep(time.Second) // what was sent to a process may still be on its way
 		}
 		p.look(o, may)
+		// On a slow machine it may be on its way even longer: until the next
+		// answer the container may end at any time.
+		o.doomed = slices.Contains([]string{"stop", "kill", "restart"}, what) && o.state != exited
 	}
 }
 
@@ -122,6 +128,12 @@ func (p *player) moved(o *object, to string) {
 // those that may be.
 func (p *player) look(o *object, may []string) {
 	p.t.Helper()
+	if o.doomed {
+		may = append(slices.Clone(may), exited)
+		if o.auto {
+			may = append(may, none)
+		}
+	}
 	var state string
 	var pid int
 	var err error
