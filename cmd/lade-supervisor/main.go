@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	goruntime "runtime"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,11 +30,10 @@ func main() {
 		os.Stderr.WriteString("lade-supervisor: " + err.Error() + "\n")
 		os.Exit(1)
 	}
-	// At most two of our goroutines are in system calls for long, of four that may.
+	// More processors than the starts keep busy: one that waits in a system call
+	// is taken away only when the monitor wakes.
 	sys.CalmMonitor(5 * time.Millisecond)
-	// Most of our memory would be garbage otherwise: starts are bursts.
-	debug.SetGCPercent(25)
-	goruntime.GOMAXPROCS(4)
+	goruntime.GOMAXPROCS(3)
 	root := flag.String("root", "/run/lade", "`directory` of the socket and the exit records, on a tmpfs")
 	initPath := flag.String("init", "", "`path` of lade-init")
 	idleExit := flag.Duration("idle-exit", 10*time.Second, "end after this `time` with nothing to watch and nobody connected; 0: never")

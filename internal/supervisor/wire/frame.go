@@ -278,9 +278,9 @@ func rights(oob []byte) ([]int, error) {
 	return files, err
 }
 
-// Decode decodes the body into msg. Errors: Invalid.
+// Decode decodes the body into msg, a pointer to a zero value. Errors: Invalid.
 func (f *Frame) Decode(msg any) error {
-	if err := json.Unmarshal(f.Body, msg); err != nil {
+	if err := decode(f.Body, msg); err != nil {
 		return errdefs.Invalidf("supervisor protocol: %v: %w", f.Type, err)
 	}
 	return nil
