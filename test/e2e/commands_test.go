@@ -32,10 +32,11 @@ import (
 //	udp ADDRESS WORD       a datagram from the host; the answer is stdout
 //	listen NETWORK ADDRESS a program of the host has the port until the script ends
 //	mkimage KIND FILE …    an image archive (archive_test.go)
+//	interrupt              ctrl-c for what runs in the background, until it leaves
 //	busybox                imports lade-test/busybox, a user land in C
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"code": code, "both": both, "eventually": eventually, "nothing": nothing, "fetch": fetch, "udp": udp, "listen": listen,
-	"mkimage": mkimage, "busybox": busybox,
+	"mkimage": mkimage, "busybox": busybox, "interrupt": interrupt,
 }
 
 // exitCode tells how a program ended; -1 if it did not run.
@@ -231,6 +232,15 @@ func udp(ts *testscript.TestScript, neg bool, args []string) {
 
 func busybox(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Value(engine{}).(*harness.Engine).Import()
+}
+
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	for range 3 { // docker leaves at the third
+		for _, cmd := range ts.BackgroundCmds() {
+			_ = cmd.Process.Signal(os.Interrupt) // it may have ended
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
 }
 
 func listen(ts *testscript.TestScript, neg bool, args []string) {

@@ -72,11 +72,13 @@ func (r *run) start(ctx context.Context, s *spec, id string) error {
 	if err != nil {
 		return err
 	}
-	// From here on a signal is the container's affair and does not end us.
+	// From here on a signal is the container's affair and does not end us;
+	// without the proxy it ends us and not the container.
 	if r.sigProxy {
 		defer forwardSignals(ctx, api, id)()
+		ctx = context.WithoutCancel(ctx)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 
 	attached := c.AttachStdin || c.AttachStdout || c.AttachStderr
