@@ -142,6 +142,9 @@ func (a *Actor) ended(e Exit) {
 	ran := e.At.Sub(a.rec.StartedAt)
 	next := a.rec
 	next.Ended(e)
+	if next.OOMKilled && !a.rec.OOMKilled { // the end overtook the notice
+		a.host.Publish(a.View(), events.ActionOOM, nil)
+	}
 	again := next.State == Restarting
 	a.host.Release(a.View())
 	more := map[string]string{"exitCode": strconv.Itoa(next.ExitCode), "execDuration": strconv.Itoa(int(max(ran, 0).Seconds()))}
