@@ -72,7 +72,7 @@ const (
 )
 
 func newBuilder(l *Launcher, p *program.Program) *builder {
-	b := &builder{l: l, p: p, root: -1, console: -1, master: -1, stages: make([]stage, 0, 32), fds: make([]int, 0, 32)}
+	b := &builder{l: l, p: p, root: -1, console: -1, master: -1, stages: make([]stage, 0, 64), fds: make([]int, 0, 32)}
 	b.addr.empty = p.String("")
 	b.addr.dot = p.String(".")
 	b.addr.zero = p.String("0")

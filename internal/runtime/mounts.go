@@ -81,7 +81,12 @@ func setAttributes(fd int, o *mount.Options) error {
 }
 
 // inside cleans a path of the container: absolute, without a slash at its end.
-func inside(p string) string { return path.Clean("/" + p) }
+func inside(p string) string {
+	if !strings.HasPrefix(p, "/") {
+		p = "/" + p
+	}
+	return path.Clean(p)
+}
 
 // mount adds one mount of the spec.
 func (b *builder) mount(m *specs.Mount, c *Container) error {
@@ -263,7 +268,7 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 	for _, key := range slices.Sorted(maps.Keys(mounts)) {
 		at := mounts[key]
 		name := path.Base(at)
-		fd, err := cloneHost(path.Join(at, b.group.Path()), &mount.Options{Bind: true, Set: o.Set})
+		fd, err := cloneHost(at+b.group.Path(), &mount.Options{Bind: true, Set: o.Set})
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"path"
 	"runtime"
 	"slices"
 	"sync"
@@ -247,7 +246,7 @@ func (d *deviceProgram) program(p *devicePolicy) (fd int, release func(), err er
 // there atomically (BPF_F_REPLACE, Linux 5.6).
 func (g *Group) setDevicesV2(p *devicePolicy, fresh bool) (err error) {
 	m := g.h.unified
-	span := trace.Begin(trace.Cgroup, "bpf", path.Join(m.mount, g.path))
+	span := trace.Begin(trace.Cgroup, "bpf", m.name(g.path, ""))
 	defer func() { _ = span.End(err) }()
 	dir, err := m.open(g.path, "", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +22,9 @@ func join(group, file string) string {
 	return group + "/" + file
 }
 
+// name returns a file's path, for messages and traces.
+func (m *hierarchy) name(group, file string) string { return m.mount + "/" + join(group, file) }
+
 func (m *hierarchy) open(group, file string, flags int) (int, error) {
 	name := join(group, file)
 	if name == "" {
@@ -34,7 +36,7 @@ func (m *hierarchy) open(group, file string, flags int) (int, error) {
 			continue
 		}
 		if err != nil {
-			return -1, &os.PathError{Op: "open", Path: path.Join(m.mount, name), Err: err}
+			return -1, &os.PathError{Op: "open", Path: m.mount + "/" + name, Err: err}
 		}
 		return fd, nil
 	}
@@ -47,10 +49,15 @@ func (m *hierarchy) read(group, file string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	return readAll(fd, path.Join(m.mount, group, file))
+	content, err := readAll(fd)
+	if err != nil {
+		return "", &os.PathError{Op: "read", Path: m.name(group, file), Err: err}
+	}
+	return content, nil
 }
 
-func readAll(fd int, name string) (string, error) {
+// readAll returns what is left to read. Errors: a bare errno.
+func readAll(fd int) (string, error) {
 	var buf [4096]byte
 	var out []byte
 	for {
@@ -58,7 +65,7 @@ func readAll(fd int, name string) (string, error) {
 		switch {
 		case err == unix.EINTR:
 		case err != nil:
-			return "", &os.PathError{Op: "read", Path: name, Err: err}
+			return "", err
 		case n == 0:
 			return string(out), nil
 		case n < len(buf) && out == nil && buf[n-1] == '\n':
@@ -72,7 +79,7 @@ func readAll(fd int, name string) (string, error) {
 
 // write opens, writes and closes a file, and traces it.
 func (m *hierarchy) write(group, file, value string) error {
-	name := path.Join(m.mount, group, file)
+	name := m.name(group, file)
 	span := trace.Begin(trace.Cgroup, "write", name+" "+value)
 	fd, err := m.open(group, file, unix.O_WRONLY)
 	if err != nil {
@@ -85,7 +92,7 @@ func (m *hierarchy) write(group, file, value string) error {
 // writeMany writes several values to one file, each by a write of its own. On
 // failure it returns the index of the value that was refused.
 func (m *hierarchy) writeMany(group, file string, values []string) (int, error) {
-	name := path.Join(m.mount, group, file)
+	name := m.name(group, file)
 	span := trace.Begin(trace.Cgroup, "write", name+" "+strings.Join(values, ", "))
 	fd, err := m.open(group, file, unix.O_WRONLY)
 	if err != nil {
@@ -113,21 +120,21 @@ func writeFD(fd int, name, value string) error {
 }
 
 func (m *hierarchy) mkdir(group string) error {
-	span := trace.Begin(trace.Cgroup, "mkdir", path.Join(m.mount, group))
+	span := trace.Begin(trace.Cgroup, "mkdir", m.name(group, ""))
 	if err := unix.Mkdirat(m.dir, group, 0o755); err != nil {
-		return span.End(&os.PathError{Op: "mkdir", Path: path.Join(m.mount, group), Err: err})
+		return span.End(&os.PathError{Op: "mkdir", Path: m.name(group, ""), Err: err})
 	}
 	return span.End(nil)
 }
 
 // rmdir removes one group; one that is gone is no error.
 func (m *hierarchy) rmdir(group string) error {
-	span := trace.Begin(trace.Cgroup, "rmdir", path.Join(m.mount, group))
+	span := trace.Begin(trace.Cgroup, "rmdir", m.name(group, ""))
 	err := unix.Unlinkat(m.dir, group, unix.AT_REMOVEDIR)
 	if err == nil || err == unix.ENOENT || err == unix.ENODEV {
 		return span.End(nil)
 	}
-	return span.End(&os.PathError{Op: "rmdir", Path: path.Join(m.mount, group), Err: err})
+	return span.End(&os.PathError{Op: "rmdir", Path: m.name(group, ""), Err: err})
 }
 
 // removeTree removes a group and the groups below it, deepest first.

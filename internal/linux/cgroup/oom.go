@@ -60,7 +60,7 @@ func (g *Group) oomInotify(m *hierarchy) (int, error) {
 	// By way of the mount point's descriptor: the path may mean something else
 	// in this mount namespace.
 	name := path.Join("/proc/self/fd", strconv.Itoa(m.dir), g.path, "memory.events")
-	span := trace.Begin(trace.Cgroup, "inotify_add_watch", path.Join(m.mount, g.path, "memory.events"))
+	span := trace.Begin(trace.Cgroup, "inotify_add_watch", m.name(g.path, "memory.events"))
 	if _, err := unix.InotifyAddWatch(fd, name, unix.IN_MODIFY); span.End(err) != nil {
 		unix.Close(fd)
 		return -1, g.missing(m, &os.PathError{Op: "inotify_add_watch", Path: name, Err: err})

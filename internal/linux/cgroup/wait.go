@@ -3,7 +3,6 @@ package cgroup
 import (
 	"context"
 	"os"
-	"path"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,7 +57,7 @@ func (g *Group) waitEvents(ctx context.Context, key, value string) error {
 			continue
 		}
 		if err != nil {
-			return g.missing(m, &os.PathError{Op: "read", Path: path.Join(m.mount, g.path, "cgroup.events"), Err: err})
+			return g.missing(m, &os.PathError{Op: "read", Path: m.name(g.path, "cgroup.events"), Err: err})
 		}
 		if v, _ := field(string(buf[:n]), key); v == value {
 			return nil

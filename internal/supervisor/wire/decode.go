@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"reflect"
 	"slices"
@@ -246,7 +247,12 @@ func (d *decoder) slice(v reflect.Value, elem *shape) bool {
 	if d.word("null") {
 		return true
 	}
-	v.Set(reflect.MakeSlice(v.Type(), 0, 0)) // empty, not nil
+	size := 0 // empty, not nil
+	if elem.kind == reflect.String {
+		end := max(bytes.IndexByte(d.b[d.at:], ']'), 0)
+		size = min(bytes.Count(d.b[d.at:d.at+end], []byte(`","`))+1, 1024) // about
+	}
+	v.Set(reflect.MakeSlice(v.Type(), 0, size))
 	return d.list('[', ']', func() bool {
 		n := v.Len()
 		if n == v.Cap() {
