@@ -48,7 +48,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 			return nil, err
 		}
 		p.engine.Resume()
-		handler := server.New(p.engine, server.Options{Version: b.Version, Logger: log})
+		handler := server.New(p.engine, server.Options{Version: b.Version, Logger: log, Load: newProcessors().change})
 		return &engineService{Handler: handler, Close: func() error { return p.close(log) }}, nil
 	})
 }

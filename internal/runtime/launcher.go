@@ -141,9 +141,19 @@ func (l *Launcher) Close() error {
 	if l.groups != nil {
 		l.groups.Close()
 	}
+	return l.free()
+}
+
+// Trim frees the memory that is kept for the next start.
+func (l *Launcher) Trim() {
+	if err := l.free(); err != nil {
+		l.log.Warn("cannot free a start program", "error", err)
+	}
+}
+
+func (l *Launcher) free() (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var err error
 	for _, p := range l.arena {
 		err = errors.Join(err, p.Close())
 	}

@@ -15,6 +15,19 @@ type route struct {
 	handle    handler
 }
 
+// load is how much work a request for the route is: none when it mostly waits,
+// 2 when several processors can share it.
+func (r *route) load() int {
+	switch r.operation {
+	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart":
+		return 0
+	case "ImageCreate", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract",
+		"SystemDiskUsage":
+		return 2
+	}
+	return 1
+}
+
 // notYet answers operations that are outside what the engine does so far.
 func notYet(operation string) handler {
 	return func(http.ResponseWriter, *http.Request) error {

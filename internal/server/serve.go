@@ -47,6 +47,10 @@ func (s *server) serve(rt route) http.Handler {
 		start := time.Now()
 		w := &answer{ResponseWriter: rw}
 		defer s.recovered(w, r)
+		if n := rt.load(); n != 0 {
+			s.load(n)
+			defer s.load(-n)
+		}
 
 		err := s.dispatch(w, r, rt)
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {

@@ -15,6 +15,9 @@ type Options struct {
 	Version string       // of the engine, shown in the Server header
 	Builder string       // the builder that clients should use: "2" BuildKit (default), "1" the classic one
 	Logger  *slog.Logger // nil discards
+	// Load is told of the work that requests are: of more when one begins, of so
+	// much less when it is answered. It is called by several goroutines. May be nil.
+	Load func(change int)
 }
 
 type server struct {
@@ -23,6 +26,7 @@ type server struct {
 	compat  *compat.Table
 	agent   string // the Server header
 	builder string
+	load    func(change int)
 	buffers sync.Pool // of *bytes.Buffer
 }
 
@@ -36,10 +40,14 @@ func New(backend Backend, o Options) http.Handler {
 		// Clients read the operating system from it.
 		agent:   "Docker/" + o.Version + " (linux)",
 		builder: o.Builder,
+		load:    o.Load,
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.load == nil {
+		s.load = func(int) {}
 	}
 	if s.builder == "" {
 		s.builder = "2"

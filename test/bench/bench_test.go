@@ -267,6 +267,43 @@ func TestSpecification(t *testing.T) {
 	parallel(t, c)
 }
 
+// TestSupervisorShare measures what of a start passes in the supervisor, from
+// the request to the execve, as the daemon's debug log has it.
+func TestSupervisorShare(t *testing.T) {
+	if os.Getenv("LADE_BENCH") == "" {
+		t.Skip("make bench runs it")
+	}
+	need.Root(t)
+	ctx := t.Context()
+	e := harness.Start(t, "--debug")
+	e.Run("import", rootfs(t), image)
+	c := connect(t, e)
+	measure(t, 100, func() error { return run(ctx, c, nil, "true") })
+	var took times
+	for line := range strings.Lines(e.Log()) {
+		if !strings.Contains(line, "msg=started ") {
+			continue
+		}
+		var sum time.Duration
+		for f := range strings.FieldsSeq(line) {
+			for _, part := range []string{"prepare=", "program="} {
+				if v, ok := strings.CutPrefix(f, part); ok {
+					d, err := time.ParseDuration(v)
+					if err != nil {
+						t.Fatal(err)
+					}
+					sum += d
+				}
+			}
+		}
+		took = append(took, sum)
+	}
+	if len(took) < 100 {
+		t.Fatalf("the log tells of %d starts", len(took))
+	}
+	limit(t, "supervisor: request to execve, median", took.median(), 2, "ms")
+}
+
 func execTrue(ctx context.Context, c *client.Client, id string) error {
 	x, err := c.ExecCreate(ctx, id, client.ExecCreateOptions{Cmd: []string{"true"}, AttachStdout: true})
 	if err != nil {
@@ -305,6 +342,8 @@ func memory(t *testing.T, e *harness.Engine, c *client.Client, sup int) {
 	note(t, "100 containers by 8 clients: created and started", n/started.Seconds(), "/s")
 	limit(t, "  each (150 a second)", started.Seconds()*1000/n, 1000.0/150, "ms")
 	limit(t, "laded: PSS with 100 containers", pss(t, e.Pid())/1024, 40, "MB")
+	note(t, "supervisor: more PSS per container, busy", (pss(t, sup)-idleSup)/n, "kB")
+	time.Sleep(5 * time.Second) // what starting took has been given back
 	limit(t, "supervisor: more PSS per container", (pss(t, sup)-idleSup)/n, 20, "kB")
 	begin = time.Now()
 	inParallel(t, n, func(i int) error {

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"math"
 	"os"
+	goruntime "runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 	"time"
@@ -15,14 +18,21 @@ import (
 // trimAfter is how long nothing must happen before memory is given back.
 const trimAfter = time.Second
 
-// How much garbage there may be, in percent of what is in use: most of our memory
-// would be garbage otherwise. While containers are started it may be 2 MB: with
-// half of that every fifth start has a collection beside it, which wakes every
-// thread.
-const (
-	garbageBusy  = 50
-	garbageQuiet = 25
-)
+// garbageBusy is how much garbage there may be while containers are started, in
+// percent of what is in use, which comes to 2 MB: with half of that every fifth
+// start has a collection beside it, which wakes every thread.
+const garbageBusy = 50
+
+// garbageQuiet is how much garbage there may be while nothing is started, in
+// bytes. It is a limit, and not a percentage, because the Go runtime then
+// collects when there is something to collect, and not every two minutes:
+// a collection reads 1.4 MB of tables of our executable, which dropCode has
+// just given back.
+const garbageQuiet = 2 << 20
+
+// settled is longer than any timer that ends with something runs. Only the one of
+// IdleExit is longer.
+const settled = 5 * time.Second
 
 // trim gives memory back to the kernel when the server has become quiet.
 func (s *Server) trim() {
@@ -30,6 +40,7 @@ func (s *Server) trim() {
 		return
 	}
 	s.trimming = true
+	debug.SetMemoryLimit(math.MaxInt64)
 	debug.SetGCPercent(garbageBusy)
 	s.trimSoon()
 }
@@ -37,32 +48,59 @@ func (s *Server) trim() {
 func (s *Server) trimSoon() {
 	seen := s.activity
 	s.poll.after(trimAfter, func() {
-		if s.activity != seen || s.starts > 0 {
+		if s.activity != seen || s.starts > 0 || s.poll.soon(settled) {
 			s.trimSoon()
 			return
 		}
 		s.trimming = false
-		debug.SetGCPercent(garbageQuiet)
 		s.lines = logs.Buffer{}
+		s.o.Launcher.Trim()
+		goruntime.GC() // what it takes apart, the next one frees
 		debug.FreeOSMemory()
-		dropCode()
+		debug.SetMemoryLimit(inUse() + garbageQuiet)
+		debug.SetGCPercent(-1)
+		s.dropCode()
 	})
+}
+
+// inUse returns what a memory limit of the Go runtime counts, in bytes.
+func inUse() int64 {
+	m := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(m)
+	return int64(m[0].Value.Uint64() - m[1].Value.Uint64())
 }
 
 // dropCode unmaps the pages of our executable: the loop needs a tenth of what
 // starting has touched. They are clean and in the page cache, from where the
-// ones that are needed come back, a few microseconds each sixteen.
+// ones that are needed come back, a few microseconds each sixteen. It does so
+// once more when the Go runtime, too, has settled.
 //
 // Source: MADV_DONTNEED in madvise(2), on a private mapping of a file.
-func dropCode() {
+func (s *Server) dropCode() {
+	code := codeMappings()
+	drop := func() {
+		for _, m := range code {
+			_, _, _ = unix.Syscall(unix.SYS_MADVISE, m.from, m.to-m.from, unix.MADV_DONTNEED) // they stay mapped then
+		}
+	}
+	drop()
+	s.poll.after(trimAfter, drop)
+}
+
+// mapping is a part of our address space.
+type mapping struct{ from, to uintptr }
+
+// codeMappings returns where our code and its tables are; nothing when it cannot
+// tell.
+func codeMappings() (code []mapping) {
 	var exe unix.Stat_t
 	if err := unix.Stat("/proc/self/exe", &exe); err != nil {
-		return
+		return nil
 	}
 	inode := strconv.FormatUint(exe.Ino, 10) // its path may be nowhere: see runtime.Shield
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
-		return
+		return nil
 	}
 	for line := range strings.Lines(string(maps)) {
 		f := strings.Fields(line)
@@ -73,7 +111,8 @@ func dropCode() {
 		a, errA := strconv.ParseUint(from, 16, 64)
 		b, errB := strconv.ParseUint(to, 16, 64)
 		if errA == nil && errB == nil {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(a), uintptr(b-a), unix.MADV_DONTNEED) // they stay mapped then
+			code = append(code, mapping{uintptr(a), uintptr(b)})
 		}
 	}
+	return code
 }

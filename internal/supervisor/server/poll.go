@@ -99,6 +99,11 @@ func (p *poller) after(d time.Duration, f func()) {
 	}
 }
 
+// soon reports whether a timer is due in less than d.
+func (p *poller) soon(d time.Duration) bool {
+	return !p.next.IsZero() && time.Until(p.next) < d
+}
+
 // post calls f from the loop. It may be called from any goroutine but the
 // loop's own, and waits when the loop is far behind.
 func (p *poller) post(f func()) {

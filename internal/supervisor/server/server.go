@@ -23,6 +23,8 @@ import (
 type Launcher interface {
 	Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error)
 	Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
+	// Trim frees what is kept for the next start.
+	Trim()
 }
 
 // Options configure a Server.
