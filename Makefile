@@ -1,6 +1,6 @@
 # lade: `make run` shows it, `make test` proves it. See CONTRIBUTING.md.
 export CGO_ENABLED := 0
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION := $(or $(shell git describe --tags --dirty 2>/dev/null),0.1.0-dev+$(shell git describe --always --dirty 2>/dev/null || echo unknown))
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 BINS    := lade laded lade-supervisor lade-runtime lade-init
