@@ -39,6 +39,7 @@ var rows = [][]string{
 	// composites
 	{"internal/build", "internal/supervisor/server", "internal/engine/spec"},
 	// use cases
+	{"internal/engine/container"},
 	{"internal/engine/..."},
 	{"internal/engine"},
 	// faces

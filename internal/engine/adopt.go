@@ -20,7 +20,7 @@ import (
 )
 
 // adoption is what a supervisor must know of a container to carry on with it.
-func (e *Engine) adoption(r *container.Record, l wire.Live) wire.Adopt {
+func (e *recovery) adoption(r *container.Record, l wire.Live) wire.Adopt {
 	a := wire.Adopt{
 		ID: r.ID, Pid: l.Pid, StartedAt: l.StartedAt, Cgroup: l.Cgroup, Terminal: r.Config.Tty,
 		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
@@ -36,7 +36,7 @@ func (e *Engine) adoption(r *container.Record, l wire.Live) wire.Adopt {
 // duplicate takes the descriptors of a running process again that the last
 // engine had. Without them the process goes on, but not its output when the
 // supervisor is lost.
-func (e *Engine) duplicate(ctx context.Context, c *supervisor.Client, a wire.Adopt) {
+func (e *recovery) duplicate(ctx context.Context, c *supervisor.Client, a wire.Adopt) {
 	got, err := c.Duplicate(ctx, a.ID, a.ExecID)
 	if err != nil {
 		e.log.Warn("no duplicates of what the supervisor holds", "container", a.ID, "exec", a.ExecID, "error", err)
@@ -51,7 +51,7 @@ func (e *Engine) duplicate(ctx context.Context, c *supervisor.Client, a wire.Ado
 // hold nothing: supervisor and daemon were lost together. What is left of it
 // is its control group. Its output is lost, how it ends is not. It reports
 // whether the container runs. Errors: of the supervisor.
-func (e *Engine) adopt(ctx context.Context, c *supervisor.Client, r *container.Record, group string) (l wire.Live, running bool, err error) {
+func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container.Record, group string) (l wire.Live, running bool, err error) {
 	g, err := e.Cgroups.Open(group)
 	if err != nil {
 		return l, false, nil
@@ -133,7 +133,7 @@ func startOf(pid int) time.Time {
 // clear ends what is left in the control group of a container that does not
 // run any more, and removes it. What cannot be removed now is told again at the
 // next connection.
-func (e *Engine) clear(ctx context.Context, c *supervisor.Client, id, group string) {
+func (e *recovery) clear(ctx context.Context, c *supervisor.Client, id, group string) {
 	ctx, cancel := context.WithTimeout(ctx, cleanUp)
 	defer cancel()
 	g, err := e.Cgroups.Open(group)

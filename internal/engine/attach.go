@@ -99,7 +99,7 @@ func (e *Engine) replay(r *container.Record, to io.Writer, o AttachOptions) erro
 }
 
 // Attach implements container.Host.
-func (e *Engine) Attach(ctx context.Context, r *container.Record, s container.Stream) error {
+func (e *host) Attach(ctx context.Context, r *container.Record, s container.Stream) error {
 	defer s.File.Close()
 	w := wireAttach(s, 1)
 	w.ID = r.ID

@@ -249,7 +249,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 }
 
 // execEnded notes the end of an exec that the supervisor told of.
-func (e *Engine) execEnded(w wire.Exited) {
+func (e *host) execEnded(w wire.Exited) {
 	x := e.execs.ended(w.ExecID, w.Code)
 	e.sup.drop(w.ID, w.ExecID)
 	if x != nil {

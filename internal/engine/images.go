@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -13,16 +12,16 @@ import (
 
 	"lade/internal/digest"
 	"lade/internal/engine/container"
+	"lade/internal/engine/prune"
 	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/image"
-	"lade/internal/image/archive"
 	"lade/internal/oci"
 	"lade/internal/reference"
 )
 
 // imageOf returns the image that a container was made from.
-func (e *Engine) imageOf(r *container.Record) (*image.Image, error) {
+func (e *host) imageOf(r *container.Record) (*image.Image, error) {
 	d, err := digest.Parse(r.ImageID)
 	if err != nil {
 		return nil, err
@@ -31,7 +30,7 @@ func (e *Engine) imageOf(r *container.Record) (*image.Image, error) {
 }
 
 // users returns the containers that were made from an image.
-func (e *Engine) users(id digest.Digest) []image.User {
+func (e *host) users(id digest.Digest) []image.User {
 	var out []image.User
 	for _, a := range e.containers.all() {
 		if r := a.View(); r.ImageID == id.String() && r.State != container.Gone {
@@ -39,47 +38,6 @@ func (e *Engine) users(id digest.Digest) []image.User {
 		}
 	}
 	return out
-}
-
-// ImageLoad reads images from an archive, as `save` writes it.
-func (e *Engine) ImageLoad(ctx context.Context, r io.Reader, p Progress) error {
-	before := map[digest.Digest]bool{}
-	for _, img := range e.Images.List() {
-		before[img.ID] = true
-	}
-	err := archive.Load(ctx, e.Images, r, archive.LoadOptions{Progress: image.Progress(p)})
-	for _, img := range e.Images.List() {
-		if !before[img.ID] {
-			e.publishImage(events.ActionLoad, img.ID.String(), img.ID.String())
-		}
-	}
-	return err
-}
-
-// ImageSave writes images as one archive, which docker load reads too.
-func (e *Engine) ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error {
-	if len(names) == 0 {
-		return errdefs.Invalidf("no image names given")
-	}
-	if err := archive.Save(ctx, e.Images, names, platform, w); err != nil {
-		return err
-	}
-	for _, n := range names {
-		e.publishImage(events.ActionSave, n, n)
-	}
-	return nil
-}
-
-// ImageImport makes an image of one layer from a tar.
-func (e *Engine) ImageImport(ctx context.Context, o ImportOptions) error {
-	img, err := archive.Import(ctx, e.Images, o.Source, archive.ImportOptions{
-		Reference: o.Reference, Message: o.Message, Changes: o.Changes, Platform: o.Platform, Progress: image.Progress(o.Progress),
-	})
-	if err != nil {
-		return err
-	}
-	e.publishImage(events.ActionImport, img.ID.String(), img.ID.String())
-	return nil
 }
 
 // imageFilters are the filters that an image list understands.
@@ -95,7 +53,7 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 	if err != nil {
 		return nil, err
 	}
-	until, err := pruneUntil(filters.Args{"until": f["until"]})
+	until, err := prune.Until(filters.Args{"until": f["until"]})
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +89,8 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 	return out, nil
 }
 
-func (e *Engine) imageSummary(img *image.Image, f filters.Args) apiimage.Summary {
+// imageSummary is an image as lists show it, with the names that match.
+func (e *host) imageSummary(img *image.Image, f filters.Args) apiimage.Summary {
 	d := img.Target
 	s := apiimage.Summary{
 		ID: img.ID.String(), Containers: -1, SharedSize: -1, Size: img.Size, Created: img.Created.Unix(), Labels: img.Config.Config.Labels,
@@ -261,7 +220,9 @@ func (e *Engine) ImageRemove(ctx context.Context, name string, o ImageRemoveOpti
 	return e.deleted(removed), err
 }
 
-func (e *Engine) deleted(removed []image.Removed) []apiimage.DeleteResponse {
+// deleted tells the event log of removed images, and puts them in the API's
+// words.
+func (e *host) deleted(removed []image.Removed) []apiimage.DeleteResponse {
 	out := []apiimage.DeleteResponse{}
 	for _, r := range removed {
 		out = append(out, apiimage.DeleteResponse{Untagged: r.Untagged, Deleted: r.Deleted})
@@ -275,26 +236,6 @@ func (e *Engine) deleted(removed []image.Removed) []apiimage.DeleteResponse {
 		e.publishImage(action, r.Image.String(), r.Image.String())
 	}
 	return out
-}
-
-// ImagePrune removes the images that nothing uses: those without a name, or
-// with dangling=false all.
-func (e *Engine) ImagePrune(ctx context.Context, f filters.Args) (apiimage.PruneReport, error) {
-	var report apiimage.PruneReport
-	until, err := pruneUntil(f)
-	if err != nil {
-		return report, err
-	}
-	dangling, err := f.Bool("dangling", true)
-	if err != nil {
-		return report, err
-	}
-	removed, freed, err := e.Images.Prune(ctx, dangling, func(i *image.Image) bool {
-		return pruneMatch(f, until, i.Created, i.Config.Config.Labels)
-	}, e.users)
-	report.ImagesDeleted, report.SpaceReclaimed = e.deleted(removed), uint64(freed)
-	e.events.Publish(events.ImageEventType, events.ActionPrune, "", map[string]string{"reclaimed": itoa(int(freed))})
-	return report, err
 }
 
 // ImageConfig returns an image's configuration document.

@@ -21,7 +21,7 @@ import (
 )
 
 // logPath returns the file where a container's output is kept.
-func (e *Engine) logPath(r *container.Record) string { return filepath.Join(e.dir(r.ID), r.LogFile()) }
+func (e *host) logPath(r *container.Record) string { return filepath.Join(e.dir(r.ID), r.LogFile()) }
 
 // ContainerInspect returns all that is known of a container; size adds its
 // disk usage. It never waits for the container.
@@ -59,7 +59,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 		out.ImageManifestDescriptor = &d
 	}
 	if size {
-		rw, root, err := e.sizes(ctx, r)
+		rw, root, err := e.Sizes(ctx, r)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func mountPoints(r *container.Record) []apicontainer.MountPoint {
 	return out
 }
 
-func (e *Engine) graphDriver(ctx context.Context, id string) *storage.DriverData {
+func (e *host) graphDriver(ctx context.Context, id string) *storage.DriverData {
 	d := &storage.DriverData{Name: e.Snapshots.Name(), Data: map[string]string{}}
 	root, err := e.Snapshots.Root(ctx, id)
 	if err == nil && len(root.Lower) > 0 {
@@ -86,8 +86,8 @@ func (e *Engine) graphDriver(ctx context.Context, id string) *storage.DriverData
 	return d
 }
 
-// sizes returns the bytes of a container's own files, and those with its image.
-func (e *Engine) sizes(ctx context.Context, r *container.Record) (rw, root int64, err error) {
+// Sizes returns the bytes of a container's own files, and those with its image.
+func (e *host) Sizes(ctx context.Context, r *container.Record) (rw, root int64, err error) {
 	u, err := e.Snapshots.Usage(ctx, r.ID)
 	if err != nil {
 		return 0, 0, err
@@ -100,7 +100,7 @@ func (e *Engine) sizes(ctx context.Context, r *container.Record) (rw, root int64
 }
 
 // networkSettings shows how a container is connected.
-func (e *Engine) networkSettings(r *container.Record) *apicontainer.NetworkSettings {
+func (e *host) networkSettings(r *container.Record) *apicontainer.NetworkSettings {
 	s := &apicontainer.NetworkSettings{Ports: network.PortMap{}, Networks: e.endpointSettings(r)}
 	ep, ok := e.Networks.Endpoint(r.ID)
 	if !ok {
@@ -121,7 +121,7 @@ func (e *Engine) networkSettings(r *container.Record) *apicontainer.NetworkSetti
 
 // endpointSettings are the networks asked for, with what the present
 // connection gave them.
-func (e *Engine) endpointSettings(r *container.Record) map[string]*network.EndpointSettings {
+func (e *host) endpointSettings(r *container.Record) map[string]*network.EndpointSettings {
 	out := make(map[string]*network.EndpointSettings, len(r.Networks))
 	ep, connected := e.Networks.Endpoint(r.ID)
 	for name, asked := range r.Networks {
@@ -160,9 +160,9 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]apicontain
 		if r.State == container.Gone || !q.match(e, r) {
 			continue
 		}
-		s := e.summary(r)
+		s := e.Summary(r)
 		if o.Size {
-			if s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, r); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+			if s.SizeRw, s.SizeRootFs, err = e.Sizes(ctx, r); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 				return nil, err
 			}
 		}
@@ -174,7 +174,8 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]apicontain
 	return out, nil
 }
 
-func (e *Engine) summary(r *container.Record) apicontainer.Summary {
+// Summary is a container as lists show it.
+func (e *host) Summary(r *container.Record) apicontainer.Summary {
 	s := apicontainer.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.ImageID,
 		Command: commandLine(r), Created: r.Created.Unix(), Ports: []apicontainer.PortSummary{}, Labels: r.Config.Labels,
@@ -204,7 +205,7 @@ func commandLine(r *container.Record) string {
 }
 
 // ports are a container's ports, exposed and published, in a stable order.
-func (e *Engine) ports(r *container.Record) []apicontainer.PortSummary {
+func (e *host) ports(r *container.Record) []apicontainer.PortSummary {
 	out := []apicontainer.PortSummary{}
 	ep, ok := e.Networks.Endpoint(r.ID)
 	if !ok {

@@ -42,7 +42,7 @@ const (
 
 // Launch implements container.Host: connection, files, specification, process,
 // in this order; on error everything is given back.
-func (e *Engine) Launch(ctx context.Context, r *container.Record, attach []container.Stream) (_ container.Launched, err error) {
+func (e *host) Launch(ctx context.Context, r *container.Record, attach []container.Stream) (_ container.Launched, err error) {
 	defer func() {
 		for _, s := range attach {
 			s.File.Close()
@@ -124,7 +124,7 @@ func (l *laps) end(step string) {
 }
 
 // startRequest is what the supervisor is asked.
-func (e *Engine) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
+func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
 	log, err := logConfig(r.HostConfig.LogConfig, e.logPath(r))
 	if err != nil {
 		return nil, nil, err
@@ -153,7 +153,7 @@ func (e *Engine) startRequest(r *container.Record, root snapshot.Root, s *specs.
 
 // connect gives the container its network, and tells what namespaces it
 // shares. netns is nil when it joins one by path or has the host's.
-func (e *Engine) connect(ctx context.Context, r *container.Record) (ns spec.Namespaces, netns *os.File, err error) {
+func (e *host) connect(ctx context.Context, r *container.Record) (ns spec.Namespaces, netns *os.File, err error) {
 	hc := r.HostConfig
 	if ns, err = e.namespaces(hc); err != nil {
 		return ns, nil, err
@@ -187,7 +187,7 @@ func (e *Engine) connect(ctx context.Context, r *container.Record) (ns spec.Name
 }
 
 // namespaces reads the modes of the namespaces, the network's aside.
-func (e *Engine) namespaces(hc *apicontainer.HostConfig) (ns spec.Namespaces, err error) {
+func (e *host) namespaces(hc *apicontainer.HostConfig) (ns spec.Namespaces, err error) {
 	host := func(yes bool) string {
 		if yes {
 			return "host"
@@ -207,7 +207,7 @@ func (e *Engine) namespaces(hc *apicontainer.HostConfig) (ns spec.Namespaces, er
 }
 
 // joined returns the path of a running container's namespace.
-func (e *Engine) joined(what, name, kind string) (string, error) {
+func (e *host) joined(what, name, kind string) (string, error) {
 	a, err := e.containers.find(name)
 	if err != nil {
 		return "", err
@@ -221,7 +221,7 @@ func (e *Engine) joined(what, name, kind string) (string, error) {
 
 // joinNetwork returns the path of a running container's network namespace,
 // which is not used again for another container.
-func (e *Engine) joinNetwork(name string) (string, error) {
+func (e *host) joinNetwork(name string) (string, error) {
 	path, err := e.joined("network", name, "net")
 	if err != nil {
 		return "", err
@@ -242,7 +242,7 @@ func (e *Engine) joinNetwork(name string) (string, error) {
 
 // ownSources are the sources of a container's binds in which nothing but our
 // own files lies: what is bound on /etc, and whole volumes.
-func (e *Engine) ownSources(r *container.Record, f spec.Files) []string {
+func (e *host) ownSources(r *container.Record, f spec.Files) []string {
 	own := []string{f.Hosts, f.Hostname, f.Resolv}
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeVolume && m.Subpath == "" && m.Source == e.volumes.Path(m.Name) {
@@ -302,7 +302,7 @@ func publish(r *container.Record) ([]nets.Publish, error) {
 
 // writeFiles writes what is bound on /etc. A container in another's network
 // has that one's.
-func (e *Engine) writeFiles(r *container.Record) (spec.Files, error) {
+func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 	dir := e.dir(r.ID)
 	f := spec.Files{Hosts: filepath.Join(dir, "hosts"), Hostname: filepath.Join(dir, "hostname"), Resolv: filepath.Join(dir, "resolv.conf")}
 	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
@@ -325,7 +325,7 @@ func (e *Engine) writeFiles(r *container.Record) (spec.Files, error) {
 }
 
 // specInput collects what the specification is made of.
-func (e *Engine) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
+func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
 	in := spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
 		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Devices: device.Find,
@@ -356,7 +356,7 @@ func (e *Engine) specInput(r *container.Record, ns spec.Namespaces, files spec.F
 }
 
 // bindSource makes the missing source of a -v bind, as Docker does.
-func (e *Engine) bindSource(r *container.Record, m container.Mount) error {
+func (e *host) bindSource(r *container.Record, m container.Mount) error {
 	if _, err := os.Stat(m.Source); err == nil || !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
@@ -372,7 +372,7 @@ func (e *Engine) bindSource(r *container.Record, m container.Mount) error {
 }
 
 // cgroupPath is where a container's control group is.
-func (e *Engine) cgroupPath(r *container.Record) string {
+func (e *host) cgroupPath(r *container.Record) string {
 	parent := r.HostConfig.CgroupParent
 	if parent == "" {
 		parent = e.Defaults.CgroupParent
@@ -448,17 +448,17 @@ func asStartError(err error) (*container.StartError, bool) {
 }
 
 // Signal implements container.Host.
-func (e *Engine) Signal(ctx context.Context, id string, sig int, all bool) error {
+func (e *host) Signal(ctx context.Context, id string, sig int, all bool) error {
 	return e.sup.signal(ctx, &wire.Signal{ID: id, Signal: sig, All: all})
 }
 
 // Freeze implements container.Host.
-func (e *Engine) Freeze(ctx context.Context, id string, thaw bool) error {
+func (e *host) Freeze(ctx context.Context, id string, thaw bool) error {
 	return e.sup.freeze(ctx, id, thaw)
 }
 
 // Limit implements container.Host.
-func (e *Engine) Limit(ctx context.Context, r *container.Record) error {
+func (e *host) Limit(ctx context.Context, r *container.Record) error {
 	res, err := spec.Resources(r.HostConfig, e.Facts)
 	if err != nil {
 		return err
@@ -468,7 +468,7 @@ func (e *Engine) Limit(ctx context.Context, r *container.Record) error {
 }
 
 // execProcess is the specification of an additional process, and its filter.
-func (e *Engine) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, []byte, error) {
+func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, []byte, error) {
 	x := specExec(q)
 	x.ConsoleSize = size
 	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Devices: device.Find}
@@ -520,7 +520,7 @@ func (c *filterCache) compile(p *specs.LinuxSeccomp) ([]byte, error) {
 }
 
 // etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.
-func (e *Engine) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
+func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 	hc, d := r.HostConfig, e.Defaults
 	var ip netip.Addr
 	if ep, ok := e.Networks.Endpoint(r.ID); ok && ep.IPv4.IsValid() {

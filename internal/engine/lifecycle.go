@@ -14,7 +14,6 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
-	"lade/internal/filters"
 )
 
 const defaultStopTimeout = 10 // seconds
@@ -282,69 +281,4 @@ func (e *Engine) ContainerResize(ctx context.Context, name string, height, width
 	}
 	e.Publish(r, events.ActionResize, map[string]string{"height": strconv.Itoa(int(height)), "width": strconv.Itoa(int(width))})
 	return nil
-}
-
-// ContainerPrune removes every container that does not run and matches the
-// filters until, label and label!.
-func (e *Engine) ContainerPrune(ctx context.Context, f filters.Args) (apicontainer.PruneReport, error) {
-	report := apicontainer.PruneReport{}
-	until, err := pruneUntil(f)
-	if err != nil {
-		return report, err
-	}
-	for _, a := range e.containers.all() {
-		r := a.View()
-		if r.State.Alive() || r.State == container.Restarting || r.State == container.Starting || !pruneMatch(f, until, r.Created, r.Config.Labels) {
-			continue
-		}
-		size, err := e.Snapshots.Usage(ctx, r.ID)
-		if err != nil {
-			size.Bytes = 0
-		}
-		if err := a.Remove(ctx, r.ID, false, false); err != nil {
-			e.log.Info("not pruned", "container", r.ID, "error", err)
-			continue
-		}
-		report.ContainersDeleted = append(report.ContainersDeleted, r.ID)
-		report.SpaceReclaimed += uint64(size.Bytes)
-	}
-	e.events.Publish(events.ContainerEventType, events.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(report.SpaceReclaimed, 10)})
-	return report, nil
-}
-
-// pruneUntil reads the filters that every prune has; until is zero without one.
-func pruneUntil(f filters.Args) (until time.Time, err error) {
-	if err := f.Validate("until", "label", "label!", "all", "dangling"); err != nil {
-		return until, err
-	}
-	switch v := f["until"]; len(v) {
-	case 0:
-		return until, nil
-	case 1:
-		if d, err := time.ParseDuration(v[0]); err == nil {
-			return time.Now().Add(-d), nil
-		}
-		if sec, err := strconv.ParseInt(v[0], 10, 64); err == nil {
-			return time.Unix(sec, 0), nil
-		}
-		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
-			if t, err := time.ParseInLocation(layout, v[0], time.Local); err == nil {
-				return t, nil
-			}
-		}
-		return until, errdefs.Invalidf("failed to parse %q as time or duration", v[0])
-	}
-	return until, errdefs.Invalidf("more than one until filter specified")
-}
-
-func pruneMatch(f filters.Args, until, created time.Time, labels map[string]string) bool {
-	if !until.IsZero() && created.After(until) {
-		return false
-	}
-	for _, not := range f["label!"] {
-		if (filters.Args{"label": {not}}).Labels("label", labels) {
-			return false
-		}
-	}
-	return f.Labels("label", labels)
 }

@@ -130,7 +130,7 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 }
 
 // publishMounts tells that a container's process will have its volumes.
-func (e *Engine) publishMounts(r *container.Record) {
+func (e *host) publishMounts(r *container.Record) {
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeVolume {
 			e.publishVolume(events.ActionMount, m.Name, map[string]string{
@@ -142,7 +142,7 @@ func (e *Engine) publishMounts(r *container.Record) {
 }
 
 // publishUnmounts tells that it has them no more.
-func (e *Engine) publishUnmounts(r *container.Record) {
+func (e *host) publishUnmounts(r *container.Record) {
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeVolume {
 			e.publishVolume(events.ActionUnmount, m.Name, map[string]string{"driver": m.Driver, "container": r.ID})

@@ -1,16 +1,13 @@
 package engine
 
 import (
-	"io"
 	"iter"
 	"os"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
-	"github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/filters"
@@ -93,46 +90,6 @@ type ExecStartOptions struct {
 	Hijack      Hijack   // nil when Detach
 }
 
-// StatsOptions is the request of ContainerStats.
-type StatsOptions struct {
-	Stream  bool
-	OneShot bool // do not wait for a second sample
-}
-
-// Archive is a tar stream of a path in a container, and what stat says of it.
-type Archive struct {
-	Stat    container.PathStat
-	Content io.ReadCloser
-}
-
-// ExtractOptions is the request of ContainerArchiveExtract.
-type ExtractOptions struct {
-	NoOverwriteDirNonDir bool
-	CopyUIDGID           bool
-}
-
-// Progress receives what a long operation tells its client, in order.
-type Progress func(jsonstream.Message)
-
-// PullOptions is the request of ImagePull.
-type PullOptions struct {
-	Reference string // as given: name[:tag|@digest]
-	Platform  *ocispec.Platform
-	Auth      *registry.AuthConfig // nil: anonymous
-	All       bool                 // every tag of the repository
-	Progress  Progress
-}
-
-// ImportOptions is the request of ImageImport.
-type ImportOptions struct {
-	Source    io.Reader // a tar, compressed or not
-	Reference string    // "" leaves the image untagged
-	Message   string
-	Changes   []string // Dockerfile instructions
-	Platform  *ocispec.Platform
-	Progress  Progress
-}
-
 // ImageListOptions is the request of ImageList.
 type ImageListOptions struct {
 	All        bool
@@ -155,9 +112,3 @@ type EventsOptions struct {
 
 // EventStream yields events until the context ends or Until has passed.
 type EventStream = iter.Seq2[events.Message, error]
-
-// DiskUsageOptions is the request of DiskUsage.
-type DiskUsageOptions struct {
-	Containers, Images, Volumes, BuildCache bool
-	Verbose                                 bool
-}

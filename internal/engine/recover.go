@@ -17,22 +17,29 @@ import (
 	"lade/internal/supervisor/wire"
 )
 
+// recovery brings the engine and its supervisor together, at the start and
+// when a lost supervisor was replaced, and hears what the supervisor tells. It
+// implements supervisor.Handler.
+type recovery struct {
+	*host
+	recovered chan struct{} // closed when every container can be found
+}
+
+var _ supervisor.Handler = (*recovery)(nil)
+
 // New makes the engine of its parts and brings what was asked (the records)
 // and what is (the processes) together. This is the ordinary start: there is
 // no other after a crash. Containers whose policy wants it are started again
 // by Resume.
 func New(ctx context.Context, c Config) (*Engine, error) {
-	e := &Engine{
-		Config: c, log: c.Logger, volumes: c.Volumes, containers: newIndex(), execs: newExecs(), filters: newFilterCache(),
-		started: time.Now(), recovered: make(chan struct{}),
-	}
-	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	e.sup = newLink(e.ctx, c.Connect, e, c.Logger)
+	e := assemble(newHost(ctx, c))
+	back := &recovery{e.host, make(chan struct{})}
+	e.sup = newLink(e.ctx, c.Connect, back, c.Logger)
 	var err error
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
 		return nil, err
 	}
-	records, err := e.records()
+	records, err := back.records()
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +47,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := e.observe(ctx, session.client, welcome, records); err != nil {
+	if err := back.observe(ctx, session.client, welcome, records); err != nil {
 		return nil, errors.Join(err, session.client.Close())
 	}
 	live := map[string]bool{}
@@ -51,24 +58,24 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.Join(err, session.client.Close())
 	}
 	for _, r := range records {
-		e.containers.add(container.New(e.ctx, *r, e, e.log))
+		e.containers.add(container.New(e.ctx, *r, e.host, e.log))
 		if err := e.Networks.Rename(r.ID, r.Name); err != nil { // cut off in the middle of a rename
 			e.log.Warn("the network shows an old name", "container", r.ID, "error", err)
 		}
 	}
-	e.recoverExecs(ctx, session.client, welcome)
+	back.recoverExecs(ctx, session.client, welcome)
 	e.sup.up(session)
-	e.sup.keep(e.tell)
+	e.sup.keep(back.tell)
 	for _, x := range welcome.Exits {
 		e.sup.forget(ctx, x.ID, x.ExecID)
 	}
-	close(e.recovered)
-	return e, e.sweep(ctx, records)
+	close(back.recovered)
+	return e, back.sweep(ctx, records)
 }
 
 // records reads the containers. A damaged record is reported and left alone;
 // the others are served.
-func (e *Engine) records() ([]*container.Record, error) {
+func (e *recovery) records() ([]*container.Record, error) {
 	var out []*container.Record
 	for id, raw := range e.Store.Walk(bucket) {
 		r, err := container.Decode(raw)
@@ -96,7 +103,7 @@ func (e *Engine) records() ([]*container.Record, error) {
 
 // observe corrects the records by what the supervisor sees, takes duplicates
 // of what it holds, and ends what has no record. Errors: of the supervisor.
-func (e *Engine) observe(ctx context.Context, c *supervisor.Client, w wire.Welcome, records []*container.Record) error {
+func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Welcome, records []*container.Record) error {
 	alive, ended, stray := map[string]wire.Live{}, map[string]wire.Exited{}, map[string]string{}
 	for _, l := range w.Containers {
 		if l.ExecID == "" {
@@ -158,7 +165,7 @@ func (e *Engine) observe(ctx context.Context, c *supervisor.Client, w wire.Welco
 
 // recoverExecs makes the execs that outlived the last engine findable, so that
 // their clients learn how they end.
-func (e *Engine) recoverExecs(ctx context.Context, c *supervisor.Client, w wire.Welcome) {
+func (e *recovery) recoverExecs(ctx context.Context, c *supervisor.Client, w wire.Welcome) {
 	for _, l := range w.Containers {
 		a, err := e.containers.find(l.ID)
 		if err != nil || l.ExecID == "" {
@@ -177,7 +184,7 @@ func (e *Engine) recoverExecs(ctx context.Context, c *supervisor.Client, w wire.
 // tell brings a new supervisor and the engine together after the old one was
 // lost: it gets what is held, and what it could not get has ended. Errors: of
 // the supervisor, if it is lost, too.
-func (e *Engine) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome) error {
+func (e *recovery) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome) error {
 	known, ended := map[process]bool{}, map[process]bool{} // to the new supervisor
 	for _, l := range w.Containers {
 		known[process{l.ID, l.ExecID}] = true
@@ -237,7 +244,7 @@ func (e *Engine) tell(ctx context.Context, c *supervisor.Client, w wire.Welcome)
 }
 
 // lost records the end of a container of which no supervisor knows.
-func (e *Engine) lost(a *container.Actor, pid int) {
+func (e *recovery) lost(a *container.Actor, pid int) {
 	e.work.Go(func() { a.Exited(container.Exit{Code: -1, Pid: pid, At: time.Now().UTC()}) })
 }
 
@@ -246,7 +253,7 @@ const killSignal = 9
 
 // sweep deletes what no record names: directories, snapshots and image
 // objects that a crash left behind.
-func (e *Engine) sweep(ctx context.Context, records []*container.Record) error {
+func (e *recovery) sweep(ctx context.Context, records []*container.Record) error {
 	known := map[string]bool{}
 	for _, r := range records {
 		known[r.ID] = true
@@ -291,7 +298,7 @@ func (e *Engine) Resume() {
 }
 
 // Exited implements supervisor.Handler.
-func (e *Engine) Exited(w wire.Exited) {
+func (e *recovery) Exited(w wire.Exited) {
 	e.work.Go(func() {
 		select {
 		case <-e.recovered:
@@ -311,7 +318,7 @@ func (e *Engine) Exited(w wire.Exited) {
 }
 
 // OOM implements supervisor.Handler.
-func (e *Engine) OOM(id string) {
+func (e *recovery) OOM(id string) {
 	e.work.Go(func() {
 		select {
 		case <-e.recovered:
@@ -325,4 +332,4 @@ func (e *Engine) OOM(id string) {
 }
 
 // Lost implements supervisor.Handler; the link takes care of it.
-func (e *Engine) Lost(error) {}
+func (e *recovery) Lost(error) {}

@@ -22,10 +22,10 @@ import (
 	"lade/internal/trace"
 )
 
-// rootfs opens a container's root directory: of a running one as its
+// Rootfs opens a container's root directory: of a running one as its
 // processes see it, of another its snapshot with its volumes. The caller
 // closes it. Names must be resolved inside it only (openat2, RESOLVE_IN_ROOT).
-func (e *Engine) rootfs(ctx context.Context, r *container.Record) (*os.File, error) {
+func (e *host) Rootfs(ctx context.Context, r *container.Record) (*os.File, error) {
 	if r.State.Alive() && r.Pid > 0 {
 		name := filepath.Join("/proc", strconv.Itoa(r.Pid), "root")
 		fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -39,7 +39,7 @@ func (e *Engine) rootfs(ctx context.Context, r *container.Record) (*os.File, err
 			return nil, sys.Error("open", name, err)
 		}
 	}
-	f, err := e.mountSnapshot(ctx, r)
+	f, err := e.MountSnapshot(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -70,8 +70,8 @@ func graftAll(root *os.File, mounts []container.Mount) error {
 	return nil
 }
 
-// mountSnapshot returns a detached mount of a container's snapshot alone.
-func (e *Engine) mountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
+// MountSnapshot returns a detached mount of a container's snapshot alone.
+func (e *host) MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
 	root, err := e.Snapshots.Root(ctx, r.ID)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func (e *Engine) mountSnapshot(ctx context.Context, r *container.Record) (*os.Fi
 }
 
 // mountRoot returns a detached mount of a snapshot.
-func (e *Engine) mountRoot(root snapshot.Root) (*os.File, error) {
+func (e *host) mountRoot(root snapshot.Root) (*os.File, error) {
 	if len(root.Lower) == 0 {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
@@ -97,7 +97,7 @@ func (e *Engine) mountRoot(root snapshot.Root) (*os.File, error) {
 
 // mountPoints makes what every container has mounts on, where the image has
 // nothing there. Links of the image are followed inside it.
-func (e *Engine) mountPoints(root snapshot.Root) error {
+func (e *host) mountPoints(root snapshot.Root) error {
 	f, err := e.mountRoot(root)
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func graft(root *os.File, m container.Mount) error {
 
 // fillVolumes copies what the image has at the mount points of new, empty
 // volumes into them, as Docker does.
-func (e *Engine) fillVolumes(ctx context.Context, r *container.Record) error {
+func (e *host) fillVolumes(ctx context.Context, r *container.Record) error {
 	var root *os.File
 	defer func() {
 		if root != nil {
@@ -177,7 +177,7 @@ func (e *Engine) fillVolumes(ctx context.Context, r *container.Record) error {
 		}
 		if root == nil {
 			var err error
-			if root, err = e.mountSnapshot(ctx, r); err != nil {
+			if root, err = e.MountSnapshot(ctx, r); err != nil {
 				return err
 			}
 		}

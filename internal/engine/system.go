@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"os"
 	"path/filepath"
@@ -11,17 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/moby/moby/api/types/build"
-	apicontainer "github.com/moby/moby/api/types/container"
-	apiimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
-	apivolume "github.com/moby/moby/api/types/volume"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
-	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
+	"lade/internal/linux/proc"
 )
 
 // The API versions that are served.
@@ -36,6 +30,10 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	memory, err := proc.MemTotal()
+	if err != nil {
+		return nil, err
+	}
 	name, version := distribution()
 	i := &system.Info{
 		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: e.Snapshots.Status(),
@@ -45,7 +43,7 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 		OomKillDisable: e.Facts.CgroupVersion == 1, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
-		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memTotal(),
+		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
 		DockerRootDir: e.Root, HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
 		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, DefaultRuntime: DefaultRuntime,
 		Runtimes: map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: "lade-runtime"}}},
@@ -115,104 +113,6 @@ func (e *Engine) Events(ctx context.Context, o EventsOptions) (EventStream, erro
 	return seq, nil
 }
 
-// SystemDiskUsage tells what takes how much space, and what prune would free.
-func (e *Engine) SystemDiskUsage(ctx context.Context, o DiskUsageOptions) (*system.DiskUsage, error) {
-	out := &system.DiskUsage{}
-	if !o.Containers && !o.Images && !o.Volumes && !o.BuildCache {
-		o.Containers, o.Images, o.Volumes, o.BuildCache = true, true, true, true
-	}
-	if o.Containers {
-		u := &apicontainer.DiskUsage{}
-		for _, a := range e.containers.all() {
-			r := a.View()
-			s := e.summary(r)
-			rw, root, err := e.sizes(ctx, r)
-			if errdefs.KindOf(err) == errdefs.NotFound {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			s.SizeRw, s.SizeRootFs = rw, root
-			u.TotalCount++
-			u.TotalSize += rw
-			if r.State.Alive() {
-				u.ActiveCount++
-			} else {
-				u.Reclaimable += rw
-			}
-			u.Items = append(u.Items, s)
-		}
-		out.ContainerUsage = u
-	}
-	if o.Images {
-		out.ImageUsage = e.imageUsage()
-	}
-	if o.Volumes {
-		u := &apivolume.DiskUsage{}
-		for _, v := range e.volumes.List() {
-			size, err := treeSize(v.Mountpoint)
-			if err != nil {
-				return nil, err
-			}
-			users := len(e.volumes.Users(v.Name))
-			v.UsageData = &apivolume.UsageData{RefCount: int64(users), Size: size}
-			u.TotalCount++
-			u.TotalSize += size
-			if users > 0 {
-				u.ActiveCount++
-			} else {
-				u.Reclaimable += size
-			}
-			u.Items = append(u.Items, *v)
-		}
-		out.VolumeUsage = u
-	}
-	if o.BuildCache {
-		out.BuildCacheUsage = &build.DiskUsage{}
-	}
-	return out, nil
-}
-
-// imageUsage counts every layer once, whoever shares it.
-func (e *Engine) imageUsage() *apiimage.DiskUsage {
-	u := &apiimage.DiskUsage{}
-	images := e.Images.List()
-	sharers, active := map[string]int{}, map[string]bool{}
-	for _, img := range images {
-		used := len(e.users(img.ID)) > 0
-		for i := range img.Layers {
-			key := string(img.ChainIDs[i])
-			sharers[key]++
-			active[key] = active[key] || used
-		}
-	}
-	counted := map[string]bool{}
-	for _, img := range images {
-		s := e.imageSummary(img, nil)
-		s.Containers, s.SharedSize = int64(len(e.users(img.ID))), 0
-		for i, l := range img.Layers {
-			key := string(img.ChainIDs[i])
-			if sharers[key] > 1 {
-				s.SharedSize += l.Size
-			}
-			if !counted[key] {
-				counted[key] = true
-				u.TotalSize += l.Size
-				if !active[key] {
-					u.Reclaimable += l.Size
-				}
-			}
-		}
-		u.TotalCount++
-		if s.Containers > 0 {
-			u.ActiveCount++
-		}
-		u.Items = append(u.Items, s)
-	}
-	return u
-}
-
 // distribution returns the name and version in os-release(5).
 func distribution() (name, version string) {
 	name = "Linux"
@@ -257,21 +157,4 @@ func machine() string {
 		return runtime.GOARCH
 	}
 	return unix.ByteSliceToString(u.Machine[:])
-}
-
-// memTotal returns the machine's memory in bytes; see proc_meminfo(5).
-func memTotal() int64 {
-	raw, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 0
-	}
-	for s := bufio.NewScanner(bytes.NewReader(raw)); s.Scan(); {
-		if f := strings.Fields(s.Text()); len(f) >= 2 && f[0] == "MemTotal:" {
-			kb, err := strconv.ParseInt(f[1], 10, 64)
-			if err == nil {
-				return kb << 10
-			}
-		}
-	}
-	return 0
 }

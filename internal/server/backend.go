@@ -15,6 +15,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine"
+	"lade/internal/engine/archive"
+	"lade/internal/engine/prune"
+	"lade/internal/engine/pull"
+	"lade/internal/engine/stats"
 	"lade/internal/filters"
 )
 
@@ -36,7 +40,7 @@ type Containers interface {
 	ContainerInspect(ctx context.Context, name string, size bool) (*container.InspectResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
 	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
-	ContainerStats(ctx context.Context, name string, o engine.StatsOptions) (iter.Seq2[*container.StatsResponse, error], error)
+	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*container.StatsResponse, error], error)
 	ContainerLogs(ctx context.Context, name string, o engine.LogsOptions) (engine.LogStream, error)
 	ContainerChanges(ctx context.Context, name string) ([]container.FilesystemChange, error)
 	// ContainerWait returns when waiting has begun; the channel then delivers
@@ -46,8 +50,8 @@ type Containers interface {
 	ContainerResize(ctx context.Context, name string, height, width uint16) error
 
 	ContainerArchiveStat(ctx context.Context, name, path string) (container.PathStat, error)
-	ContainerArchive(ctx context.Context, name, path string) (engine.Archive, error)
-	ContainerArchiveExtract(ctx context.Context, name, path string, o engine.ExtractOptions, content io.Reader) error
+	ContainerArchive(ctx context.Context, name, path string) (archive.Archive, error)
+	ContainerArchiveExtract(ctx context.Context, name, path string, o archive.ExtractOptions, content io.Reader) error
 	ContainerExport(ctx context.Context, name string, w io.Writer) error
 }
 
@@ -61,10 +65,10 @@ type Execs interface {
 
 // Images is what the server needs of the engine for images.
 type Images interface {
-	ImagePull(ctx context.Context, o engine.PullOptions) error
-	ImageLoad(ctx context.Context, r io.Reader, p engine.Progress) error
+	ImagePull(ctx context.Context, o pull.Options) error
+	ImageLoad(ctx context.Context, r io.Reader, p pull.Progress) error
 	ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error
-	ImageImport(ctx context.Context, o engine.ImportOptions) error
+	ImageImport(ctx context.Context, o pull.ImportOptions) error
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, name string, platform *ocispec.Platform) (*image.InspectResponse, error)
 	ImageHistory(ctx context.Context, name string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error)
@@ -93,7 +97,7 @@ type Networks interface {
 type System interface {
 	SystemInfo(ctx context.Context) (*system.Info, error)
 	SystemVersion(ctx context.Context) (system.VersionResponse, error)
-	SystemDiskUsage(ctx context.Context, o engine.DiskUsageOptions) (*system.DiskUsage, error)
+	SystemDiskUsage(ctx context.Context, o prune.UsageOptions) (*system.DiskUsage, error)
 	SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions) (engine.EventStream, error)
 }

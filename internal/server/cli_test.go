@@ -18,6 +18,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine"
+	"lade/internal/engine/prune"
+	"lade/internal/engine/stats"
 	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/logs"
@@ -82,7 +84,7 @@ func (s *scene) ContainerTop(context.Context, string, []string) (container.TopRe
 	return recorded[container.TopResponse](s.t, "03-run/0103-GET-v1.50_containers_full_top.json"), nil
 }
 
-func (s *scene) ContainerStats(context.Context, string, engine.StatsOptions) (iter.Seq2[*container.StatsResponse, error], error) {
+func (s *scene) ContainerStats(context.Context, string, stats.Options) (iter.Seq2[*container.StatsResponse, error], error) {
 	one := recorded[*container.StatsResponse](s.t, "03-run/0105-GET-v1.50_containers_full_stats.json")
 	return func(yield func(*container.StatsResponse, error) bool) { yield(one, nil) }, nil
 }
@@ -107,7 +109,7 @@ func (s *scene) NetworkList(context.Context, filters.Args) ([]network.Summary, e
 	return recorded[[]network.Summary](s.t, "06-networks/0255-GET-v1.50_networks.json"), nil
 }
 
-func (s *scene) SystemDiskUsage(context.Context, engine.DiskUsageOptions) (*system.DiskUsage, error) {
+func (s *scene) SystemDiskUsage(context.Context, prune.UsageOptions) (*system.DiskUsage, error) {
 	return &system.DiskUsage{}, nil
 }
 

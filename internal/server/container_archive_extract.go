@@ -3,7 +3,7 @@ package server
 import (
 	"net/http"
 
-	"lade/internal/engine"
+	"lade/internal/engine/archive"
 )
 
 // containerArchiveExtract unpacks a tar at a path in a container.
@@ -13,7 +13,7 @@ func (s *server) containerArchiveExtract(w http.ResponseWriter, r *http.Request)
 		return err
 	}
 	q := params(r)
-	return s.backend.ContainerArchiveExtract(r.Context(), r.PathValue("id"), path, engine.ExtractOptions{
+	return s.backend.ContainerArchiveExtract(r.Context(), r.PathValue("id"), path, archive.ExtractOptions{
 		NoOverwriteDirNonDir: q.bool("noOverwriteDirNonDir"),
 		CopyUIDGID:           q.bool("copyUIDGID"),
 	}, r.Body)

@@ -3,7 +3,7 @@ package server
 import (
 	"net/http"
 
-	"lade/internal/engine"
+	"lade/internal/engine/stats"
 	"lade/internal/errdefs"
 	"lade/internal/server/stream"
 )
@@ -11,7 +11,7 @@ import (
 // containerStats reports what a container uses, once or every second.
 func (s *server) containerStats(w http.ResponseWriter, r *http.Request) error {
 	q := params(r)
-	o := engine.StatsOptions{Stream: q.boolOr("stream", true), OneShot: q.bool("one-shot")}
+	o := stats.Options{Stream: q.boolOr("stream", true), OneShot: q.bool("one-shot")}
 	if o.Stream && o.OneShot {
 		return errdefs.Invalidf("cannot have stream=true and one-shot=true")
 	}

@@ -20,6 +20,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine"
+	"lade/internal/engine/archive"
+	"lade/internal/engine/prune"
+	"lade/internal/engine/pull"
+	"lade/internal/engine/stats"
 	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/logs"
@@ -37,7 +41,7 @@ type fake struct {
 	called string // the last operation
 	create engine.CreateOptions
 	list   engine.ListOptions
-	pull   engine.PullOptions
+	pull   pull.Options
 	load   []byte
 	stop   engine.StopOptions
 	until  container.WaitCondition
@@ -107,7 +111,7 @@ func (f *fake) ContainerList(ctx context.Context, o engine.ListOptions) ([]conta
 func (f *fake) ContainerTop(ctx context.Context, _ string, _ []string) (container.TopResponse, error) {
 	return canned[container.TopResponse](f, ctx, "ContainerTop")
 }
-func (f *fake) ContainerStats(ctx context.Context, _ string, o engine.StatsOptions) (iter.Seq2[*container.StatsResponse, error], error) {
+func (f *fake) ContainerStats(ctx context.Context, _ string, o stats.Options) (iter.Seq2[*container.StatsResponse, error], error) {
 	one, err := canned[*container.StatsResponse](f, ctx, "ContainerStats")
 	return func(yield func(*container.StatsResponse, error) bool) {
 		for range 2 {
@@ -136,11 +140,11 @@ func (f *fake) ContainerResize(ctx context.Context, _ string, _, _ uint16) error
 func (f *fake) ContainerArchiveStat(ctx context.Context, _, _ string) (container.PathStat, error) {
 	return canned[container.PathStat](f, ctx, "ContainerArchiveStat")
 }
-func (f *fake) ContainerArchive(ctx context.Context, _, _ string) (engine.Archive, error) {
+func (f *fake) ContainerArchive(ctx context.Context, _, _ string) (archive.Archive, error) {
 	stat, err := canned[container.PathStat](f, ctx, "ContainerArchive")
-	return engine.Archive{Stat: stat, Content: io.NopCloser(io.LimitReader(zeros{}, 1024))}, err
+	return archive.Archive{Stat: stat, Content: io.NopCloser(io.LimitReader(zeros{}, 1024))}, err
 }
-func (f *fake) ContainerArchiveExtract(ctx context.Context, _, _ string, _ engine.ExtractOptions, r io.Reader) error {
+func (f *fake) ContainerArchiveExtract(ctx context.Context, _, _ string, _ archive.ExtractOptions, r io.Reader) error {
 	var err error
 	if f.load, err = io.ReadAll(r); err != nil {
 		return err
@@ -168,14 +172,14 @@ func (f *fake) ExecInspect(ctx context.Context, _ string) (*container.ExecInspec
 	return canned[*container.ExecInspectResponse](f, ctx, "ExecInspect")
 }
 
-func (f *fake) ImagePull(ctx context.Context, o engine.PullOptions) error {
+func (f *fake) ImagePull(ctx context.Context, o pull.Options) error {
 	f.pull = o
 	return f.tell(ctx, "ImagePull", o.Progress)
 }
-func (f *fake) ImageImport(ctx context.Context, o engine.ImportOptions) error {
+func (f *fake) ImageImport(ctx context.Context, o pull.ImportOptions) error {
 	return f.tell(ctx, "ImageImport", o.Progress)
 }
-func (f *fake) ImageLoad(ctx context.Context, r io.Reader, p engine.Progress) error {
+func (f *fake) ImageLoad(ctx context.Context, r io.Reader, p pull.Progress) error {
 	var err error
 	if f.load, err = io.ReadAll(r); err != nil {
 		return err
@@ -184,7 +188,7 @@ func (f *fake) ImageLoad(ctx context.Context, r io.Reader, p engine.Progress) er
 }
 
 // tell reports the messages in body.
-func (f *fake) tell(ctx context.Context, op string, p engine.Progress) error {
+func (f *fake) tell(ctx context.Context, op string, p pull.Progress) error {
 	if err := f.none(ctx, op); err != nil {
 		return err
 	}
@@ -251,7 +255,7 @@ func (f *fake) SystemInfo(ctx context.Context) (*system.Info, error) {
 func (f *fake) SystemVersion(ctx context.Context) (system.VersionResponse, error) {
 	return canned[system.VersionResponse](f, ctx, "SystemVersion")
 }
-func (f *fake) SystemDiskUsage(ctx context.Context, _ engine.DiskUsageOptions) (*system.DiskUsage, error) {
+func (f *fake) SystemDiskUsage(ctx context.Context, _ prune.UsageOptions) (*system.DiskUsage, error) {
 	return canned[*system.DiskUsage](f, ctx, "SystemDiskUsage")
 }
 func (f *fake) SystemAuth(ctx context.Context, _ registry.AuthConfig) (registry.AuthResponse, error) {

@@ -7,7 +7,7 @@ import (
 	"github.com/moby/moby/api/pkg/authconfig"
 	"github.com/moby/moby/api/types/registry"
 
-	"lade/internal/engine"
+	"lade/internal/engine/pull"
 	"lade/internal/errdefs"
 )
 
@@ -20,8 +20,8 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	}
 	if name := q.get("fromImage"); name != "" {
 		ref := withTag(name, q.get("tag"))
-		return s.progress(w, r, func(p engine.Progress) error {
-			return s.backend.ImagePull(r.Context(), engine.PullOptions{
+		return s.progress(w, r, func(p pull.Progress) error {
+			return s.backend.ImagePull(r.Context(), pull.Options{
 				Reference: ref,
 				Platform:  platform,
 				Auth:      registryAuth(r),
@@ -36,8 +36,8 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 		}
 		return errdefs.NotImplementedf("importing from a URL is not implemented")
 	}
-	return s.progress(w, r, func(p engine.Progress) error {
-		return s.backend.ImageImport(r.Context(), engine.ImportOptions{
+	return s.progress(w, r, func(p pull.Progress) error {
+		return s.backend.ImageImport(r.Context(), pull.ImportOptions{
 			Source:    r.Body,
 			Reference: withTag(q.get("repo"), q.get("tag")),
 			Message:   q.get("message"),

@@ -5,7 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/jsonstream"
 
-	"lade/internal/engine"
+	"lade/internal/engine/pull"
 	"lade/internal/errdefs"
 )
 
@@ -15,7 +15,7 @@ func (s *server) imageLoad(w http.ResponseWriter, r *http.Request) error {
 		return errdefs.NotImplementedf("loading single platforms is not implemented")
 	}
 	quiet := params(r).boolOr("quiet", true)
-	return s.progress(w, r, func(p engine.Progress) error {
+	return s.progress(w, r, func(p pull.Progress) error {
 		return s.backend.ImageLoad(r.Context(), r.Body, func(m jsonstream.Message) {
 			if !quiet || m.Progress == nil && m.ID == "" {
 				p(m)

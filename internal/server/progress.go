@@ -9,7 +9,7 @@ import (
 
 	"github.com/moby/moby/api/types/jsonstream"
 
-	"lade/internal/engine"
+	"lade/internal/engine/pull"
 	"lade/internal/server/stream"
 )
 
@@ -22,7 +22,7 @@ type progressMessage struct {
 
 // progress answers with the messages of a long operation. An error before the
 // first message becomes the answer's status, a later one the last message.
-func (s *server) progress(w http.ResponseWriter, r *http.Request, run func(engine.Progress) error) error {
+func (s *server) progress(w http.ResponseWriter, r *http.Request, run func(pull.Progress) error) error {
 	var (
 		mu  sync.Mutex // engines report from several goroutines
 		out *stream.Writer

@@ -9,7 +9,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 
-	"lade/internal/engine"
+	"lade/internal/engine/prune"
 	"lade/internal/errdefs"
 	"lade/internal/server/compat"
 )
@@ -64,8 +64,8 @@ func present[T any](list []T) []T {
 
 // diskUsageOptions asks for everything, or for the kinds that are named.
 // Errors: Invalid.
-func diskUsageOptions(kinds []string) (engine.DiskUsageOptions, error) {
-	o := engine.DiskUsageOptions{Verbose: true}
+func diskUsageOptions(kinds []string) (prune.UsageOptions, error) {
+	o := prune.UsageOptions{Verbose: true}
 	if len(kinds) == 0 {
 		o.Containers, o.Images, o.Volumes, o.BuildCache = true, true, true, true
 	}

@@ -1,4 +1,4 @@
-package engine
+package archive
 
 import (
 	"context"
@@ -17,7 +17,44 @@ import (
 	"lade/internal/layer"
 	"lade/internal/linux/passwd"
 	"lade/internal/linux/rootpath"
+	"lade/internal/snapshot"
 )
+
+// Host is what copying needs of the engine.
+type Host interface {
+	// Find returns the container of that name, id, or unique prefix of an id.
+	// Errors: NotFound, Invalid for an ambiguous prefix.
+	Find(name string) (*container.Actor, error)
+	// Rootfs opens a container's root directory with what is mounted in it. The
+	// caller closes it, and resolves names inside it only.
+	Rootfs(ctx context.Context, r *container.Record) (*os.File, error)
+	// MountSnapshot opens a container's own file system, without volumes. The
+	// caller closes it.
+	MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error)
+	// Publish tells the event log.
+	Publish(r *container.Record, action events.Action, more map[string]string)
+}
+
+// Copier copies files into and out of containers.
+type Copier struct {
+	host      Host
+	snapshots snapshot.Snapshotter
+}
+
+// New returns a copier. It needs no closing.
+func New(h Host, s snapshot.Snapshotter) *Copier { return &Copier{h, s} }
+
+// Archive is a tar stream of a path in a container, and what stat says of it.
+type Archive struct {
+	Stat    apicontainer.PathStat
+	Content io.ReadCloser
+}
+
+// ExtractOptions is the request of ContainerArchiveExtract.
+type ExtractOptions struct {
+	NoOverwriteDirNonDir bool
+	CopyUIDGID           bool
+}
 
 // notThere turns a missing path into Docker's words.
 func notThere(err error, path, name string) error {
@@ -27,23 +64,23 @@ func notThere(err error, path, name string) error {
 	return err
 }
 
-// open finds a container and opens its root for copying.
-func (e *Engine) openRoot(ctx context.Context, name, path string) (*container.Record, *os.File, error) {
+// openRoot finds a container and opens its root for copying.
+func (c *Copier) openRoot(ctx context.Context, name, path string) (*container.Record, *os.File, error) {
 	if path == "" {
 		return nil, nil, errdefs.Invalidf("bad parameter: 'path' cannot be empty")
 	}
-	a, err := e.containers.find(name)
+	a, err := c.host.Find(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	r := a.View()
-	root, err := e.rootfs(ctx, r)
+	root, err := c.host.Rootfs(ctx, r)
 	return r, root, err
 }
 
 // ContainerArchiveStat describes a path in a container.
-func (e *Engine) ContainerArchiveStat(ctx context.Context, name, path string) (apicontainer.PathStat, error) {
-	_, root, err := e.openRoot(ctx, name, path)
+func (c *Copier) ContainerArchiveStat(ctx context.Context, name, path string) (apicontainer.PathStat, error) {
+	_, root, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return apicontainer.PathStat{}, err
 	}
@@ -58,8 +95,8 @@ func pathStat(s layer.PathStat) apicontainer.PathStat {
 
 // ContainerArchive reads a path in a container as a tar stream, which the
 // caller closes. Errors: NotFound.
-func (e *Engine) ContainerArchive(ctx context.Context, name, path string) (Archive, error) {
-	r, root, err := e.openRoot(ctx, name, path)
+func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archive, error) {
+	r, root, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -68,7 +105,7 @@ func (e *Engine) ContainerArchive(ctx context.Context, name, path string) (Archi
 		root.Close()
 		return Archive{}, notThere(err, path, name)
 	}
-	e.Publish(r, events.ActionArchivePath, nil)
+	c.host.Publish(r, events.ActionArchivePath, nil)
 	content := stream(func(w io.Writer) error {
 		defer root.Close()
 		return layer.Pack(ctx, root, path, layer.PackOptions{}, w)
@@ -87,8 +124,8 @@ func stream(produce func(io.Writer) error) io.ReadCloser {
 // ContainerArchiveExtract unpacks a tar stream into a directory of a
 // container. Errors: NotFound for the path, Invalid if it is no directory or
 // the stream no tar, Forbidden on a read-only root.
-func (e *Engine) ContainerArchiveExtract(ctx context.Context, name, path string, o ExtractOptions, content io.Reader) error {
-	r, root, err := e.openRoot(ctx, name, path)
+func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string, o ExtractOptions, content io.Reader) error {
+	r, root, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return err
 	}
@@ -106,47 +143,47 @@ func (e *Engine) ContainerArchiveExtract(ctx context.Context, name, path string,
 	case err != nil:
 		return notThere(err, path, name)
 	}
-	e.Publish(r, events.ActionExtractToDir, nil)
+	c.host.Publish(r, events.ActionExtractToDir, nil)
 	return nil
 }
 
 // ContainerChanges lists what a container changed in its image's files.
-func (e *Engine) ContainerChanges(ctx context.Context, name string) ([]apicontainer.FilesystemChange, error) {
-	a, err := e.containers.find(name)
+func (c *Copier) ContainerChanges(ctx context.Context, name string) ([]apicontainer.FilesystemChange, error) {
+	a, err := c.host.Find(name)
 	if err != nil {
 		return nil, err
 	}
-	root, err := e.Snapshots.Root(ctx, a.View().ID)
+	root, err := c.snapshots.Root(ctx, a.View().ID)
 	if err != nil {
 		return nil, err
 	}
 	if len(root.Lower) == 0 {
-		return nil, errdefs.NotImplementedf("changes are not shown for storage driver %s yet", e.Snapshots.Name())
+		return nil, errdefs.NotImplementedf("changes are not shown for storage driver %s yet", c.snapshots.Name())
 	}
 	changes, err := layer.Changes(ctx, root.Upper, root.Lower, false)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]apicontainer.FilesystemChange, 0, len(changes))
-	for _, c := range changes {
-		out = append(out, apicontainer.FilesystemChange{Kind: apicontainer.ChangeType(c.Kind), Path: c.Path})
+	for _, f := range changes {
+		out = append(out, apicontainer.FilesystemChange{Kind: apicontainer.ChangeType(f.Kind), Path: f.Path})
 	}
 	return slices.Clip(out), nil
 }
 
 // ContainerExport writes a container's whole file system as a tar.
-func (e *Engine) ContainerExport(ctx context.Context, name string, w io.Writer) error {
-	a, err := e.containers.find(name)
+func (c *Copier) ContainerExport(ctx context.Context, name string, w io.Writer) error {
+	a, err := c.host.Find(name)
 	if err != nil {
 		return err
 	}
 	r := a.View()
-	root, err := e.mountSnapshot(ctx, r)
+	root, err := c.host.MountSnapshot(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	e.Publish(r, events.ActionExport, nil)
+	c.host.Publish(r, events.ActionExport, nil)
 	return layer.Pack(ctx, root, "/", layer.PackOptions{Contents: true}, w)
 }
 

@@ -1,70 +1,152 @@
-package engine
+package pull
 
 import (
 	"context"
 	"errors"
+	"io"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/builtin"
+	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/image"
+	"lade/internal/image/archive"
 	"lade/internal/reference"
 	"lade/internal/registry"
 )
+
+// Progress receives what a long operation tells its client, in order.
+type Progress = image.Progress
+
+// Options is the request of ImagePull.
+type Options struct {
+	Reference string // as given: name[:tag|@digest]
+	Platform  *ocispec.Platform
+	Auth      *apiregistry.AuthConfig // nil: anonymous
+	All       bool                    // every tag of the repository
+	Progress  Progress
+}
+
+// ImportOptions is the request of ImageImport.
+type ImportOptions struct {
+	Source    io.Reader // a tar, compressed or not
+	Reference string    // "" leaves the image untagged
+	Message   string
+	Changes   []string // Dockerfile instructions
+	Platform  *ocispec.Platform
+	Progress  Progress
+}
+
+// Config is what a puller is made of.
+type Config struct {
+	Images   *image.Images
+	Registry *registry.Client
+	Builtin  *builtin.Builtin
+	// Publish tells the event log what happened to an image.
+	Publish func(action events.Action, id, name string)
+}
+
+// Puller brings images in and out.
+type Puller struct{ c Config }
+
+// New returns a puller. It needs no closing.
+func New(c Config) *Puller { return &Puller{c} }
 
 // ImagePull fetches an image, or with All every tag of a repository, from its
 // registry. The built-in image needs none. Errors: Invalid for a bad
 // reference, NotFound, Unauthorized, Unavailable, DataLoss for content that is
 // not what it claims to be; then nothing of it is left but parts of blobs, with
 // which the next pull goes on.
-func (e *Engine) ImagePull(ctx context.Context, o PullOptions) error {
+func (p *Puller) ImagePull(ctx context.Context, o Options) error {
 	ref, err := reference.Parse(o.Reference)
 	if err != nil {
 		return err
 	}
-	q := registry.PullOptions{Platform: o.Platform, Auth: o.Auth, Progress: image.Progress(o.Progress)}
+	q := registry.PullOptions{Platform: o.Platform, Auth: o.Auth, Progress: o.Progress}
 	if o.All {
-		all, err := e.Registry.PullAll(ctx, ref, q)
+		all, err := p.c.Registry.PullAll(ctx, ref, q)
 		for range all {
-			e.publishImage(events.ActionPull, ref.Familiar(), ref.Familiar())
+			p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
 		}
 		return err
 	}
 	ref = ref.WithDefaultTag()
 	if builtin.Is(ref) {
-		return e.pullBuiltin(ctx, ref, o.Progress)
+		return p.pullBuiltin(ctx, ref, o.Progress)
 	}
-	if _, err := e.Registry.Pull(ctx, ref, q); err != nil {
+	if _, err := p.c.Registry.Pull(ctx, ref, q); err != nil {
 		return err
 	}
-	e.publishImage(events.ActionPull, ref.Familiar(), ref.Familiar())
+	p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
 	return nil
 }
 
 // pullBuiltin makes the built-in image.
-func (e *Engine) pullBuiltin(ctx context.Context, ref reference.Reference, p Progress) error {
-	_, err := e.Images.Lookup(ref)
+func (p *Puller) pullBuiltin(ctx context.Context, ref reference.Reference, tell Progress) error {
+	_, err := p.c.Images.Lookup(ref)
 	had := err == nil
-	if err := e.Builtin.Ensure(ctx); err != nil {
+	if err := p.c.Builtin.Ensure(ctx); err != nil {
 		return err
 	}
-	if p != nil {
+	if tell != nil {
 		status := "Status: Made " + ref.Familiar() + " from the engine itself"
 		if had {
 			status = "Status: Image is up to date for " + ref.Familiar()
 		}
-		p(jsonstream.Message{Status: status})
+		tell(jsonstream.Message{Status: status})
 	}
-	e.publishImage(events.ActionPull, ref.Familiar(), ref.Familiar())
+	p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
+	return nil
+}
+
+// ImageLoad reads images from an archive, as `save` writes it.
+func (p *Puller) ImageLoad(ctx context.Context, r io.Reader, tell Progress) error {
+	before := map[digest.Digest]bool{}
+	for _, img := range p.c.Images.List() {
+		before[img.ID] = true
+	}
+	err := archive.Load(ctx, p.c.Images, r, archive.LoadOptions{Progress: tell})
+	for _, img := range p.c.Images.List() {
+		if !before[img.ID] {
+			p.c.Publish(events.ActionLoad, img.ID.String(), img.ID.String())
+		}
+	}
+	return err
+}
+
+// ImageSave writes images as one archive, which docker load reads too.
+func (p *Puller) ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error {
+	if len(names) == 0 {
+		return errdefs.Invalidf("no image names given")
+	}
+	if err := archive.Save(ctx, p.c.Images, names, platform, w); err != nil {
+		return err
+	}
+	for _, n := range names {
+		p.c.Publish(events.ActionSave, n, n)
+	}
+	return nil
+}
+
+// ImageImport makes an image of one layer from a tar.
+func (p *Puller) ImageImport(ctx context.Context, o ImportOptions) error {
+	img, err := archive.Import(ctx, p.c.Images, o.Source, archive.ImportOptions{
+		Reference: o.Reference, Message: o.Message, Changes: o.Changes, Platform: o.Platform, Progress: o.Progress,
+	})
+	if err != nil {
+		return err
+	}
+	p.c.Publish(events.ActionImport, img.ID.String(), img.ID.String())
 	return nil
 }
 
 // SystemAuth checks credentials with a registry.
-func (e *Engine) SystemAuth(ctx context.Context, a apiregistry.AuthConfig) (apiregistry.AuthResponse, error) {
-	if err := e.Registry.Login(ctx, a); err != nil {
+func (p *Puller) SystemAuth(ctx context.Context, a apiregistry.AuthConfig) (apiregistry.AuthResponse, error) {
+	if err := p.c.Registry.Login(ctx, a); err != nil {
 		if errors.Is(err, errdefs.Unauthorized) || errors.Is(err, errdefs.Invalid) {
 			return apiregistry.AuthResponse{}, err
 		}

@@ -1,4 +1,4 @@
-package engine
+package stats
 
 import (
 	"context"
@@ -12,26 +12,58 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/proc"
+	"lade/internal/network"
 )
 
-// statsInterval is the time between two samples.
-const statsInterval = time.Second
+// interval is the time between two samples.
+const interval = time.Second
+
+// Host is what sampling needs of the engine.
+type Host interface {
+	// Find returns the container of that name, id, or unique prefix of an id.
+	// Errors: NotFound, Invalid for an ambiguous prefix.
+	Find(name string) (*container.Actor, error)
+	// Group opens the control group of a running container. Errors: NotFound.
+	Group(r *container.Record) (*cgroup.Group, error)
+}
+
+// Network counts what containers send and receive. *network.Networks does.
+type Network interface {
+	// Stats returns the counters of a container's devices by name. Errors:
+	// NotFound for one without a network of its own.
+	Stats(id string) (map[string]network.Counters, error)
+}
+
+// Sampler reads what containers use.
+type Sampler struct {
+	host    Host
+	network Network
+}
+
+// New returns a sampler. It needs no closing.
+func New(h Host, n Network) *Sampler { return &Sampler{h, n} }
+
+// Options is the request of ContainerStats.
+type Options struct {
+	Stream  bool
+	OneShot bool // do not wait for a second sample
+}
 
 // ContainerStats yields samples of what a container uses: one without Stream
 // (at once with OneShot, else after two samples, so that a share of processor
 // time can be computed), else one a second until ctx ends or the container is
 // removed. A container that does not run gives zeroes.
-func (e *Engine) ContainerStats(ctx context.Context, name string, o StatsOptions) (iter.Seq2[*apicontainer.StatsResponse, error], error) {
-	a, err := e.containers.find(name)
+func (p *Sampler) ContainerStats(ctx context.Context, name string, o Options) (iter.Seq2[*apicontainer.StatsResponse, error], error) {
+	a, err := p.host.Find(name)
 	if err != nil {
 		return nil, err
 	}
 	return func(yield func(*apicontainer.StatsResponse, error) bool) {
-		tick := time.NewTicker(statsInterval)
+		tick := time.NewTicker(interval)
 		defer tick.Stop()
 		var last *apicontainer.StatsResponse
 		for {
-			s, err := e.sample(a.View())
+			s, err := p.sample(a.View())
 			if err != nil {
 				yield(nil, err)
 				return
@@ -58,13 +90,13 @@ func (e *Engine) ContainerStats(ctx context.Context, name string, o StatsOptions
 }
 
 // sample reads a container's counters.
-func (e *Engine) sample(r *container.Record) (*apicontainer.StatsResponse, error) {
+func (p *Sampler) sample(r *container.Record) (*apicontainer.StatsResponse, error) {
 	s := &apicontainer.StatsResponse{ID: r.ID, Name: "/" + r.Name, OSType: "linux"}
 	if !r.State.Alive() {
 		return s, nil
 	}
 	s.Read = time.Now().UTC()
-	g, err := e.Cgroups.Open(e.cgroupPath(r))
+	g, err := p.host.Group(r)
 	if err != nil {
 		return nil, err
 	}
@@ -89,15 +121,19 @@ func (e *Engine) sample(r *container.Record) (*apicontainer.StatsResponse, error
 	s.MemoryStats = apicontainer.MemoryStats{
 		Usage: c.Memory.Usage, MaxUsage: c.Memory.MaxUsage, Stats: c.Memory.Stat, Failcnt: c.Memory.FailCount, Limit: c.Memory.Limit,
 	}
-	if most := uint64(memTotal()); s.MemoryStats.Limit > most {
-		s.MemoryStats.Limit = most
+	most, err := proc.MemTotal()
+	if err != nil {
+		return nil, err
+	}
+	if s.MemoryStats.Limit > uint64(most) {
+		s.MemoryStats.Limit = uint64(most)
 	}
 	s.PidsStats = apicontainer.PidsStats{Current: c.Pids.Current, Limit: c.Pids.Limit}
 	if s.PidsStats.Limit == math.MaxUint64 {
 		s.PidsStats.Limit = 0
 	}
 	s.BlkioStats = blkio(c.IO)
-	if s.Networks, err = e.networkStats(r); err != nil {
+	if s.Networks, err = p.networkStats(r); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -128,8 +164,8 @@ func blkio(all []cgroup.IO) apicontainer.BlkioStats {
 	return s
 }
 
-func (e *Engine) networkStats(r *container.Record) (map[string]apicontainer.NetworkStats, error) {
-	counters, err := e.Networks.Stats(r.ID)
+func (p *Sampler) networkStats(r *container.Record) (map[string]apicontainer.NetworkStats, error) {
+	counters, err := p.network.Stats(r.ID)
 	if err != nil {
 		if errdefs.KindOf(err) == errdefs.NotFound { // it joined another's network, or ended
 			return nil, nil

@@ -1,4 +1,4 @@
-package engine
+package top
 
 import (
 	"bytes"
@@ -16,15 +16,33 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 	"lade/internal/linux/proc"
 )
 
-// topTitles are the columns of `ps -ef`.
-var topTitles = [...]string{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"}
+// titles are the columns of `ps -ef`.
+var titles = [...]string{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"}
+
+// Host is what a list of processes needs of the engine.
+type Host interface {
+	// Find returns the container of that name, id, or unique prefix of an id.
+	// Errors: NotFound, Invalid for an ambiguous prefix.
+	Find(name string) (*container.Actor, error)
+	// Group opens the control group of a running container. Errors: NotFound.
+	Group(r *container.Record) (*cgroup.Group, error)
+	// Publish tells the event log.
+	Publish(r *container.Record, action events.Action, more map[string]string)
+}
+
+// Lister lists the processes of containers.
+type Lister struct{ host Host }
+
+// New returns a lister. It needs no closing.
+func New(h Host) *Lister { return &Lister{h} }
 
 // pids returns the processes of a running container, those of its execs too.
-func (e *Engine) pids(r *container.Record) ([]int, error) {
-	g, err := e.Cgroups.Open(e.cgroupPath(r))
+func (l *Lister) pids(r *container.Record) ([]int, error) {
+	g, err := l.host.Group(r)
 	if err != nil {
 		return nil, err
 	}
@@ -36,9 +54,9 @@ func (e *Engine) pids(r *container.Record) ([]int, error) {
 // ContainerTop lists the processes of a running container as ps(1) does. With
 // arguments other than -ef the host's ps is asked. Errors: NotFound, Conflict
 // if it does not run, Invalid for arguments whose output has no PID column.
-func (e *Engine) ContainerTop(ctx context.Context, name string, args []string) (apicontainer.TopResponse, error) {
+func (l *Lister) ContainerTop(ctx context.Context, name string, args []string) (apicontainer.TopResponse, error) {
 	var out apicontainer.TopResponse
-	a, err := e.containers.find(name)
+	a, err := l.host.Find(name)
 	if err != nil {
 		return out, err
 	}
@@ -49,7 +67,7 @@ func (e *Engine) ContainerTop(ctx context.Context, name string, args []string) (
 	if !r.State.Alive() {
 		return out, errdefs.Conflictf("container %s is not running", r.ID)
 	}
-	pids, err := e.pids(r)
+	pids, err := l.pids(r)
 	if err != nil {
 		return out, err
 	}
@@ -59,14 +77,14 @@ func (e *Engine) ContainerTop(ctx context.Context, name string, args []string) (
 		out, err = hostPS(ctx, pids, args)
 	}
 	if err == nil {
-		e.Publish(r, events.ActionTop, nil)
+		l.host.Publish(r, events.ActionTop, nil)
 	}
 	return out, err
 }
 
 // processes lists processes in the columns of `ps -ef`.
 func processes(pids []int) (apicontainer.TopResponse, error) {
-	out := apicontainer.TopResponse{Titles: topTitles[:], Processes: [][]string{}}
+	out := apicontainer.TopResponse{Titles: titles[:], Processes: [][]string{}}
 	boot, err := proc.BootTime()
 	if err != nil {
 		return out, err

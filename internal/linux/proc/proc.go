@@ -122,3 +122,20 @@ func BootTime() (time.Time, error) {
 	}
 	return time.Time{}, errdefs.Internalf("/proc/stat has no btime")
 }
+
+// MemTotal returns the machine's memory in bytes.
+//
+// Source: proc_meminfo(5).
+func MemTotal() (int64, error) {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) >= 2 && f[0] == "MemTotal:" {
+			kib, err := strconv.ParseInt(f[1], 10, 64)
+			return kib << 10, err
+		}
+	}
+	return 0, errdefs.Internalf("/proc/meminfo has no MemTotal")
+}
