@@ -34,17 +34,20 @@ const (
 // ApplyOptions says how a layer is unpacked.
 type ApplyOptions struct {
 	Whiteouts Whiteouts
-	// Lower is the directories of the layers below, top first (Root.Lower).
-	// A directory that the stream uses without mentioning it gets the
-	// attributes it has there, and a link there is followed; without Lower it
-	// gets mode 0755 and belongs to root.
-	Lower []string
+	// Lower returns the directories of the layers below, top first. A directory
+	// that the stream uses without mentioning it gets the attributes it has
+	// there, and a link there is followed; without Lower it gets mode 0755 and
+	// belongs to root. Most streams mention all that they use: Lower is called
+	// when it is needed, at most once, and may wait until those layers are
+	// there. Its error is Apply's.
+	Lower func() ([]string, error)
 }
 
 // Result tells what Apply unpacked.
 type Result struct {
 	Size    int64 // bytes of the regular files
 	Files   int   // entries
+	Top     bool  // the stream said what the top directory is like
 	Skipped int   // extended attributes and devices that this file system or user namespace cannot have
 }
 
@@ -77,7 +80,8 @@ func Apply(ctx context.Context, dir string, stream io.Reader, o ApplyOptions) (R
 		u.exact = true // what is created inherits more than the mode asked for
 	}
 	err = u.run(ctx, stream)
-	return Result{u.size, u.files, u.skipped}, err
+	_, top := u.dirAt[""]
+	return Result{u.size, u.files, top, u.skipped}, err
 }
 
 // layering is what makes a tar stream a layer: deletions, and layers below.
@@ -85,9 +89,9 @@ type layering struct {
 	mode    Whiteouts
 	prefix  string // of overlay's extended attributes
 	root    int
-	lower   []string
-	union   *stack          // opened when first needed
-	written map[string]bool // with Delete: what this stream wrote
+	lower   func() ([]string, error) // nil: nothing is below
+	union   *stack                   // opened when first needed
+	written map[string]bool          // with Delete: what this stream wrote
 }
 
 func (l *layering) close() {
@@ -248,11 +252,15 @@ type lowEntry struct {
 
 // below returns the directory or link that the layers below have under name.
 func (l *layering) below(name string) (lowEntry, bool, error) {
-	if l.mode == Delete || len(l.lower) == 0 {
+	if l.mode == Delete || l.lower == nil {
 		return lowEntry{}, false, nil
 	}
 	if l.union == nil {
-		s, err := openStack(l.lower, l.mode == OverlayUser)
+		dirs, err := l.lower()
+		if err != nil {
+			return lowEntry{}, false, err
+		}
+		s, err := openStack(dirs, l.mode == OverlayUser)
 		if err != nil {
 			return lowEntry{}, false, err
 		}

@@ -132,6 +132,11 @@ func expect(t *testing.T, got, want string) {
 	}
 }
 
+// over is the directories of the layers below.
+func over(dirs ...string) func() ([]string, error) {
+	return func() ([]string, error) { return dirs, nil }
+}
+
 func apply(t testing.TB, dir string, b []byte, o ApplyOptions) Result {
 	t.Helper()
 	r, err := Apply(t.Context(), dir, bytes.NewReader(b), o)
@@ -313,9 +318,9 @@ func TestApplyLower(t *testing.T) {
 	home.PAXRecords = map[string]string{paxXattr + "user.tag": "v"}
 	apply(t, bottom, tarOf(t, dir("usr/lib", 0o711), symlink("lib", "usr/lib"), symlink("abs", "/usr"), home,
 		dir("gone", 0o700), dir("hid/den", 0o700)), ApplyOptions{})
-	apply(t, middle, tarOf(t, reg(".wh.gone", ""), reg("hid/.wh..wh..opq", "")), ApplyOptions{Lower: []string{bottom}})
+	apply(t, middle, tarOf(t, reg(".wh.gone", ""), reg("hid/.wh..wh..opq", "")), ApplyOptions{Lower: over(bottom)})
 	apply(t, top, tarOf(t, reg("lib/x.so", "1"), reg("abs/lib/y.so", "2"), reg("home/me/f", "3"), reg("gone/f", "4"), reg("hid/den/f", "5")),
-		ApplyOptions{Lower: []string{middle, bottom}})
+		ApplyOptions{Lower: over(middle, bottom)})
 	expect(t, tree(t, top), `
 		gone drwxr-xr-x
 		gone/f -rw-r--r-- "4"

@@ -94,7 +94,7 @@ func FuzzApply(f *testing.F) {
 		stream := program(script)
 		for _, mode := range []Whiteouts{Overlay, Delete} {
 			guarded(t, func(target string) {
-				_, err := Apply(t.Context(), target, bytes.NewReader(stream), ApplyOptions{Whiteouts: mode, Lower: []string{"/usr/share/zoneinfo"}})
+				_, err := Apply(t.Context(), target, bytes.NewReader(stream), ApplyOptions{Whiteouts: mode, Lower: over("/usr/share/zoneinfo")})
 				if err != nil && errdefs.KindOf(err) == errdefs.Internal {
 					t.Errorf("%q: %v", script, err)
 				}

@@ -185,7 +185,7 @@ func TestOverlay(t *testing.T) {
 	esc := dir("x", 0o755)
 	esc.PAXRecords = map[string]string{paxXattr + "trusted.overlay.opaque": "y"}
 	apply(t, d[1], tarOf(t, reg("d/.wh.a", ""), reg("d/c", "2"), reg(".wh.f", ""), reg("o/.wh..wh..opq", ""), reg("o/new", "2"), esc),
-		ApplyOptions{Lower: d[:1]})
+		ApplyOptions{Lower: over(d[:1]...)})
 	m := overlay(t, d[2], d[3], d[1], d[0])
 	expect(t, tree(t, m), `
 		d drwxr-xr-x
@@ -251,7 +251,7 @@ func TestUserns(t *testing.T) {
 	d := short(t, "1", "2")
 	apply(t, d[0], tarOf(t, dir("d", 0o755), reg("d/a", "1"), reg("o/x", "1"), reg("f", "1")), ApplyOptions{Whiteouts: OverlayUser})
 	dev := file{Header: tar.Header{Typeflag: tar.TypeChar, Name: "null", Mode: 0o666, Devmajor: 1, Devminor: 3}}
-	r := apply(t, d[1], tarOf(t, reg("d/.wh.a", ""), reg("o/.wh..wh..opq", ""), dev), ApplyOptions{Whiteouts: OverlayUser, Lower: d[:1]})
+	r := apply(t, d[1], tarOf(t, reg("d/.wh.a", ""), reg("o/.wh..wh..opq", ""), dev), ApplyOptions{Whiteouts: OverlayUser, Lower: over(d[:1]...)})
 	if r.Skipped != 1 {
 		t.Errorf("%d skipped, want the device", r.Skipped)
 	}

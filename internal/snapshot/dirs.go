@@ -48,6 +48,10 @@ type Form interface {
 	// Create makes of a blank directory a snapshot on top of that in parent,
 	// "" for none. After an error dir is deleted.
 	Create(ctx context.Context, dir, parent string) error
+	// Rebases reports whether Create with a parent may be called for a snapshot
+	// that was made without one and written to: what it does then concerns the
+	// top directory's mode and owner only.
+	Rebases() bool
 	// Mount tells how to mount the snapshot in dirs[0], which lies on dirs[1:].
 	Mount(kind Kind, dirs []string) (Root, error)
 	// Temporary names what a committed snapshot does not need of its directory.
@@ -181,25 +185,34 @@ func (d *Dirs) reserve(key, parent string, kind Kind) (*record, error) {
 	if d.byKey[key] != nil {
 		return nil, errdefs.Conflictf("snapshot %s exists already", key)
 	}
-	r := &record{info: Info{Key: key, Parent: parent, Kind: kind, Created: time.Now()}, busy: true}
+	r := &record{info: Info{Key: key, Kind: kind, Created: time.Now()}, busy: true}
 	if parent != "" {
-		p := d.byKey[parent]
-		switch {
-		case p == nil || p.busy && p.info.Kind == Committed:
-			return nil, errdefs.NotFoundf("parent snapshot %s does not exist", parent)
-		case p.info.Kind != Committed:
-			return nil, errdefs.Conflictf("snapshot %s is active and cannot be a parent", parent)
-		case p.depth+1 >= d.form.MaxDepth():
-			return nil, errdefs.Exhaustedf("max depth exceeded")
+		if err := d.standLocked(r, parent); err != nil {
+			return nil, err
 		}
-		p.children++
-		r.parent, r.depth = p, p.depth+1
 	}
 	id, blank := d.takeLocked()
 	r.id, r.blank = strconv.FormatUint(id, base), blank
 	r.path = d.dir + "/" + place(id)
 	d.byKey[key] = r
 	return r, nil
+}
+
+// standLocked puts a new record on a parent, which then has one child more.
+// d.mu is held.
+func (d *Dirs) standLocked(r *record, parent string) error {
+	p := d.byKey[parent]
+	switch {
+	case p == nil || p.busy && p.info.Kind == Committed:
+		return errdefs.NotFoundf("parent snapshot %s does not exist", parent)
+	case p.info.Kind != Committed:
+		return errdefs.Conflictf("snapshot %s is active and cannot be a parent", parent)
+	case p.depth+1 >= d.form.MaxDepth():
+		return errdefs.Exhaustedf("max depth exceeded")
+	}
+	p.children++
+	r.info.Parent, r.parent, r.depth = parent, p, p.depth+1
+	return nil
 }
 
 // publish lets everybody see a record.
@@ -406,18 +419,46 @@ func (d *Dirs) Stat(_ context.Context, key string) (Info, error) {
 
 // Commit implements Snapshotter.
 func (d *Dirs) Commit(ctx context.Context, key, active string) error {
+	return d.commitOn(ctx, key, active, nil)
+}
+
+// Rebases implements Snapshotter.
+func (d *Dirs) Rebases() bool { return d.form.Rebases() }
+
+// CommitOn implements Snapshotter. The record of the active snapshot names no
+// parent; that of the committed one does, and replaces it by the same rename
+// that commits. So whatever a crash leaves is on disk as Prepare or Commit
+// leave it, and no record names a parent that is not durable yet.
+func (d *Dirs) CommitOn(ctx context.Context, key, active string, base Base) error {
+	if !d.form.Rebases() {
+		return errdefs.NotImplementedf("snapshot %s: this driver puts no snapshot on another parent", active)
+	}
+	return d.commitOn(ctx, key, active, &base)
+}
+
+// commitOn commits; with a nil base on the parent that the snapshot has.
+func (d *Dirs) commitOn(ctx context.Context, key, active string, base *Base) error {
 	if err := validKey(key); err != nil {
 		return err
 	}
-	from, to, err := d.reserveCommit(key, active)
+	from, to, err := d.reserveCommit(key, active, base)
 	if err != nil {
 		return err
 	}
 	sp := trace.Begin(trace.File, "commit", to.path)
-	if err := sp.End(d.commit(ctx, from, to)); err != nil {
+	if base != nil && !base.OwnTop {
+		err = d.form.Create(ctx, to.path, to.parent.path)
+	}
+	if err == nil {
+		err = d.commit(ctx, from, to)
+	}
+	if err := sp.End(err); err != nil {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		delete(d.byKey, key)
+		if base != nil {
+			to.parent.children--
+		}
 		from.busy = false
 		return full(err)
 	}
@@ -431,8 +472,9 @@ func (d *Dirs) Commit(ctx context.Context, key, active string) error {
 	return nil
 }
 
-// reserveCommit makes the active snapshot busy and reserves its new key.
-func (d *Dirs) reserveCommit(key, active string) (from, to *record, err error) {
+// reserveCommit makes the active snapshot busy and reserves its new key, and
+// its place on the base, if there is one.
+func (d *Dirs) reserveCommit(key, active string, base *Base) (from, to *record, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	from, err = d.getLocked(active)
@@ -445,11 +487,19 @@ func (d *Dirs) reserveCommit(key, active string) (from, to *record, err error) {
 	if d.byKey[key] != nil {
 		return nil, nil, errdefs.Conflictf("snapshot %s exists already", key)
 	}
-	from.busy = true
 	to = &record{
 		info: Info{Key: key, Parent: from.info.Parent, Kind: Committed, Created: time.Now()},
 		id:   from.id, path: from.path, parent: from.parent, depth: from.depth, busy: true,
 	}
+	if base != nil {
+		if from.parent != nil {
+			return nil, nil, errdefs.Conflictf("snapshot %s has a parent already", active)
+		}
+		if err := d.standLocked(to, base.Parent); err != nil {
+			return nil, nil, err
+		}
+	}
+	from.busy = true
 	d.byKey[key] = to
 	return from, to, nil
 }

@@ -37,6 +37,14 @@ type Root struct {
 	Path  string
 }
 
+// Base is what a snapshot is put on when it is committed.
+type Base struct {
+	Parent string // key of a committed snapshot
+	// OwnTop keeps mode and owner of the snapshot's top directory. Without it
+	// they become the parent's, as if it had been prepared on that.
+	OwnTop bool
+}
+
 // Snapshotter stores snapshots. Every method is safe for concurrent use and
 // atomic: after a crash at any point a snapshot is either there whole or not
 // at all, and New of the driver clears what was half done.
@@ -50,6 +58,14 @@ type Snapshotter interface {
 	// Commit makes a committed snapshot of the active one, durably: when it
 	// returns the layer survives a power cut. The active key is gone.
 	Commit(ctx context.Context, key, active string) error
+	// Rebases reports whether what is written to an active snapshot does not
+	// depend on its parent, so that CommitOn can put it on one that was not
+	// there yet when it was prepared.
+	Rebases() bool
+	// CommitOn is Commit for an active snapshot that was prepared without a
+	// parent: the committed one lies on base. Errors also: NotImplemented
+	// unless Rebases, Conflict if it has a parent.
+	CommitOn(ctx context.Context, key, active string, base Base) error
 	// Root tells how to mount key: an active one writable, a committed one
 	// read-only.
 	Root(ctx context.Context, key string) (Root, error)

@@ -86,8 +86,11 @@ func (d *Driver) Create(_ context.Context, dir, parent string) error {
 	return adopt(dir+"/fs", parent+"/fs")
 }
 
-// adopt gives a new directory, which has mode 0755 and our own owner, the mode
-// and owner of another. The top directory of an overlay has the attributes of
+// Rebases implements snapshot.Form: a whiteout is the same whatever it hides.
+func (d *Driver) Rebases() bool { return true }
+
+// adopt gives a directory, which has mode 0755 and our own owner, the mode and
+// owner of another. The top directory of an overlay has the attributes of
 // its upper layer, so that they must be handed on from layer to layer.
 func adopt(dir, from string) error {
 	var st unix.Stat_t

@@ -42,7 +42,7 @@ func Run(t *testing.T, open Factory) {
 	for name, f := range map[string]func(*testing.T){
 		"Stack": s.stack, "Whiteouts": s.whiteouts, "Attributes": s.attributes, "Errors": s.errors, "Records": s.records,
 		"Usage": s.usage, "Reopen": s.reopen, "Deep": s.deep, "Concurrent": s.concurrent, "Remount": s.remount,
-		"Empty": s.empty, "Trees": s.trees,
+		"Empty": s.empty, "Trees": s.trees, "Rebase": s.rebase, "RebaseRace": s.rebaseRace,
 	} {
 		t.Run(name, f)
 	}
@@ -593,13 +593,22 @@ func beVictim(t *testing.T, open Factory, root string) {
 	parent := ""
 	for i := 0; ; i++ {
 		box, key := fmt.Sprintf("box-%s-%d", run, i), fmt.Sprintf("key-%s-%d", run, i)
-		_, err := d.Prepare(t.Context(), box, parent)
+		late := parent != "" && d.Rebases() && i%2 == 1 // learns its parent last
+		on := parent
+		if late {
+			on = ""
+		}
+		_, err := d.Prepare(t.Context(), box, on)
 		ok(t, err)
 		say("+%s", box)
 		dir, err := d.Dir(t.Context(), box)
 		ok(t, err)
 		write(t, dir, "f", key)
-		ok(t, d.Commit(t.Context(), key, box))
+		if late {
+			ok(t, d.CommitOn(t.Context(), key, box, snapshot.Base{Parent: parent}))
+		} else {
+			ok(t, d.Commit(t.Context(), key, box))
+		}
 		say("-%s", box)
 		say("+%s", key)
 		if i%5 == 4 {

@@ -73,6 +73,9 @@ func (d *Driver) Create(ctx context.Context, dir, parent string) (err error) {
 	return errors.Join(layer.CopyTree(ctx, src, dst), dst.Close())
 }
 
+// Rebases implements snapshot.Form: a snapshot starts as a copy of its parent.
+func (d *Driver) Rebases() bool { return false }
+
 // Temporary implements snapshot.Form.
 func (d *Driver) Temporary() []string { return nil }
 
