@@ -9,7 +9,7 @@
 // were received, compressed, so that saving and pushing give the same digests.
 //
 // Life of an image: a Lease protects what a pull or a load brings in; Unpack
-// turns layers into committed snapshots; Add writes the record and the names in
+// turns layers into committed snapshots, several at a time; Add writes the record and the names in
 // one batch; then the lease is released. Remove and Prune delete records;
 // collection then deletes what no record, lease or child snapshot needs.
 //

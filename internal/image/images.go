@@ -4,10 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"lade/internal/content"
 	"lade/internal/digest"
@@ -24,6 +27,11 @@ const (
 	bucketLeases store.Bucket = "leases"
 )
 
+// unpackers is how many layers are unpacked at the same time for each
+// processor: one computes while another waits for the disk. Each takes about
+// two megabytes, and what the window of its compression takes.
+const unpackers = 2
+
 // Config is what New needs.
 type Config struct {
 	Store       *store.Store
@@ -39,8 +47,9 @@ type Images struct {
 	snap    snapshot.Snapshotter
 	log     *slog.Logger
 
-	writing  sync.Mutex   // orders changes of records; held over their commit
-	sweeping sync.RWMutex // excludes Hold while unneeded objects are deleted
+	slots    *semaphore.Weighted // of layers that are being unpacked
+	writing  sync.Mutex          // orders changes of records; held over their commit
+	sweeping sync.RWMutex        // excludes Hold while unneeded objects are deleted
 
 	mu        sync.RWMutex
 	images    map[digest.Digest]*Image // guarded by mu, as all below
@@ -57,6 +66,7 @@ func New(c Config) (*Images, error) {
 		store: c.Store, content: c.Content, snap: c.Snapshotter, log: c.Logger,
 		images: map[digest.Digest]*Image{}, names: map[reference.Reference]digest.Digest{},
 		leases:    map[string]*leaseRecord{},
+		slots:     semaphore.NewWeighted(unpackers * int64(runtime.NumCPU())),
 		unpacking: map[digest.ChainID]*sync.Mutex{}, temporary: map[string]bool{},
 	}
 	for id, b := range s.store.Walk(bucketImages) {

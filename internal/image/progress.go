@@ -17,6 +17,15 @@ type Throttle struct{ last time.Time }
 // NewThrottle returns one that lets the first report after a moment pass.
 func NewThrottle() *Throttle { return &Throttle{time.Now()} }
 
+// NewThrottles returns one for each of n reporters.
+func NewThrottles(n int) []*Throttle {
+	all := make([]*Throttle, n)
+	for i := range all {
+		all[i] = NewThrottle()
+	}
+	return all
+}
+
 // Pass reports whether the caller should report now; always for the last one.
 func (t *Throttle) Pass(last bool) bool {
 	now := time.Now()

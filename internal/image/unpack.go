@@ -7,8 +7,11 @@ import (
 	"io"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"lade/internal/digest"
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/layer"
 	"lade/internal/snapshot"
@@ -20,18 +23,24 @@ const unpackPrefix = "unpack-"
 // UnpackOptions tells an unpacker where its layers come from and whom it tells.
 type UnpackOptions struct {
 	// Ready blocks until the blob of layer i is in the content store; nil when
-	// they all are.
+	// they all are. It is called for one layer after the other, bottom first.
 	Ready func(ctx context.Context, i int) error
-	// Progress is told how many bytes of layer i's blob have been unpacked.
+	// Progress is told how many bytes of layer i's blob have been unpacked. It
+	// is called for several layers at the same time.
 	Progress func(i int, done int64)
-	// Done is told that layer i is there; existed: it was there before.
+	// Done is told that layer i is there, bottom first; existed: it was there
+	// before.
 	Done func(i int, existed bool)
 }
 
-// Unpack makes a committed snapshot of every prefix of layers, bottom first,
-// and sets the Size of each layer. A snapshot that exists is taken as it is.
-// Every layer is checked against its DiffID. The snapshots are held by the
-// lease. On failure the layers that were done stay, under the lease.
+// Unpack makes a committed snapshot of every prefix of layers and sets the Size
+// of each layer. A snapshot that exists is taken as it is. Every layer is
+// checked against its DiffID. The snapshots are held by the lease. On failure
+// the layers that were done stay, under the lease.
+//
+// Layers are unpacked at the same time, as many as the slots of s allow for all
+// callers together, and committed bottom first. With a driver that does not
+// rebase each one waits for the one below before it begins.
 //
 // Errors: DataLoss for a layer that is not what its DiffID says or is damaged,
 // Exhausted, what Ready returned, the context's.
@@ -40,28 +49,33 @@ func (s *Images) Unpack(ctx context.Context, l *Lease, layers []Layer, o UnpackO
 	if err := l.HoldChains(chains...); err != nil {
 		return err
 	}
-	parent := ""
+	if o.Progress == nil {
+		o.Progress = func(int, int64) {}
+	}
+	if o.Done == nil {
+		o.Done = func(int, bool) {}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	parent, below := "", make(chan struct{})
+	close(below) // nothing is below the bottom
 	for i, c := range chains {
+		u := &unpacking{
+			s: s, layer: &layers[i], chain: c, parent: parent, below: below, done: make(chan struct{}),
+			progress: func(n int64) { o.Progress(i, n) }, tell: func(existed bool) { o.Done(i, existed) },
+		}
+		parent, below = SnapshotKey(c), u.done
 		if o.Ready != nil {
 			if err := o.Ready(ctx, i); err != nil {
-				return err
+				group.Go(func() error { return err })
+				break
 			}
 		}
-		progress := func(n int64) {
-			if o.Progress != nil {
-				o.Progress(i, n)
-			}
+		if err := u.begin(ctx, group); err != nil {
+			group.Go(func() error { return err })
+			break
 		}
-		existed, err := s.unpackOne(ctx, c, parent, &layers[i], progress)
-		if err != nil {
-			return err
-		}
-		if o.Done != nil {
-			o.Done(i, existed)
-		}
-		parent = SnapshotKey(c)
 	}
-	return nil
+	return group.Wait()
 }
 
 // chainLock returns the lock that the unpackers of one chain share.
@@ -74,35 +88,135 @@ func (s *Images) chainLock(c digest.ChainID) *sync.Mutex {
 	return s.unpacking[c]
 }
 
-func (s *Images) unpackOne(ctx context.Context, c digest.ChainID, parent string, l *Layer, progress func(int64)) (existed bool, err error) {
-	lock := s.chainLock(c)
+// unpacking is one layer on its way into a snapshot.
+//
+// What it holds, in this order: the lock of its chain, until the snapshot is
+// committed, and a slot, while it unpacks. The layers of an image take theirs
+// one after the other, bottom first. So the lowest layer that is not done has a
+// slot or is done with unpacking, waits for nobody, and those above it, which
+// may wait for it with a slot in hand, get on: however many images are unpacked
+// at the same time, and whichever layers they share.
+type unpacking struct {
+	s        *Images
+	layer    *Layer
+	chain    digest.ChainID
+	parent   string          // key of the snapshot below, "" for the bottom layer
+	below    <-chan struct{} // closed when that is committed
+	done     chan struct{}   // closed when this one is
+	progress func(int64)
+	tell     func(existed bool)
+}
+
+// begin takes what the unpacking needs and starts it, unless the snapshot is
+// there. Errors: the context's, of the snapshotter.
+func (u *unpacking) begin(ctx context.Context, group *errgroup.Group) error {
+	lock := u.s.chainLock(u.chain)
 	lock.Lock()
-	defer lock.Unlock()
-	info, err := s.snap.Stat(ctx, SnapshotKey(c))
-	if err == nil && info.Kind == snapshot.Committed {
-		l.Size, err = s.layerSize(ctx, c)
-		return true, err
+	info, err := u.s.snap.Stat(ctx, SnapshotKey(u.chain))
+	switch {
+	case err == nil && info.Kind == snapshot.Committed:
+		lock.Unlock()
+		if u.layer.Size, err = u.s.layerSize(ctx, u.chain); err != nil {
+			return err
+		}
+		u.end(true)
+		return nil
+	case err != nil && errdefs.KindOf(err) != errdefs.NotFound:
+		lock.Unlock()
+		return err
 	}
-	if err != nil && errdefs.KindOf(err) != errdefs.NotFound {
-		return false, err
+	if err := u.s.slots.Acquire(ctx, 1); err != nil {
+		lock.Unlock()
+		return context.Cause(ctx)
+	}
+	group.Go(func() error {
+		defer lock.Unlock()
+		if err := u.run(ctx); err != nil {
+			return err
+		}
+		u.s.mu.Lock()
+		delete(u.s.unpacking, u.chain) // who waits has the lock already; who comes finds the snapshot
+		u.s.mu.Unlock()
+		u.end(false)
+		return nil
+	})
+	return nil
+}
+
+// end tells that the layer is there.
+func (u *unpacking) end(existed bool) {
+	u.tell(existed)
+	close(u.done)
+}
+
+// run makes the snapshot. It has a slot, and gives it back.
+func (u *unpacking) run(ctx context.Context) (err error) {
+	release := sync.OnceFunc(func() { u.s.slots.Release(1) })
+	defer release()
+	late := u.parent != "" && u.s.snap.Rebases()
+	on := u.parent
+	if late {
+		on = ""
+	} else if err := u.wait(ctx); err != nil {
+		return err
 	}
 	key := unpackPrefix + ids.New()
-	s.setTemporary(key, true)
-	defer s.setTemporary(key, false)
-	root, err := s.snap.Prepare(ctx, key, parent)
+	u.s.setTemporary(key, true)
+	defer u.s.setTemporary(key, false)
+	root, err := u.s.snap.Prepare(ctx, key, on)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if err = s.apply(ctx, key, root, l, progress); err == nil {
-		err = s.snap.Commit(ctx, SnapshotKey(c), key)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, ignoreMissing(u.s.snap.Remove(context.WithoutCancel(ctx), key)))
+		}
+	}()
+	o := layer.ApplyOptions{Whiteouts: layer.Delete} // a whole tree, or the bottom layer
+	switch {
+	case late:
+		o = layer.ApplyOptions{Whiteouts: layer.Overlay, Lower: func() ([]string, error) { return u.lower(ctx) }}
+	case len(root.Lower) > 0:
+		o = layer.ApplyOptions{Whiteouts: layer.Overlay, Lower: func() ([]string, error) { return root.Lower, nil }}
 	}
+	top, err := u.apply(ctx, key, o)
 	if err != nil {
-		return false, errors.Join(err, ignoreMissing(s.snap.Remove(context.WithoutCancel(ctx), key)))
+		return err
 	}
-	s.mu.Lock()
-	delete(s.unpacking, c) // who waits has the lock already; who comes finds the snapshot
-	s.mu.Unlock()
-	return false, nil
+	release()
+	failpoint.Hit("image.unpacked")
+	if !late {
+		return u.s.snap.Commit(ctx, SnapshotKey(u.chain), key)
+	}
+	if err := u.wait(ctx); err != nil {
+		return err
+	}
+	return u.s.snap.CommitOn(ctx, SnapshotKey(u.chain), key, snapshot.Base{Parent: u.parent, OwnTop: top})
+}
+
+// wait returns when the layer below is committed. Errors: the context's.
+func (u *unpacking) wait(ctx context.Context) error {
+	select {
+	case <-u.below:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// lower returns the directories of the layers below, once they are there.
+func (u *unpacking) lower(ctx context.Context) ([]string, error) {
+	if err := u.wait(ctx); err != nil {
+		return nil, err
+	}
+	root, err := u.s.snap.Root(ctx, u.parent)
+	if err != nil {
+		return nil, err
+	}
+	if len(root.Lower) == 0 {
+		return []string{root.Path}, nil
+	}
+	return root.Lower, nil
 }
 
 func ignoreMissing(err error) error {
@@ -122,37 +236,34 @@ func (s *Images) setTemporary(key string, on bool) {
 	}
 }
 
-// apply unpacks one layer into the active snapshot key, checks its DiffID and
-// sets its Size.
-func (s *Images) apply(ctx context.Context, key string, root snapshot.Root, l *Layer, progress func(int64)) error {
-	dir, err := s.snap.Dir(ctx, key)
+// apply unpacks the layer into the active snapshot key, checks its DiffID and
+// sets its Size. top tells whether the layer says what the top directory is
+// like.
+func (u *unpacking) apply(ctx context.Context, key string, o layer.ApplyOptions) (top bool, err error) {
+	dir, err := u.s.snap.Dir(ctx, key)
 	if err != nil {
-		return err
+		return false, err
 	}
-	blob, _, err := s.content.Reader(digest.Digest(l.Blob.Digest))
+	blob, _, err := u.s.content.Reader(digest.Digest(u.layer.Blob.Digest))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer blob.Close()
-	plain, _, err := layer.Decompress(&counter{r: blob, tell: progress})
+	plain, _, err := layer.Decompress(&counter{r: blob, tell: u.progress})
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer plain.Close()
-	o := layer.ApplyOptions{Whiteouts: layer.Overlay, Lower: root.Lower}
-	if len(root.Lower) == 0 { // a whole tree, or the bottom layer
-		o.Whiteouts = layer.Delete
-	}
 	h := sha256.New()
 	res, err := layer.Apply(ctx, dir, io.TeeReader(plain, h), o)
 	if err != nil {
-		return err
+		return false, err
 	}
-	l.Size = res.Size
-	if got := digest.DiffID(digest.FromHash(h)); got != l.DiffID {
-		return errdefs.DataLossf("layer %s: wrong diff id calculated on extraction %q, want %q", l.Blob.Digest, got, l.DiffID)
+	u.layer.Size = res.Size
+	if got := digest.DiffID(digest.FromHash(h)); got != u.layer.DiffID {
+		return false, errdefs.DataLossf("layer %s: wrong diff id calculated on extraction %q, want %q", u.layer.Blob.Digest, got, u.layer.DiffID)
 	}
-	return nil
+	return res.Top, nil
 }
 
 // counter tells how much of a blob has been read.

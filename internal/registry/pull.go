@@ -446,7 +446,7 @@ func (p *pull) layers(ctx context.Context, layers []image.Layer) error {
 			close(ready[i])
 		})
 	}
-	throttle := image.NewThrottle()
+	throttles := image.NewThrottles(len(layers))
 	err := p.c.Images.Unpack(ctx, p.lease, layers, image.UnpackOptions{
 		Ready: func(ctx context.Context, i int) error {
 			select {
@@ -457,7 +457,7 @@ func (p *pull) layers(ctx context.Context, layers []image.Layer) error {
 			}
 		},
 		Progress: func(i int, done int64) {
-			if throttle.Pass(done == layers[i].Blob.Size) {
+			if throttles[i].Pass(done == layers[i].Blob.Size) {
 				say(i, "Extracting", done, layers[i].Blob.Size)
 			}
 		},

@@ -76,7 +76,7 @@ type Form interface {
 // exists changes by these calls only:
 //
 //	Prepare  take a blank s/…/<id>  link keys/.record to the record      (no sync)
-//	Commit   syncfs                 rename the record, fsync keys
+//	Commit   syncfs                 rename the record, fsync keys   (CommitOn, too)
 //	Remove   unlink the record      s/…/<id> is deleted in the background
 //
 // A crash between two calls leaves a directory without a record, which

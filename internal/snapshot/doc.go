@@ -10,6 +10,10 @@
 //	Prepare(key, parent) ──▶ active ──Commit(new key)──▶ committed ◀── parent of others
 //	                           └──────────── Remove ────────┘ (no children)
 //
+// Where the driver allows it (Rebases) an active snapshot without a parent can
+// be put on one when it is committed (CommitOn): layers need not wait for those
+// below to be unpacked.
+//
 // Dirs is what drivers share that keep snapshots as directories: the records,
 // their durability and the deletion in the background. ProbeOverlay and
 // Default find out which driver a machine can use.

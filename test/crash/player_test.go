@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 
+	"lade/internal/image/imagetest"
 	"lade/test/harness"
 )
 
@@ -360,16 +361,20 @@ func (p *player) removeVolume(o *object) {
 	})
 }
 
-func (p *player) importImage(o *object) {
-	p.do(o, "import", there, nil, func(ctx context.Context) error {
-		s, err := p.c.ImageImport(ctx, client.ImageImportSource{Source: bytes.NewReader(p.rootfs), SourceName: "-"}, o.name, client.ImageImportOptions{})
+// loadImage loads an image of two layers, which are unpacked at the same time.
+func (p *player) loadImage(o *object) {
+	archive := imagetest.DockerArchive(p.t, imagetest.Build(p.t, imagetest.Spec{
+		Names: []string{o.name}, Layers: [][]byte{p.rootfs, imagetest.Tar(p.t, imagetest.File{Name: "loaded", Body: "1"})},
+	}))
+	p.do(o, "load", there, nil, func(ctx context.Context) error {
+		s, err := p.c.ImageLoad(ctx, bytes.NewReader(archive))
 		if err != nil {
 			return err
 		}
 		defer s.Close()
 		out, err := io.ReadAll(s)
-		if err == nil && (!bytes.Contains(out, []byte("sha256:")) || bytes.Contains(out, []byte("rror"))) {
-			err = fmt.Errorf("import: %s", out)
+		if err == nil && (!bytes.Contains(out, []byte("Loaded image")) || bytes.Contains(out, []byte("rror"))) {
+			err = fmt.Errorf("load: %s", out)
 		}
 		return err
 	})
@@ -431,7 +436,7 @@ func (p *player) play(base string) {
 		p.removeVolume(v)
 	case 17:
 		if i.state == none { // else the one before is left without a name
-			p.importImage(i)
+			p.loadImage(i)
 		}
 	case 18:
 		p.removeImage(i)

@@ -111,7 +111,7 @@ func script(p *player, base string) {
 	a, b, auto := p.object("container", "a"), p.object("container", "b"), p.object("container", "auto")
 	v, i := p.object("volume", "v"), p.object("image", "i")
 	auto.auto = true
-	p.importImage(i)
+	p.loadImage(i)
 	p.makeVolume(v)
 	image := base
 	if i.state == there {

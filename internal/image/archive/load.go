@@ -88,14 +88,11 @@ type pending struct {
 // the failure stay; of the others nothing does.
 func Load(ctx context.Context, images *image.Images, r io.Reader, o LoadOptions) (err error) {
 	l := &loader{
-		images: images, lease: images.Lease(), progress: o.Progress, platform: oci.Host(),
+		images: images, lease: images.Lease(), progress: image.Ordered(o.Progress), platform: oci.Host(),
 		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{},
 	}
 	if o.Platform != nil {
 		l.platform = *o.Platform
-	}
-	if l.progress == nil {
-		l.progress = func(jsonstream.Message) {}
 	}
 	defer func() { err = errors.Join(err, l.lease.Release(context.WithoutCancel(ctx))) }()
 	if err := l.read(ctx, r); err != nil {
@@ -505,10 +502,10 @@ func (l *loader) manifest(d, target ocispec.Descriptor, raw []byte) (*pending, e
 // add unpacks an image, adds it and says so.
 func (l *loader) add(ctx context.Context, p *pending) error {
 	id := func(i int) string { return digest.Digest(p.layers[i].DiffID).Short() }
-	throttle := image.NewThrottle()
+	throttles := image.NewThrottles(len(p.layers))
 	err := l.images.Unpack(ctx, l.lease, p.layers, image.UnpackOptions{
 		Progress: func(i int, done int64) {
-			if total := p.layers[i].Blob.Size; throttle.Pass(done == total) {
+			if total := p.layers[i].Blob.Size; throttles[i].Pass(done == total) {
 				l.progress(jsonstream.Message{Status: "Loading layer", ID: id(i),
 					Progress: &jsonstream.Progress{Current: done, Total: total}})
 			}

@@ -25,6 +25,7 @@ import (
 	"lade/internal/need"
 	"lade/internal/oci"
 	"lade/internal/reference"
+	"lade/internal/snapshot"
 	"lade/internal/snapshot/overlay2"
 	"lade/internal/store"
 )
@@ -37,8 +38,17 @@ func New(t testing.TB) *image.Images {
 	return s
 }
 
-// Open opens the image store in dir; end closes it.
+// Open opens the image store in dir, with snapshots of overlay2; end closes it.
 func Open(t testing.TB, dir string) (s *image.Images, end func()) {
+	t.Helper()
+	return OpenOn(t, dir, func(log *slog.Logger) (snapshot.Snapshotter, error) {
+		return overlay2.New(filepath.Join(dir, "overlay2"), log)
+	})
+}
+
+// OpenOn opens the image store in dir, with snapshots of another driver, which
+// end closes too.
+func OpenOn(t testing.TB, dir string, driver func(*slog.Logger) (snapshot.Snapshotter, error)) (s *image.Images, end func()) {
 	t.Helper()
 	need.Root(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -50,7 +60,7 @@ func Open(t testing.TB, dir string) (s *image.Images, end func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snap, err := overlay2.New(filepath.Join(dir, "overlay2"), log)
+	snap, err := driver(log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,6 +298,21 @@ func Add(t testing.TB, s *image.Images, b *Built, names ...reference.Reference) 
 			t.Error(err)
 		}
 	}()
+	layers := Store(t, s, lease, b)
+	if err := s.Unpack(ctx, lease, layers, image.UnpackOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	img, err := s.Add(ctx, image.Addition{Manifest: b.Desc, Layers: layers, Names: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// Store puts the documents and blobs of an image into the content store, held
+// by the lease, and returns its layers, to be unpacked.
+func Store(t testing.TB, s *image.Images, lease *image.Lease, b *Built) []image.Layer {
+	t.Helper()
 	layers := make([]image.Layer, len(b.Layers))
 	_, diffs, err := oci.ParseImage(b.Config)
 	if err != nil {
@@ -300,16 +325,9 @@ func Add(t testing.TB, s *image.Images, b *Built, names ...reference.Reference) 
 		if err := lease.Hold(digest.FromBytes(body)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Content().WriteBlob(ctx, body); err != nil {
+		if _, err := s.Content().WriteBlob(t.Context(), body); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Unpack(ctx, lease, layers, image.UnpackOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	img, err := s.Add(ctx, image.Addition{Manifest: b.Desc, Layers: layers, Names: names})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return img
+	return layers
 }
