@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -111,7 +112,6 @@ func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repa
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	p := &pool{
 		log: log, repair: repair, mtu: mtu, isolated: isolated, ipv6: err == nil,
-		prefix:  LinkPrefix(bridge.Name) + letters(rand.Uint32())[:3],
 		buffers: sync.Pool{New: func() any { return new([scratch]byte) }},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -120,7 +120,25 @@ func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repa
 		return nil, err
 	}
 	p.host.Buffer = make([]byte, scratch)
+	links, err := p.host.Links()
+	if err != nil {
+		return nil, errors.Join(err, p.host.Close())
+	}
+	p.prefix = ownPrefix(LinkPrefix(bridge.Name), links, rand.Uint32)
 	return p, nil
+}
+
+// ownPrefix returns what begins the names of the links of this process. Those
+// of earlier ones may be there still, of containers that run, or because the
+// kernel takes namespaces down in the background: three characters at random
+// do collide with them now and then.
+func ownPrefix(engine string, links []netlink.Link, random func() uint32) string {
+	for {
+		p := engine + letters(random())[:3]
+		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return strings.HasPrefix(l.Name, p) }) {
+			return p
+		}
+	}
 }
 
 // start lets goroutines keep size slots ready until close.
