@@ -68,6 +68,9 @@ type parts struct {
 // side by side.
 func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *parts, err error) {
 	p = &parts{}
+	if err := useProxies(&c.Registries); err != nil {
+		return p, err
+	}
 	var early, snapshotter, networks step
 	defer func() {
 		if err != nil {

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -25,7 +27,7 @@ const (
 )
 
 // SystemInfo describes the engine and the machine.
-func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
+func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -41,13 +43,15 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Controllers["cpu"], CPUCfsQuota: e.Facts.Controllers["cpu"],
 		CPUShares: e.Facts.Controllers["cpu"], CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
 		OomKillDisable: e.Facts.CgroupVersion == 1, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
+		Debug: e.log.Enabled(ctx, slog.LevelDebug), NEventsListener: e.events.Subscribers(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: "cgroupfs", CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
-		DockerRootDir: e.Root, HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		DockerRootDir: e.Root, HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
 		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, DefaultRuntime: DefaultRuntime,
 		Runtimes: map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: "lade-runtime"}}},
 		Swarm:    swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
+		RuncCommit: system.Commit{ID: e.Build.Commit}, InitCommit: system.Commit{ID: e.Build.Commit}, // both are built with us
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
 	}
 	if i.Labels == nil {
@@ -59,11 +63,11 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
 	for _, a := range e.containers.all() {
 		i.Containers++
-		switch a.View().State {
-		case container.Running, container.Restarting:
-			i.ContainersRunning++
-		case container.Paused:
+		switch r := a.View(); {
+		case r.State == container.Paused:
 			i.ContainersPaused++
+		case r.State.Alive() || r.Returning():
+			i.ContainersRunning++
 		default:
 			i.ContainersStopped++
 		}
@@ -73,6 +77,7 @@ func (e *Engine) SystemInfo(_ context.Context) (*system.Info, error) {
 		text string
 	}{
 		{i.MemoryLimit, "WARNING: No memory limit support"}, {i.SwapLimit, "WARNING: No swap limit support"},
+		{i.CPUCfsQuota, "WARNING: No cpu cfs quota support"}, {i.CPUCfsPeriod, "WARNING: No cpu cfs period support"},
 		{i.CPUShares, "WARNING: No cpu shares support"}, {i.CPUSet, "WARNING: No cpuset support"}, {i.PidsLimit, "WARNING: No pids limit support"},
 		{i.IPv4Forwarding, "WARNING: IPv4 forwarding is disabled"},
 	} {
@@ -141,13 +146,27 @@ func sysctl(name string) string {
 	return strings.TrimSpace(string(raw))
 }
 
-// openFiles counts the engine's file descriptors.
+// openFiles counts the engine's file descriptors, but the one it needs for that.
 func openFiles() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return -1
 	}
-	return len(entries)
+	return len(entries) - 1
+}
+
+// proxy returns what the environment says, as http.ProxyFromEnvironment reads
+// it. Credentials are not shown.
+func proxy(name string) string {
+	v := os.Getenv(name)
+	if v == "" {
+		v = os.Getenv(strings.ToLower(name))
+	}
+	if u, err := url.Parse(v); err == nil && u.User != nil {
+		u.User = url.UserPassword("xxxxx", "xxxxx")
+		return u.String()
+	}
+	return v
 }
 
 // machine returns the hardware name of uname(2).

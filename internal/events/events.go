@@ -27,6 +27,7 @@ type Log struct {
 	next  int              // number of the next message
 	more  chan struct{}    // closed when a message is added; nil when nobody waits
 	stamp int64            // time of the newest message: times never repeat
+	subs  int              // sequences that are being read
 }
 
 // Publish adds a message with the present time. The attributes must not be
@@ -73,6 +74,8 @@ func (l *Log) Subscribe(ctx context.Context, q Query) (iter.Seq2[events.Message,
 	}
 	l.mu.Unlock()
 	return func(yield func(events.Message, error) bool) {
+		l.count(1)
+		defer l.count(-1)
 		if !q.Until.IsZero() {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithDeadline(ctx, q.Until)
@@ -106,6 +109,19 @@ func (l *Log) Subscribe(ctx context.Context, q Query) (iter.Seq2[events.Message,
 			}
 		}
 	}, nil
+}
+
+// Subscribers returns how many sequences of Subscribe are being read.
+func (l *Log) Subscribers() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.subs
+}
+
+func (l *Log) count(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.subs += n
 }
 
 // after returns the messages from number at on, and what to wait for when

@@ -123,12 +123,13 @@ func (c *Client) Close() {
 
 // ServiceConfig is what `info` shows of the registries.
 func (c *Client) ServiceConfig() *apiregistry.ServiceConfig {
+	mirrors := append([]string{}, c.Mirrors...)
 	out := &apiregistry.ServiceConfig{
 		InsecureRegistryCIDRs: c.prefixes,
 		IndexConfigs: map[string]*apiregistry.IndexInfo{
-			reference.DefaultDomain: {Name: reference.DefaultDomain, Mirrors: c.Mirrors, Secure: true, Official: true},
+			reference.DefaultDomain: {Name: reference.DefaultDomain, Mirrors: mirrors, Secure: true, Official: true},
 		},
-		Mirrors: c.Mirrors,
+		Mirrors: mirrors,
 	}
 	for h := range c.hosts {
 		out.IndexConfigs[h] = &apiregistry.IndexInfo{Name: h, Mirrors: []string{}}
