@@ -140,7 +140,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
-			StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
+			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
 		},
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
 			_ = early.wait() // what failed fails again

@@ -46,10 +46,13 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err != nil {
 		return r, err
 	}
+	if err := checkModes(&config, &hc); err != nil { // of what the user says, not the image
+		return r, err
+	}
 	if err := mergeImage(&config, img.Config); err != nil {
 		return r, err
 	}
-	if err := e.hostDefaults(&config, &hc); err != nil {
+	if err := e.hostDefaults(&hc); err != nil {
 		return r, err
 	}
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
@@ -218,21 +221,13 @@ func mergeEnv(image, user []string) []string {
 
 // hostDefaults fills what the request leaves open, so that inspect shows what
 // holds.
-func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
+func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	d := e.Defaults
 	switch hc.NetworkMode {
 	case "", "default":
 		hc.NetworkMode = "bridge"
 	}
-	if hc.IpcMode == "" {
-		hc.IpcMode = apicontainer.IPCModePrivate
-	}
-	if hc.CgroupnsMode == "" {
-		hc.CgroupnsMode = apicontainer.CgroupnsModePrivate
-		if hc.Privileged && e.Facts.CgroupVersion == 1 {
-			hc.CgroupnsMode = apicontainer.CgroupnsModeHost
-		}
-	}
+	e.defaultModes(hc)
 	if hc.ShmSize == 0 {
 		hc.ShmSize = defaultShmSize
 		if d.ShmSize > 0 {
@@ -289,36 +284,11 @@ func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfi
 			hc.Ulimits = append(slices.Clone(hc.Ulimits), u)
 		}
 	}
-	return e.joinable(c, hc)
+	return nil
 }
 
 // DefaultRuntime is the name of lade's own runtime in HostConfig.Runtime.
 const DefaultRuntime = "lade"
-
-// joinable refuses what contradicts the namespaces that a container joins, in
-// Docker's words.
-func (e *Engine) joinable(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
-	mode := hc.NetworkMode
-	if !mode.IsContainer() {
-		return nil
-	}
-	switch {
-	case c.Hostname != "" || hc.UTSMode.IsHost():
-		return errdefs.Invalidf("conflicting options: hostname and the network mode")
-	case len(hc.Links) > 0:
-		return errdefs.Invalidf("conflicting options: container type network can't be used with links. This would result in undefined behavior")
-	case len(hc.DNS) > 0:
-		return errdefs.Invalidf("conflicting options: dns and the network mode")
-	case len(hc.ExtraHosts) > 0:
-		return errdefs.Invalidf("conflicting options: custom host-to-IP mapping and the network mode")
-	case len(hc.PortBindings) > 0:
-		return errdefs.Invalidf("conflicting options: port publishing and the container type network mode")
-	case len(c.ExposedPorts) > 0 && hc.PublishAllPorts:
-		return errdefs.Invalidf("conflicting options: port exposing and the container type network mode")
-	}
-	_, err := e.containers.find(mode.ConnectedContainer())
-	return err
-}
 
 // setHostname gives the container its host's name or its own.
 func setHostname(c *apicontainer.Config, hc *apicontainer.HostConfig, id string) error {

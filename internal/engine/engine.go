@@ -46,6 +46,8 @@ type Defaults struct {
 	LogDriver    string
 	LogOptions   map[string]string
 	CgroupParent string // "" is /lade
+	IPCMode      string // "private" or "shareable"; "" is private
+	CgroupnsMode string // "host" or "private"; "" is private, but host on version 1 with --privileged
 	ShmSize      int64  // bytes; 0: 64 MiB
 	Init         bool
 	StopTimeout  int // seconds; 0: 10

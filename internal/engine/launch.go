@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -68,6 +67,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		}
 	}()
 	laps.end("connect")
+	if r, err = e.named(r); err != nil {
+		return container.Launched{}, err
+	}
 	files, err := e.writeFiles(r)
 	if err != nil {
 		return container.Launched{}, err
@@ -160,7 +162,7 @@ func (e *host) connect(ctx context.Context, r *container.Record) (ns spec.Namesp
 	}
 	mode := hc.NetworkMode
 	if mode.IsContainer() {
-		ns.Net, err = e.joinNetwork(mode.ConnectedContainer())
+		ns.Net, err = e.joinNetwork(r)
 		return ns, nil, err
 	}
 	ports, err := publish(r)
@@ -184,60 +186,6 @@ func (e *host) connect(ctx context.Context, r *container.Record) (ns spec.Namesp
 	}
 	e.publishNetwork(events.ActionConnect, r, ep)
 	return ns, ep.NetNS, nil
-}
-
-// namespaces reads the modes of the namespaces, the network's aside.
-func (e *host) namespaces(hc *apicontainer.HostConfig) (ns spec.Namespaces, err error) {
-	host := func(yes bool) string {
-		if yes {
-			return "host"
-		}
-		return ""
-	}
-	ns.UTS, ns.Cgroup = host(hc.UTSMode.IsHost()), host(hc.CgroupnsMode.IsHost())
-	if ns.PID = host(hc.PidMode.IsHost()); hc.PidMode.IsContainer() {
-		if ns.PID, err = e.joined("PID", hc.PidMode.Container(), "pid"); err != nil {
-			return ns, err
-		}
-	}
-	if ns.IPC = host(hc.IpcMode.IsHost()); hc.IpcMode.IsContainer() {
-		ns.IPC, err = e.joined("IPC", hc.IpcMode.Container(), "ipc")
-	}
-	return ns, err
-}
-
-// joined returns the path of a running container's namespace.
-func (e *host) joined(what, name, kind string) (string, error) {
-	a, err := e.containers.find(name)
-	if err != nil {
-		return "", err
-	}
-	r := a.View()
-	if !r.State.Alive() || r.Pid == 0 {
-		return "", errdefs.Conflictf("cannot join %s namespace of a non running container: %s", what, r.ID)
-	}
-	return filepath.Join("/proc", strconv.Itoa(r.Pid), "ns", kind), nil
-}
-
-// joinNetwork returns the path of a running container's network namespace,
-// which is not used again for another container.
-func (e *host) joinNetwork(name string) (string, error) {
-	path, err := e.joined("network", name, "net")
-	if err != nil {
-		return "", err
-	}
-	a, err := e.containers.find(name)
-	if err != nil {
-		return "", err
-	}
-	r := a.View()
-	if r.HostConfig.NetworkMode.IsContainer() {
-		return path, nil // its owner's is shared already
-	}
-	if err := e.Networks.Share(r.ID); err != nil { // it has just ended
-		return "", errdefs.Conflictf("cannot join network namespace of a non running container: %s", r.ID)
-	}
-	return path, nil
 }
 
 // ownSources are the sources of a container's binds in which nothing but our
@@ -305,12 +253,12 @@ func publish(r *container.Record) ([]nets.Publish, error) {
 func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 	dir := e.dir(r.ID)
 	f := spec.Files{Hosts: filepath.Join(dir, "hosts"), Hostname: filepath.Join(dir, "hostname"), Resolv: filepath.Join(dir, "resolv.conf")}
-	if mode := r.HostConfig.NetworkMode; mode.IsContainer() {
-		a, err := e.containers.find(mode.ConnectedContainer())
+	if r.HostConfig.NetworkMode.IsContainer() {
+		owner, err := e.owner(r)
 		if err != nil {
 			return f, err
 		}
-		other := e.dir(a.View().ID)
+		other := e.dir(owner.ID)
 		return spec.Files{Hosts: filepath.Join(other, "hosts"), Hostname: filepath.Join(other, "hostname"), Resolv: filepath.Join(other, "resolv.conf")}, nil
 	}
 	hosts, resolv, err := e.etcFiles(r)
@@ -329,6 +277,9 @@ func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Fil
 	in := spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
 		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Devices: device.Find,
+	}
+	if r.HostConfig.IpcMode.IsContainer() {
+		in.Shm = sharedMemory(ns.IPC)
 	}
 	for _, m := range r.Mounts {
 		sm := spec.Mount{
@@ -471,6 +422,9 @@ func (e *host) Limit(ctx context.Context, r *container.Record) error {
 func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, []byte, error) {
 	x := specExec(q)
 	x.ConsoleSize = size
+	if named, err := e.named(r); err == nil { // else the owner of its network is gone, and with it the names
+		r = named
+	}
 	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -11,6 +12,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/mount"
+	"lade/internal/linux/ns"
 	"lade/internal/linux/overlay"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/rootpath"
@@ -46,6 +48,11 @@ func cloneHost(source string, o *mount.Options) (fd int, err error) {
 		flags |= unix.AT_RECURSIVE
 	}
 	fd, err = unix.OpenTree(unix.AT_FDCWD, source, flags)
+	if err == unix.EINVAL {
+		if pid, p, ok := ofProcess(source); ok {
+			fd, err = cloneWithin(pid, p, flags)
+		}
+	}
 	if err != nil {
 		return -1, sys.Error("open_tree", source, err)
 	}
@@ -54,6 +61,44 @@ func cloneHost(source string, o *mount.Options) (fd int, err error) {
 		return -1, sys.Error("mount_setattr", source, err)
 	}
 	return fd, nil
+}
+
+// ofProcess takes a path such as /proc/17/root/dev/shm apart: what process 17
+// sees as /dev/shm.
+func ofProcess(source string) (pid int, p string, ok bool) {
+	rest, ok := strings.CutPrefix(source, "/proc/")
+	if !ok {
+		return 0, "", false
+	}
+	first, p, ok := strings.Cut(rest, "/root/")
+	if !ok {
+		return 0, "", false
+	}
+	pid, err := strconv.Atoi(first)
+	return pid, "/" + p, err == nil && pid > 0
+}
+
+// cloneWithin clones a mount of a process's mount namespace, which nobody can
+// from outside. No symbolic link is followed: it would lead where the processes
+// there want.
+func cloneWithin(pid int, p string, flags uint) (tree int, err error) {
+	mnt, err := ns.Open(pid, unix.CLONE_NEWNS)
+	if err != nil {
+		return -1, err
+	}
+	defer sys.CloseAll(mnt)
+	err = ns.Within(mnt, func() error {
+		fd, err := unix.Openat2(unix.AT_FDCWD, p, &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
+		})
+		if err != nil {
+			return sys.Error("openat2", p, err)
+		}
+		defer sys.CloseAll(fd)
+		tree, err = unix.OpenTree(fd, "", flags|unix.AT_EMPTY_PATH)
+		return sys.Error("open_tree", p, err)
+	})
+	return tree, err
 }
 
 // setAttributes applies a bind mount's options to a detached tree.

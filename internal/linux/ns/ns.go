@@ -226,6 +226,25 @@ func memory(inodes string, attrs int) (int, error) {
 	return fd, sys.Error("fsmount", "tmpfs", err)
 }
 
+// Within calls f on a thread that is in the mount namespace mnt, a descriptor,
+// with that one's root. f must not leave its goroutine.
+func Within(mnt int, f func() error) error {
+	done := make(chan error)
+	Go(func() {
+		// The file system attributes are shared with the other threads, which
+		// forbids to enter: setns(2).
+		err := sys.Error("unshare", "file system attributes", unix.Unshare(unix.CLONE_FS))
+		if err == nil {
+			err = sys.Error("setns", "mount namespace", unix.Setns(mnt, unix.CLONE_NEWNS))
+		}
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	})
+	return <-done
+}
+
 // Go runs f in a goroutine on a thread of its own, which ends with it: f may
 // change the thread's namespaces and need not change them back. It is never the
 // process's first thread, which cannot end and whose namespaces are what
