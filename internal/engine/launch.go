@@ -300,6 +300,9 @@ func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Fil
 			if err := e.bindSource(r, m); err != nil {
 				return in, err
 			}
+			if err := checkPropagation(m); err != nil {
+				return in, err
+			}
 		}
 		in.Mounts = append(in.Mounts, sm)
 	}

@@ -18,6 +18,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	mounts "lade/internal/linux/mount"
 )
 
 // propagations are the modes of a bind mount's propagation.
@@ -234,6 +235,30 @@ func parseBind(spec string) (container.Mount, error) {
 	return m, nil
 }
 
+// checkPropagation refuses a bind whose source has nobody to spread to or to
+// receive from, in Docker's words. Errors: Invalid.
+func checkPropagation(m container.Mount) error {
+	var share, receive bool
+	switch m.Propagation {
+	case mount.PropagationShared, mount.PropagationRShared:
+		share = true
+	case mount.PropagationSlave, mount.PropagationRSlave:
+		receive = true
+	default:
+		return nil
+	}
+	on, err := mounts.Containing(m.Source)
+	switch {
+	case err != nil:
+		return err
+	case share && !on.Shared:
+		return errdefs.Invalidf("path %s is mounted on %s but it is not a shared mount", m.Source, on.Point)
+	case receive && !on.Shared && !on.Slave:
+		return errdefs.Invalidf("path %s is mounted on %s but it is not a shared or slave mount", m.Source, on.Point)
+	}
+	return nil
+}
+
 func kindOf(source string) mount.Type {
 	if path.IsAbs(source) {
 		return mount.TypeBind
@@ -290,7 +315,12 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 			if o.NonRecursive {
 				m.Options = append(m.Options, "bind")
 			}
-			if o.ReadOnlyForceRecursive {
+			switch {
+			case o.ReadOnlyNonRecursive && o.ReadOnlyForceRecursive:
+				return bad("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")
+			case spec.ReadOnly && o.ReadOnlyNonRecursive:
+				m.Options = append(m.Options, "ro")
+			case spec.ReadOnly && o.ReadOnlyForceRecursive:
 				m.Options = append(m.Options, "rro")
 			}
 			if o.CreateMountpoint {

@@ -101,28 +101,35 @@ func cloneWithin(pid int, p string, flags uint) (tree int, err error) {
 	return tree, err
 }
 
-// setAttributes applies a bind mount's options to a detached tree.
+// setAttributes applies a bind mount's options to a detached tree. Unless it is
+// asked for, nothing spreads; "shared" alone leaves what is mounted below with
+// the peers and masters that the copy has from the original.
 func setAttributes(fd int, o *mount.Options) error {
-	// Unless it is asked for, nothing spreads.
-	if !o.Recursive && o.Propagation&^unix.MS_REC == 0 {
-		return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{
-			Attr_set: o.Set | o.AllSet, Attr_clr: o.Clear | o.AllClear, Propagation: private,
-		})
+	spread := o.Propagation &^ unix.MS_REC
+	if spread == 0 {
+		spread = private
 	}
-	everywhere := unix.MountAttr{Attr_set: o.AllSet, Attr_clr: o.AllClear, Propagation: private}
-	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear}
-	if o.Propagation&unix.MS_REC != 0 {
-		everywhere.Propagation = o.Propagation &^ unix.MS_REC
-	} else {
-		top.Propagation = o.Propagation
+	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear, Propagation: spread}
+	if !o.Recursive {
+		top.Attr_set, top.Attr_clr = o.Set|o.AllSet, o.Clear|o.AllClear
+		return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &top)
 	}
-	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|unix.AT_RECURSIVE, &everywhere); err != nil {
-		return err
+	everywhere := unix.MountAttr{Attr_set: o.AllSet, Attr_clr: o.AllClear}
+	if spread != unix.MS_SHARED || o.Propagation&unix.MS_REC != 0 {
+		everywhere.Propagation, top.Propagation = spread, 0
 	}
-	if top == (unix.MountAttr{}) {
-		return nil
+	for _, s := range []struct {
+		flags uint
+		attr  unix.MountAttr
+	}{{unix.AT_RECURSIVE, everywhere}, {0, top}} {
+		if s.attr == (unix.MountAttr{}) {
+			continue
+		}
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH|s.flags, &s.attr); err != nil {
+			return err
+		}
 	}
-	return unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &top)
+	return nil
 }
 
 // inside cleans a path of the container: absolute, without a slash at its end.
