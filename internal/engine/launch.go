@@ -133,7 +133,7 @@ func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Sp
 	}
 	w := &wire.Start{
 		ID: r.ID, Spec: s, User: r.Config.User, GroupAdd: r.HostConfig.GroupAdd, Log: log,
-		Init:  r.HostConfig.Init != nil && *r.HostConfig.Init,
+		Init: r.HostConfig.Init != nil && *r.HostConfig.Init, Delegate: spec.Delegates(s),
 		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
 		// What a container that removes itself wrote is thrown away with it: no
 		// sync is worth its time (overlayfs.rst, "Volatile mount").

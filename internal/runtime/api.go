@@ -54,6 +54,9 @@ type Container struct {
 	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; -1 means /dev/null.
 	// They stay the caller's and are ignored with Spec.Process.Terminal.
 	Stdin, Stdout, Stderr int
+	// Delegate lets the container's processes make control groups themselves,
+	// below their own, where the spec mounts them writable: cgroup.Group.Delegate.
+	Delegate bool
 	// Init runs lade-init as process 1, at /sbin/docker-init, and the
 	// container's command as its child.
 	Init bool

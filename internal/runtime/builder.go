@@ -35,6 +35,7 @@ type builder struct {
 	console  int // slave side of the terminal, or -1
 	master   int
 	group    *cgroup.Group
+	home     *cgroup.Group // where the processes are: group, or what is delegated below it
 
 	park *parking // nil: the program runs through
 

@@ -84,7 +84,11 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		}
 	}
 	if e.Cgroup != nil {
-		if err := b.attachGroup(e.Cgroup, &o); err != nil {
+		home := e.Cgroup
+		if d := home.Delegated(); d != nil {
+			home = d.Joined(e.Pid)
+		}
+		if err := b.attachGroup(home, &o); err != nil {
 			return o, err
 		}
 	}

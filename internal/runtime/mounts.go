@@ -318,27 +318,43 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 	b.attach(top, dest, false)
 	b.covered(dest)
 	for _, key := range slices.Sorted(maps.Keys(mounts)) {
-		at := mounts[key]
-		name := path.Base(at)
-		fd, err := cloneHost(at+b.group.Path(), &mount.Options{Bind: true, Set: o.Set})
-		if err != nil {
+		name := path.Base(mounts[key])
+		if err := b.cgroupHierarchy(top, name, mounts[key], o); err != nil {
 			return err
 		}
-		b.own(fd)
-		p := b.p.String(name)
-		b.sys("mkdirat", name, unix.SYS_MKDIRAT, top, p, 0o755)
-		m := b.sys("move_mount", name, unix.SYS_MOVE_MOUNT, known(fd), b.addr.empty, 0, p, unix.MOVE_MOUNT_F_EMPTY_PATH)
-		b.into(top, m, 2)
 		for controller := range strings.SplitSeq(key, ",") {
 			if controller != name {
-				l := b.p.Sys("symlinkat", controller, unix.SYS_SYMLINKAT, p, 0, b.p.String(controller))
+				l := b.p.Sys("symlinkat", controller, unix.SYS_SYMLINKAT, b.p.String(name), 0, b.p.String(controller))
 				b.into(top, l, 1)
+			}
+		}
+	}
+	if c.Delegate {
+		others := b.l.groups.Others()
+		for _, name := range slices.Sorted(maps.Keys(others)) {
+			if err := b.cgroupHierarchy(top, name, others[name], o); err != nil {
+				return err
 			}
 		}
 	}
 	if o.ReadOnly() {
 		b.readOnly = append(b.readOnly, top)
 	}
+	return nil
+}
+
+// cgroupHierarchy shows the container's group in a hierarchy that the host has
+// mounted at a path.
+func (b *builder) cgroupHierarchy(top ref, name, at string, o *mount.Options) error {
+	fd, err := cloneHost(at+b.home.Path(), &mount.Options{Bind: true, Set: o.Set})
+	if err != nil {
+		return err
+	}
+	b.own(fd)
+	p := b.p.String(name)
+	b.sys("mkdirat", name, unix.SYS_MKDIRAT, top, p, 0o755)
+	m := b.sys("move_mount", name, unix.SYS_MOVE_MOUNT, known(fd), b.addr.empty, 0, p, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	b.into(top, m, 2)
 	return nil
 }
 

@@ -176,7 +176,12 @@ func (b *builder) container(c *Container) (program.Options, error) {
 		return o, err
 	}
 	if b.group != nil {
-		if err := b.attachGroup(b.group, &o); err != nil {
+		if b.home = b.group; c.Delegate {
+			if b.home, err = b.group.Delegate(); err != nil {
+				return o, err
+			}
+		}
+		if err := b.attachGroup(b.home, &o); err != nil {
 			return o, err
 		}
 	}

@@ -96,6 +96,12 @@ func mounts(s *specs.Spec, in Input, sec *security) error {
 	return nil
 }
 
+// Delegates reports whether a container may write to its control groups: it is
+// to make its own below them.
+func Delegates(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Type == "cgroup" && !slices.Contains(m.Options, "ro") })
+}
+
 func depth(p string) int { return strings.Count(path.Clean(p), "/") }
 
 // tmpfses are those of --tmpfs, unless they are among the resolved mounts.

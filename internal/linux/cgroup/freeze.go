@@ -243,7 +243,7 @@ func (g *Group) Delete(ctx context.Context) error {
 // group; elsewhere it stays. That is no error, nor that it is gone.
 func (g *Group) RemoveEmpty() error {
 	var failed error
-	for _, m := range g.h.all() {
+	for _, m := range slices.Concat(g.h.all(), g.h.named) {
 		err := m.rmdir(g.path)
 		if err != nil && !isGone(err) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTEMPTY) {
 			failed = errors.Join(failed, err)
@@ -254,7 +254,7 @@ func (g *Group) RemoveEmpty() error {
 
 // remove tries every hierarchy and returns the first failure.
 func (g *Group) remove() (err error) {
-	for _, m := range g.h.all() {
+	for _, m := range slices.Concat(g.h.all(), g.h.named) {
 		if e := m.removeTree(g.path); err == nil {
 			err = e
 		}

@@ -15,8 +15,9 @@ import (
 
 // Group is one control group: the same path in every hierarchy.
 type Group struct {
-	h    *Host
-	path string // relative, never empty: "docker/<id>"
+	h         *Host
+	path      string // relative, never empty: "docker/<id>"
+	delegated bool   // it is in the hierarchies without controllers too
 }
 
 // clean checks a group's path. The root itself is refused: nothing here may
@@ -39,7 +40,7 @@ func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{h, rel}
+	g := &Group{h: h, path: rel}
 	p, err := h.plan(r)
 	if err != nil {
 		return nil, err
@@ -209,7 +210,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{h, rel}
+	g := &Group{h: h, path: rel}
 	for _, m := range h.all() {
 		if m.exists(rel) {
 			return g, nil
@@ -240,8 +241,9 @@ func (g *Group) missing(m *hierarchy, err error) error {
 // CLONE_INTO_CGROUP (-1: there is none). All are close-on-exec; the caller
 // closes them. Errors: NotFound.
 func (g *Group) AttachFDs() (tasks []int, into int, err error) {
-	tasks = make([]int, 0, len(g.h.v1))
-	for _, m := range g.h.v1 {
+	in := g.withTasks()
+	tasks = make([]int, 0, len(in))
+	for _, m := range in {
 		fd, err := m.open(g.path, "tasks", unix.O_WRONLY)
 		if err != nil {
 			closeAll(tasks)

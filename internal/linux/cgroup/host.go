@@ -29,6 +29,7 @@ const (
 type Host struct {
 	v1      []*hierarchy
 	unified *hierarchy            // nil: none
+	named   []*hierarchy          // without controllers, beside a unified one: for delegated groups
 	at      map[string]*hierarchy // where a controller is, by the name it has there
 	kill    bool                  // groups of the unified hierarchy have cgroup.kill (Linux 5.14)
 	devices deviceProgram
@@ -89,11 +90,12 @@ func newHost(found []*hierarchy) (_ *Host, err error) {
 		}
 	}
 	// The named v1 hierarchy is where systemd tracks services when there is no
-	// unified one; beside a unified one nobody reads it.
+	// unified one; beside a unified one only a service manager in a container
+	// wants it.
 	if h.unified != nil {
 		h.v1 = slices.DeleteFunc(h.v1, func(m *hierarchy) bool {
 			if len(m.controllers) == 0 {
-				unix.Close(m.dir)
+				h.named = append(h.named, m)
 				return true
 			}
 			return false
@@ -108,7 +110,7 @@ func newHost(found []*hierarchy) (_ *Host, err error) {
 
 // Close gives the host's descriptors back. No group of it may be used any more.
 func (h *Host) Close() {
-	for _, m := range h.all() {
+	for _, m := range slices.Concat(h.all(), h.named) {
 		unix.Close(m.dir)
 	}
 	h.devices.mu.Lock()

@@ -63,7 +63,7 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	}
 	s.forgetExit(key{c.id, ""})
 	ask := &runtime.Container{
-		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, Init: m.Init,
+		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, Init: m.Init, Delegate: m.Delegate,
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}

@@ -71,6 +71,8 @@ type Start struct {
 	GroupAdd []string `json:"group_add,omitempty"`
 	// Init asks for lade-init as process 1, with the container's as its child.
 	Init bool `json:"init,omitempty"`
+	// Delegate lets the container make control groups itself below its own.
+	Delegate bool `json:"delegate,omitempty"`
 	// NetNS is the network namespace to join; none: what the spec says.
 	NetNS FD    `json:"net_ns,omitempty"`
 	Stdio Stdio `json:"stdio"`

@@ -1,0 +1,92 @@
+package cgroup
+
+import (
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// payload is the name of a delegated group, as systemd-nspawn(1) has it.
+const payload = "payload"
+
+// Delegate makes a group below g for processes that make groups themselves: a
+// service manager, another engine. The limits stay on g, where those processes
+// cannot lift them; on version 1 nothing else would keep them from it. The new
+// group is in the hierarchies without controllers too, such as name=systemd,
+// where others are not. g must not have processes. Errors: as Create.
+//
+// Source: https://systemd.io/CGROUP_DELEGATION; Documentation/admin-guide/cgroup-v2.rst,
+// "Delegation".
+func (g *Group) Delegate() (*Group, error) {
+	below, err := g.h.Create(join(g.path, payload), nil)
+	if err != nil {
+		return nil, err
+	}
+	below.delegated = true
+	for _, m := range g.h.named {
+		if err := g.h.make(m, below.path, &plan{}); err != nil {
+			return nil, err
+		}
+	}
+	return below, nil
+}
+
+// Delegated returns the group that Delegate made below g, or nil.
+func (g *Group) Delegated() *Group {
+	below := &Group{h: g.h, path: join(g.path, payload), delegated: true}
+	if !g.h.all()[0].exists(below.path) {
+		return nil
+	}
+	return below
+}
+
+// Joined returns the group that a further process of a delegated group is to be
+// in, beside pid, which is one of them. It is the delegated group itself, but
+// on version 2 that of pid: where groups below have controllers there can be no
+// processes.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst, "No Internal Process Constraint".
+func (g *Group) Joined(pid int) *Group {
+	if g.h.Version() != V2 {
+		return g
+	}
+	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return g
+	}
+	for line := range strings.Lines(string(raw)) {
+		p, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
+		// Where this process's own namespace is not that of the mount, it is a
+		// path that the mount does not have.
+		if ok && strings.HasPrefix(p, g.path+"/") && g.h.unified.exists(p) {
+			return &Group{h: g.h, path: p, delegated: true}
+		}
+	}
+	return g
+}
+
+// Others returns the mount points of the hierarchies that only delegated groups
+// see, by the last part of their path: those without controllers, and the
+// unified one beside version 1.
+func (h *Host) Others() map[string]string {
+	out := map[string]string{}
+	for _, m := range slices.Concat(h.v1, h.named) {
+		if len(m.controllers) == 0 {
+			out[path.Base(m.mount)] = m.mount
+		}
+	}
+	if h.Version() == Hybrid {
+		out[path.Base(h.unified.mount)] = h.unified.mount
+	}
+	return out
+}
+
+// withTasks returns the hierarchies that a process enters by writing to tasks.
+func (g *Group) withTasks() []*hierarchy {
+	if g.delegated {
+		return slices.Concat(g.h.v1, g.h.named)
+	}
+	return g.h.v1
+}
