@@ -17,6 +17,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
+	"lade/internal/runtime/external"
 	"lade/internal/supervisor/server"
 	"lade/internal/trace"
 )
@@ -73,6 +74,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	defer groups.Close()
 	s, err := server.New(server.Options{
 		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state,
+		Foreign: foreign(root, &external.Host{InitPath: initPath, Features: sys.Probe(), Cgroup: groups.Open}),
 	})
 	if err != nil {
 		return err

@@ -35,7 +35,8 @@ var rows = [][]string{
 	// domains
 	{"internal/snapshot", "internal/network/..."},
 	{"internal/snapshot/...", "internal/image", "internal/network", "internal/volume", "internal/supervisor", "internal/runtime"},
-	{"internal/image/...", "internal/registry", "internal/builtin"},
+	{"internal/image/...", "internal/registry", "internal/builtin", "internal/runtime/bundle"},
+	{"internal/runtime/external", "internal/runtime/lxc"},
 	// composites
 	{"internal/build", "internal/supervisor/server", "internal/engine/spec"},
 	// use cases

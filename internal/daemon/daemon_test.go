@@ -78,7 +78,7 @@ func TestLoad(t *testing.T) {
 		"time":    c.ShutdownTimeout == 3*time.Second && c.StopTimeout == 7,
 		"level":   c.LogLevel == "debug",
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
-		"without": strings.Join(c.Without, " ") == "default-address-pool add-runtime feature experimental selinux-enabled",
+		"without": strings.Join(c.Without, " ") == "default-address-pool feature experimental selinux-enabled",
 		"feature": c.Features["cdi"],
 	} {
 		if !ok {
@@ -141,7 +141,7 @@ func TestLoadErrors(t *testing.T) {
 		{[]string{"-H", "unix://rel"}, "", "must be absolute"},
 		{[]string{"-H", "npipe://x"}, "", "unsupported proto 'npipe'"},
 		{[]string{"--default-runtime=x"}, "", "specified default runtime 'x' does not exist"},
-		{[]string{"--add-runtime=runc=/x"}, "", "runtime name 'runc' is reserved"},
+		{[]string{"--add-runtime=lade=/x"}, "", "runtime name 'lade' is reserved"},
 		{[]string{"--registry-mirror=ftp://x"}, "", `unsupported scheme "ftp" in "ftp://x"`},
 		{[]string{"--default-ulimit=nofile"}, "", "invalid ulimit argument"},
 		{[]string{"--default-ipc-mode=host"}, "", "is not supported"},

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"lade/internal/engine"
 	"lade/internal/errdefs"
 )
 
@@ -223,7 +224,7 @@ func (c *Containers) validate() error {
 		c.ShutdownTimeout = 1 << 62 // dockerd's -1: wait
 	}
 	for name, r := range c.Runtimes {
-		if builtinRuntime(name) {
+		if engine.ReservedRuntime(name) {
 			return errdefs.Invalidf("runtime name '%s' is reserved", name)
 		}
 		if r.Path == "" && r.Type == "" {
@@ -232,8 +233,12 @@ func (c *Containers) validate() error {
 		if r.Path != "" && r.Type != "" {
 			return errdefs.Invalidf("runtime %s: cannot configure both path and runtimeType for the same runtime", name)
 		}
+		if r.Type != "" && r.binary() == "" {
+			return errdefs.Invalidf("runtime %s: runtimeType %s is a shim of containerd, which lade does not use: configure the path of the runtime itself", name, r.Type)
+		}
 	}
-	if _, ok := c.Runtimes[c.DefaultRuntime]; !ok && !builtinRuntime(c.DefaultRuntime) {
+	all := runtimesOf(c)
+	if _, _, err := all.Find(""); err != nil {
 		return errdefs.Invalidf("specified default runtime '%s' does not exist", c.DefaultRuntime)
 	}
 	for _, o := range c.ExecOptions {
@@ -246,10 +251,4 @@ func (c *Containers) validate() error {
 		}
 	}
 	return nil
-}
-
-// builtinRuntime reports whether a name means the engine's own runtime. runc is
-// among them because that is what scripts written for Docker say.
-func builtinRuntime(name string) bool {
-	return name == "lade" || name == "runc" || name == "io.containerd.runc.v2"
 }

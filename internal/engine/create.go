@@ -271,11 +271,11 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")
 	}
-	if hc.Runtime == "" {
-		hc.Runtime = DefaultRuntime
-	} else if hc.Runtime != DefaultRuntime {
-		return errdefs.Invalidf("unknown or invalid runtime name: %s", hc.Runtime)
+	name, _, err := e.Runtimes.Find(hc.Runtime)
+	if err != nil {
+		return err
 	}
+	hc.Runtime = name
 	if hc.Init == nil && d.Init {
 		hc.Init = &d.Init
 	}
@@ -286,9 +286,6 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	}
 	return nil
 }
-
-// DefaultRuntime is the name of lade's own runtime in HostConfig.Runtime.
-const DefaultRuntime = "lade"
 
 // setHostname gives the container its host's name or its own.
 func setHostname(c *apicontainer.Config, hc *apicontainer.HostConfig, id string) error {

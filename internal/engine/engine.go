@@ -75,6 +75,7 @@ type Config struct {
 	Kernel    sys.Features
 	Facts     spec.Facts
 	Defaults  Defaults
+	Runtimes  Runtimes
 	Labels    []string // of the daemon, for info
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc

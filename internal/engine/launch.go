@@ -83,8 +83,14 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
-	filter, err := e.filters.compile(out.Seccomp)
+	other, err := e.runtime(r)
 	if err != nil {
+		return container.Launched{}, err
+	}
+	var filter []byte
+	if other != nil {
+		out.Spec.Linux.Seccomp = out.Seccomp // it compiles its own
+	} else if filter, err = e.filters.compile(out.Seccomp); err != nil {
 		return container.Launched{}, err
 	}
 	if netns != nil { // Connect has written those of the network
@@ -95,13 +101,15 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	w.Runtime = other
 	failpoint.Hit("engine.launch")
 	got, err := e.sup.start(ctx, w, filter, fds...)
 	failpoint.Hit("engine.launched")
 	if err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
-	if netns != nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
+	// gVisor takes the addresses off the link: only our own leave it as it is.
+	if netns != nil && other == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
 	laps.end("supervisor")

@@ -48,11 +48,13 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
 		DockerRootDir: e.Root, HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
-		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, DefaultRuntime: DefaultRuntime,
-		Runtimes: map[string]system.RuntimeWithStatus{DefaultRuntime: {Runtime: system.Runtime{Path: "lade-runtime"}}},
-		Swarm:    swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
+		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, Runtimes: e.Runtimes.describe(),
+		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
 		RuncCommit: system.Commit{ID: e.Build.Commit}, InitCommit: system.Commit{ID: e.Build.Commit}, // both are built with us
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
+	}
+	if i.DefaultRuntime, _, err = e.Runtimes.Find(""); err != nil { // its program was removed
+		i.DefaultRuntime = e.Runtimes.Default
 	}
 	if i.Labels == nil {
 		i.Labels = []string{}

@@ -13,7 +13,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/mount"
 	"lade/internal/linux/ns"
-	"lade/internal/linux/overlay"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
@@ -25,12 +24,7 @@ const private = unix.MS_PRIVATE
 
 // mountRoot makes the container's root as a detached mount.
 func (b *builder) mountRoot(r *Rootfs) error {
-	fd, err := -1, error(nil)
-	if len(r.Lower) > 0 {
-		fd, err = overlay.Mount(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, b.l.host.features)
-	} else {
-		fd, err = cloneHost(r.Path, &mount.Options{Bind: true, Recursive: true})
-	}
+	fd, err := r.Mount(b.l.host.features)
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,13 @@ func (s *Server) signal(r *request, m *wire.Signal) error {
 		c.do(r, func(ctx context.Context, g *cgroup.Group) error { return g.Kill(ctx) }, func() { c.frozen = false })
 		return nil
 	}
+	if c.foreign != nil && m.ExecID == "" && sig != unix.SIGKILL {
+		if err := checkSignal(sig); err != nil {
+			return err
+		}
+		c.ask(r, func(ctx context.Context, f Foreign) error { return f.Signal(ctx, sig) }, func() {})
+		return nil
+	}
 	if m.All && m.ExecID == "" {
 		for p := range c.processes() {
 			if err := send(p, sig); err != nil {
@@ -113,7 +120,7 @@ func (s *Server) freeze(r *request, m *wire.Freeze) error {
 		return err
 	}
 	if c.group == nil {
-		return errdefs.NotImplementedf("container %s has no control group", m.ID)
+		return c.freezeForeign(r, m.Thaw)
 	}
 	if m.Thaw {
 		c.do(r, func(ctx context.Context, g *cgroup.Group) error { return g.Thaw(ctx) }, func() { c.frozen = false })
@@ -148,11 +155,15 @@ func (s *Server) update(r *request, m *wire.Update) error {
 	if err != nil {
 		return err
 	}
-	if c.group == nil {
-		return errdefs.NotImplementedf("container %s has no control group", m.ID)
-	}
 	if m.Resources == nil {
 		return errdefs.Invalidf("supervisor: update without resources")
+	}
+	if c.group == nil && c.foreign != nil {
+		c.ask(r, func(ctx context.Context, f Foreign) error { return f.Update(ctx, m.Resources) }, func() {})
+		return nil
+	}
+	if c.group == nil {
+		return errdefs.NotImplementedf("container %s has no control group", m.ID)
 	}
 	c.do(r, func(_ context.Context, g *cgroup.Group) error { return g.Update(m.Resources) }, func() {})
 	return nil
@@ -179,8 +190,16 @@ func (c *container) do(r *request, op func(context.Context, *cgroup.Group) error
 
 func (s *Server) forget(r *request, m *wire.Forget) error {
 	s.forgetExit(key{m.ID, m.ExecID})
-	if _, cleaning := s.cleaning[m.ID]; m.ExecID == "" && s.containers[m.ID] == nil && !cleaning {
-		s.dropGroup(m.ID)
+	if _, cleaning := s.cleaning[m.ID]; m.ExecID == "" && s.containers[m.ID] == nil && !cleaning && s.groups[m.ID] != "" {
+		s.dropForeign(m.ID, func(err error) {
+			if err != nil {
+				r.fail(err)
+				return
+			}
+			s.dropGroup(m.ID)
+			r.ok()
+		})
+		return nil
 	}
 	r.ok()
 	return nil

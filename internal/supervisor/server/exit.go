@@ -214,10 +214,11 @@ func (s *Server) expectOrphans() {
 	}(s.children)
 }
 
-// reapOrphans reaps children that are no container's process. While a start is
-// under way it waits: the new child is not known yet.
+// reapOrphans reaps children that are no container's process. While a start
+// or another runtime's command is under way it waits: the new child is not known
+// yet, or somebody waits for it.
 func (s *Server) reapOrphans() {
-	s.unreaped = s.starts > 0
+	s.unreaped = s.starts > 0 || s.calls > 0
 	if s.unreaped {
 		return
 	}

@@ -20,10 +20,12 @@ type container struct {
 	init  *process // nil while it is being started
 	execs map[string]*process
 	group *cgroup.Group // nil: the launcher has none
-	oomfd int           // of OOMNotify, or -1
-	kills uint64        // for memory, as far as they were told
-	busy  int           // goroutines that use group or init's pidfd
-	next  func()        // a start of the same container that waits for release
+	// foreign is the container as another runtime has it; nil: it is ours alone.
+	foreign Foreign
+	oomfd   int    // of OOMNotify, or -1
+	kills   uint64 // for memory, as far as they were told
+	busy    int    // goroutines that use group or init's pidfd
+	next    func() // a start of the same container that waits for release
 
 	launching int // execs that are being started
 

@@ -32,6 +32,10 @@ type Options struct {
 	Root     string // directory of the socket and the exit records, on a tmpfs
 	Launcher Launcher
 	Logger   *slog.Logger
+	// Foreign returns the container of another runtime: with r a new one, without
+	// the one of that id, of which a former supervisor may have left a bundle; then
+	// NotFound if there is none. nil: there are no other runtimes.
+	Foreign func(id string, r *wire.Runtime) (Foreign, error)
 	// Cgroup opens a control group by its path in a spec, for Adopt.
 	Cgroup func(path string) (*cgroup.Group, error)
 	Build  string // told in Welcome
@@ -72,6 +76,7 @@ type Server struct {
 	streams    map[*stream]struct{} // open ones, also of ended processes
 
 	starts   int      // running in a goroutine
+	calls    int      // of other runtimes, outside of starts
 	waiting  []func() // starts that wait for their turn
 	orphans  int      // starts whose daemon has left
 	greeting []func() // Hellos that wait for orphans
@@ -217,7 +222,7 @@ func (s *Server) shutdown() error {
 
 // busy reports whether there is something to watch or somebody connected.
 func (s *Server) busy() bool {
-	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || len(s.cleaning) > 0 || len(s.streams) > 0
+	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || s.calls > 0 || len(s.cleaning) > 0 || len(s.streams) > 0
 }
 
 // checkIdle ends the server when it was not busy for IdleExit. It is called

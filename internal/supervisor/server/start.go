@@ -44,6 +44,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		return err
 	}
 	c := s.newContainer(m.ID)
+	if m.Runtime != nil && s.o.Foreign == nil {
+		return errdefs.NotImplementedf("runtime %s", m.Runtime.Name)
+	}
 	if c.sharedPids = !ownPids(m.Spec); c.sharedPids {
 		s.expectOrphans()
 	}
@@ -70,7 +73,10 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	failpoint.Hit("supervisor.start")
 	l.r.c.starts++
 	begin := func() {
-		l.run(func() (*runtime.Process, error) { return s.o.Launcher.Start(context.Background(), ask) })
+		l.run(func() (*runtime.Process, error) { return c.launcher().Start(context.Background(), ask) })
+	}
+	if m.Runtime != nil {
+		begin = func() { l.runForeign(m.Runtime, ask) }
 	}
 	next := func() {
 		s.containers[c.id] = c
@@ -127,7 +133,7 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 	c.busy++ // its pidfd and its group stay
 	c.launching++
 	l.r.c.starts++
-	l.run(func() (*runtime.Process, error) { return s.o.Launcher.Exec(context.Background(), ask) })
+	l.run(func() (*runtime.Process, error) { return c.launcher().Exec(context.Background(), ask) })
 	return nil
 }
 
@@ -149,6 +155,9 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 		c.frozen = m.Frozen
 		if c.sharedPids = !firstOfNamespace(m.Pid); c.sharedPids {
 			s.expectOrphans()
+		}
+		if err := c.adoptForeign(); err != nil {
+			return err
 		}
 	}
 	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal)
@@ -519,37 +528,39 @@ func (c *container) release() {
 	c.dropOOM()
 	closeFDs(c.init.pidfd)
 	c.init.pidfd = -1
-	if c.group == nil {
+	if c.group == nil && c.foreign == nil {
 		if c.next == nil {
 			s.dropGroup(c.id)
 		}
 	} else {
 		s.cleaning[c.id] = nil
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), cleanup)
-			defer cancel()
-			err := deleteGroup(ctx, c.group, c.sharedPids)
+		var err error
+		s.call(func() {
+			err = s.clean(c.foreign, c.group, c.sharedPids)
 			failpoint.Hit("supervisor.removed")
-			s.poll.post(func() {
-				if err != nil {
-					s.log.Warn("control group", "container", c.id, "error", err)
-				} else if s.containers[c.id] == nil { // else a start waits for this
-					s.dropGroup(c.id)
-				}
-				waiting := s.cleaning[c.id]
-				delete(s.cleaning, c.id)
-				for _, begin := range waiting {
-					begin()
-				}
-				s.checkIdle()
-			})
-		}()
+		}, func() {
+			if err != nil {
+				s.log.Warn("clean-up", "container", c.id, "error", err)
+			} else if s.containers[c.id] == nil { // else a start waits for this
+				s.dropGroup(c.id)
+			}
+			s.cleaned(c.id)
+		})
 	}
 	if c.next != nil {
 		c.next()
 	}
 	s.trim()
 	s.checkIdle()
+}
+
+// cleaned begins the starts that have waited for the end of a clean-up.
+func (s *Server) cleaned(id string) {
+	waiting := s.cleaning[id]
+	delete(s.cleaning, id)
+	for _, begin := range waiting {
+		begin()
+	}
 }
 
 // deleteGroup removes a control group; in a shared process namespace the end

@@ -133,7 +133,7 @@ func executable() (string, error) {
 // quiesce calls done when no goroutine is under way: execve(2) would end it,
 // and lose the result of a start.
 func (s *Server) quiesce(until time.Time, done func(error)) {
-	quiet := s.starts == 0 && len(s.waiting) == 0 && len(s.cleaning) == 0 && len(s.parting) == 0
+	quiet := s.starts == 0 && s.calls == 0 && len(s.waiting) == 0 && len(s.cleaning) == 0 && len(s.parting) == 0
 	for _, c := range s.containers {
 		quiet = quiet && c.busy == 0
 	}
@@ -309,6 +309,9 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 		s.expectOrphans()
 	}
 	s.containers[c.id] = c
+	if err := c.adoptForeign(); err != nil {
+		s.log.Error("what another runtime keeps of a container", "container", c.id, "error", err)
+	}
 	if cs.Cgroup != "" && s.o.Cgroup != nil {
 		if c.group, err = s.o.Cgroup(cs.Cgroup); err != nil {
 			s.log.Error("control group", "container", c.id, "error", err)

@@ -73,12 +73,23 @@ type Start struct {
 	Init bool `json:"init,omitempty"`
 	// Delegate lets the container make control groups itself below its own.
 	Delegate bool `json:"delegate,omitempty"`
+	// Runtime is what runs the container; nil: the supervisor itself. With it
+	// linux.seccomp is the filter's profile, and Filter is empty.
+	Runtime *Runtime `json:"runtime,omitempty"`
 	// NetNS is the network namespace to join; none: what the spec says.
 	NetNS FD    `json:"net_ns,omitempty"`
 	Stdio Stdio `json:"stdio"`
 	Log   Log   `json:"log"`
 	// Attach are the clients that attached before the start.
 	Attach []Attach `json:"attach,omitempty"`
+}
+
+// Runtime is a program that runs containers.
+type Runtime struct {
+	Name string   `json:"name"`
+	Kind string   `json:"kind"` // "oci": the OCI runtimes' command line; "lxc": LXC's commands
+	Path string   `json:"path"` // of the program; for LXC the directory of the commands, or empty
+	Args []string `json:"args,omitempty"`
 }
 
 // Rootfs says where a container's root comes from: an overlay to mount

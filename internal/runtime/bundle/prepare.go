@@ -1,0 +1,104 @@
+package bundle
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/ns"
+	"lade/internal/linux/sys"
+	"lade/internal/runtime"
+	"lade/internal/trace"
+)
+
+// Root is a container's root, mounted nowhere yet.
+type Root struct{ fd int }
+
+// Close gives it back. What Attached has mounted stays.
+func (r *Root) Close() { sys.CloseAll(r.fd) }
+
+// Prepare makes the container's root, and of its specification one that is
+// complete without the rest of the description: root, user, network namespace
+// and init are in it. The namespace is named by a descriptor of this process,
+// so it must stay open until the runtime has joined it. The caller closes the
+// root. Errors: *runtime.StartError for a user that is not there.
+func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) (_ *Root, _ *specs.Spec, err error) {
+	fd, err := c.Rootfs.Mount(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	root := &Root{fd}
+	defer func() {
+		if err != nil {
+			root.Close()
+		}
+	}()
+	s := *c.Spec
+	if s.Process, err = runtime.Identify(fd, c.User, c.GroupAdd, s.Process); err != nil {
+		return nil, nil, err
+	}
+	s.Root = &specs.Root{Path: b.Rootfs(), Readonly: c.Spec.Root != nil && c.Spec.Root.Readonly}
+	if c.NetNS >= 0 {
+		linux := *s.Linux
+		linux.Namespaces = slices.Clone(linux.Namespaces)
+		linux.Namespaces = slices.DeleteFunc(linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: ours(c.NetNS)})
+		s.Linux = &linux
+	}
+	if c.Init {
+		return root, runtime.WithInit(&s, initPath), nil
+	}
+	return root, &s, nil
+}
+
+// ours is a path of a descriptor of this process that other processes can use.
+func ours(fd int) string {
+	return "/proc/" + strconv.Itoa(os.Getpid()) + "/fd/" + strconv.Itoa(fd)
+}
+
+// Attached calls f on a thread of its own, in whose mount namespace the root is
+// mounted on Rootfs; commands that f starts inherit it. f must not leave its
+// goroutine.
+func (b *Bundle) Attached(root *Root, f func() error) error {
+	done := make(chan error)
+	ns.Go(func() {
+		err := b.attach(root)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	})
+	return <-done
+}
+
+func (b *Bundle) attach(root *Root) (err error) {
+	span := trace.Begin(trace.Mount, "move_mount", b.Rootfs())
+	defer func() { err = span.End(err) }()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return sys.Error("unshare", "mount namespace", err)
+	}
+	if err := isolate(b.Dir); err != nil {
+		return err
+	}
+	err = unix.MoveMount(root.fd, "", unix.AT_FDCWD, b.Rootfs(), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	return sys.Error("move_mount", b.Rootfs(), err)
+}
+
+// isolate makes the mount that path is on private in the thread's mount
+// namespace, so that what is mounted there does not spread to the host. The
+// others stay as they are: binds of the container may want to share.
+func isolate(path string) error {
+	for p := path; ; p = filepath.Dir(p) {
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, p, unix.AT_SYMLINK_NOFOLLOW, 0, &st); err != nil {
+			return sys.Error("statx", p, err)
+		}
+		if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 || p == "/" {
+			return sys.Error("mount", p+" private", unix.Mount("", p, "", unix.MS_PRIVATE, ""))
+		}
+	}
+}

@@ -1,0 +1,81 @@
+package external
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"lade/internal/errdefs"
+	"lade/internal/runtime"
+	"lade/internal/runtime/bundle"
+)
+
+// run calls a verb. Errors: *runtime.StartError in the runtime's words;
+// NotFound if there is no such program.
+func (c *Container) run(ctx context.Context, streams bundle.Streams, input *os.File, verb ...string) error {
+	log, err := os.CreateTemp(c.b.Dir, "log-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(log.Name())
+	defer log.Close()
+	args := slices.Concat(c.b.Runtime.Args, []string{"--root", c.b.State(), "--log", log.Name(), "--log-format", "json"}, verb)
+	err = c.b.Run(ctx, streams, input, c.b.Runtime.Path, args...)
+	if errors.Is(err, errdefs.NotFound) {
+		return &runtime.StartError{Code: runtime.Failed, Op: "runtime " + c.b.Runtime.Name + ": " + err.Error()}
+	}
+	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+		return err
+	}
+	raw, readErr := os.ReadFile(log.Name())
+	if readErr != nil {
+		return readErr
+	}
+	said := lastError(raw)
+	if said == "" {
+		said = c.b.Runtime.Name + " " + verb[0] + ": " + err.Error()
+	}
+	return explain(said)
+}
+
+// lastError finds the last message of a log that tells of an error: lines of
+// JSON, as all runtimes write them since runc did.
+func lastError(log []byte) (msg string) {
+	for line := range bytes.Lines(log) {
+		var l struct{ Level, Msg string }
+		if json.Unmarshal(line, &l) == nil && (l.Level == "error" || l.Level == "fatal") && l.Msg != "" {
+			msg = l.Msg
+		}
+	}
+	return msg
+}
+
+// explain finds out what a failure is to blame on: runtimes tell it in words
+// only, and by those dockerd decides, too.
+func explain(msg string) *runtime.StartError {
+	for _, prefix := range []string{"unable to start container process: ", "error during container init: "} {
+		if _, after, ok := strings.Cut(msg, prefix); ok {
+			msg = after
+		}
+	}
+	e := &runtime.StartError{Code: runtime.Failed, Op: strings.TrimSpace(msg)}
+	low := strings.ToLower(msg)
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(low, w) })
+	}
+	switch {
+	case has("error mounting") && has("not a directory"):
+		e.Code = runtime.NotFound
+	case has("error mounting"):
+	case has("executable file not found", "not found in $path", "no such file or directory", "error finding executable"):
+		e.Code = runtime.NotFound
+	case has("permission denied", "is a directory", "exec format error", "not executable"):
+		e.Code = runtime.NotExecutable
+	}
+	return e
+}
