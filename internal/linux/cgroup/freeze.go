@@ -240,7 +240,8 @@ func (g *Group) Delete(ctx context.Context) error {
 }
 
 // RemoveEmpty removes the group where nothing is in it, no process and no
-// group; elsewhere it stays. That is no error, nor that it is gone.
+// group; elsewhere it stays. That is no error, nor that it is gone. It does so
+// in the named hierarchy, too, which other runtimes use.
 func (g *Group) RemoveEmpty() error {
 	var failed error
 	for _, m := range slices.Concat(g.h.all(), g.h.named) {

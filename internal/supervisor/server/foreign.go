@@ -118,6 +118,9 @@ func (s *Server) clean(f Foreign, g *cgroup.Group, kill bool) error {
 	}
 	if g != nil {
 		err = errors.Join(err, deleteGroup(ctx, g, kill))
+		if f != nil {
+			err = errors.Join(err, g.RemoveEmpty())
+		}
 	}
 	return err
 }
