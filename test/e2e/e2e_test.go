@@ -32,7 +32,7 @@ func TestSame(t *testing.T) {
 	scripts(t, filepath.Join("testdata", "same"), "lade")
 }
 
-func scripts(t *testing.T, dir, cli string) {
+func scripts(t *testing.T, dir, cli string, flags ...string) {
 	bin := harness.Bin(t)
 	path := filepath.Join(bin, cli)
 	if cli == "docker" {
@@ -42,7 +42,7 @@ func scripts(t *testing.T, dir, cli string) {
 		Dir:  dir,
 		Cmds: commands,
 		Setup: func(env *testscript.Env) error {
-			e := harness.Start(env.T().(serial).T)
+			e := harness.Start(env.T().(serial).T, flags...)
 			env.Values[engine{}] = e
 			env.Setenv("CLI", path)
 			env.Setenv("NAME", cli)

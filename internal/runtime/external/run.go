@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lade/internal/errdefs"
@@ -29,18 +30,18 @@ func (c *Container) run(ctx context.Context, streams bundle.Streams, input *os.F
 	if errors.Is(err, errdefs.NotFound) {
 		return &runtime.StartError{Code: runtime.Failed, Op: "runtime " + c.b.Runtime.Name + ": " + err.Error()}
 	}
-	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
+	failed, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
 		return err
 	}
 	raw, readErr := os.ReadFile(log.Name())
 	if readErr != nil {
 		return readErr
 	}
-	said := lastError(raw)
-	if said == "" {
-		said = c.b.Runtime.Name + " " + verb[0] + ": " + err.Error()
+	if said := lastError(raw); said != "" {
+		return explain(said)
 	}
-	return explain(said)
+	return exited(c.b.Runtime.Name+" "+verb[0], failed.ExitCode())
 }
 
 // lastError finds the last message of a log that tells of an error: lines of
@@ -53,6 +54,18 @@ func lastError(log []byte) (msg string) {
 		}
 	}
 	return msg
+}
+
+// exited is for a runtime that tells no reason but its exit status, which may
+// be the shell's for a command that cannot be executed.
+func exited(what string, code int) *runtime.StartError {
+	switch code {
+	case runtime.NotFound:
+		return &runtime.StartError{Code: code, Op: what + ": executable file not found in $PATH"}
+	case runtime.NotExecutable:
+		return &runtime.StartError{Code: code, Op: what + ": permission denied"}
+	}
+	return &runtime.StartError{Code: runtime.Failed, Op: what + ": exit status " + strconv.Itoa(code)}
 }
 
 // explain finds out what a failure is to blame on: runtimes tell it in words

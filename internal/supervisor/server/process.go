@@ -20,14 +20,13 @@ type container struct {
 	init  *process // nil while it is being started
 	execs map[string]*process
 	group *cgroup.Group // nil: the launcher has none
-	// foreign is the container as another runtime has it; nil: it is ours alone.
-	foreign Foreign
-	oomfd   int    // of OOMNotify, or -1
-	kills   uint64 // for memory, as far as they were told
-	busy    int    // goroutines that use group or init's pidfd
-	next    func() // a start of the same container that waits for release
+	oomfd int           // of OOMNotify, or -1
+	kills uint64        // for memory, as far as they were told
+	busy  int           // goroutines that use group or init's pidfd
+	next  func()        // a start of the same container that waits for release
 
-	launching int // execs that are being started
+	foreign   Foreign // the container as another runtime has it; nil: it is ours alone
+	launching int     // execs that are being started
 
 	frozen, oom bool
 	sharedPids  bool // it has no process namespace of its own
