@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -20,7 +22,7 @@ type engine struct{}
 func TestScripts(t *testing.T) {
 	need.Root(t)
 	for _, cli := range []string{"lade", "docker"} {
-		t.Run(cli, func(t *testing.T) { scripts(t, "testdata", cli) })
+		t.Run(cli, func(t *testing.T) { scripts(t, "testdata", cli, "own") })
 	}
 }
 
@@ -29,10 +31,12 @@ func TestScripts(t *testing.T) {
 func TestSame(t *testing.T) {
 	need.Root(t)
 	need.Program(t, "docker", "Debian's docker-cli")
-	scripts(t, filepath.Join("testdata", "same"), "lade")
+	scripts(t, filepath.Join("testdata", "same"), "lade", "own")
 }
 
-func scripts(t *testing.T, dir, cli string, flags ...string) {
+// scripts runs a directory's scripts. The condition [runtime:NAME] holds for the
+// given name of the runtime that their containers have.
+func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 	bin := harness.Bin(t)
 	path := filepath.Join(bin, cli)
 	if cli == "docker" {
@@ -41,6 +45,13 @@ func scripts(t *testing.T, dir, cli string, flags ...string) {
 	testscript.RunT(serial{t}, testscript.Params{
 		Dir:  dir,
 		Cmds: commands,
+		Condition: func(cond string) (bool, error) {
+			name, ok := strings.CutPrefix(cond, "runtime:")
+			if !ok {
+				return false, errors.New("no such condition")
+			}
+			return name == runtime, nil
+		},
 		Setup: func(env *testscript.Env) error {
 			e := harness.Start(env.T().(serial).T, flags...)
 			env.Values[engine{}] = e
