@@ -41,10 +41,12 @@ func places(t *testing.T) []string {
 // TestPoints ends the daemon or the supervisor at every failpoint, at its
 // first hit and at later ones, in the middle of a script that uses everything;
 // what was acknowledged holds, and the rest of the script goes on.
-func TestPoints(t *testing.T) {
+func TestPoints(t *testing.T) { harness.EachRuntime(t, points) }
+
+func points(t *testing.T, flags ...string) {
 	need.Root(t)
 	bin := t.TempDir()
-	for name, tags := range map[string]string{"laded": "failpoint", "lade-supervisor": "failpoint", "lade": "", "lade-init": ""} {
+	for name, tags := range map[string]string{"laded": "failpoint", "lade-supervisor": "failpoint", "lade": "", "lade-init": "", "lade-runtime": ""} {
 		if tags == "" {
 			if err := os.Symlink(filepath.Join(harness.Bin(t), name), filepath.Join(bin, name)); err != nil {
 				t.Fatal(err)
@@ -60,7 +62,7 @@ func TestPoints(t *testing.T) {
 	t.Setenv("LADE_BIN", bin)
 	armed := filepath.Join(t.TempDir(), "armed")
 	t.Setenv("LADE_FAILPOINT", armed)
-	e := harness.Start(t)
+	e := harness.Start(t, flags...)
 	base := e.Import()
 	layers := 0
 	for _, place := range places(t) {

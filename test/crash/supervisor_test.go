@@ -50,10 +50,12 @@ func killSupervisor(t *testing.T, e *harness.Engine) {
 // TestSupervisorKilled kills the supervisor: with a daemon that has started
 // everything, with one that was restarted and has duplicates, and several times
 // in a row.
-func TestSupervisorKilled(t *testing.T) {
+func TestSupervisorKilled(t *testing.T) { harness.EachRuntime(t, supervisorKilled) }
+
+func supervisorKilled(t *testing.T, flags ...string) {
 	for _, first := range []string{"", "daemon"} {
 		t.Run("after "+first, func(t *testing.T) {
-			e := harness.Start(t)
+			e := harness.Start(t, flags...)
 			img := e.Import()
 			e.Run("run", "-d", "--name", "log", img, "sh", "-c", count)
 			e.Run("run", "-d", "-i", "--name", "cat", img, "cat")
@@ -149,8 +151,10 @@ func TestSupervisorKilled(t *testing.T) {
 }
 
 // TestExecAdopted lets execs end while no supervisor is there and after it.
-func TestExecAdopted(t *testing.T) {
-	e := harness.Start(t)
+func TestExecAdopted(t *testing.T) { harness.EachRuntime(t, execAdopted) }
+
+func execAdopted(t *testing.T, flags ...string) {
+	e := harness.Start(t, flags...)
 	img := e.Import()
 	e.Run("run", "-d", "--name", "one", img, "sleep", "1000")
 	e.Run("exec", "-d", "one", "sh", "-c", "echo $$ >/pid; while [ ! -e /go ]; do usleep 10000; done; exit 9")
@@ -173,8 +177,10 @@ func TestExecAdopted(t *testing.T) {
 }
 
 // TestBothKilled kills daemon and supervisor at once.
-func TestBothKilled(t *testing.T) {
-	e := harness.Start(t)
+func TestBothKilled(t *testing.T) { harness.EachRuntime(t, bothKilled) }
+
+func bothKilled(t *testing.T, flags ...string) {
+	e := harness.Start(t, flags...)
 	img := e.Import()
 	port := freePort(t)
 	e.Run("run", "-d", "--name", "web", "-p", port+":80", img, "sh", "-c", "mkdir /www; echo here >/www/page; exec httpd -f -p 80 -h /www")
@@ -237,10 +243,12 @@ func TestBothKilled(t *testing.T) {
 
 // TestUnknownProcess kills a container that runs and of which there is no
 // record.
-func TestUnknownProcess(t *testing.T) {
+func TestUnknownProcess(t *testing.T) { harness.EachRuntime(t, unknownProcess) }
+
+func unknownProcess(t *testing.T, flags ...string) {
 	for _, both := range []bool{false, true} {
 		t.Run(fmt.Sprintf("both=%v", both), func(t *testing.T) {
-			e := harness.Start(t)
+			e := harness.Start(t, flags...)
 			img := e.Import()
 			e.Run("run", "-d", "--name", "one", img, "sleep", "1000")
 			pid := inspect(e, "one", ".State.Pid")

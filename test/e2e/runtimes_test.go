@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"path/filepath"
 	"testing"
 
 	"lade/internal/need"
@@ -13,10 +12,9 @@ import (
 // so by a condition.
 func TestRuntimes(t *testing.T) {
 	need.Root(t)
-	for name, flags := range map[string][]string{
-		"runc":   {"--add-runtime", "other=" + need.Program(t, "runc", "Debian's runc"), "--default-runtime", "other"},
-		"itself": {"--add-runtime", "other=" + filepath.Join(harness.Bin(t), "lade-runtime"), "--default-runtime", "other"},
-	} {
-		t.Run(name, func(t *testing.T) { scripts(t, "testdata", "lade", name, flags...) })
+	for name, flags := range harness.Runtimes(t) {
+		if name != "own" { // TestScripts
+			t.Run(name, func(t *testing.T) { scripts(t, "testdata", "lade", name, flags...) })
+		}
 	}
 }

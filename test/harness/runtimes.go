@@ -1,0 +1,30 @@
+package harness
+
+import (
+	"path/filepath"
+	"testing"
+
+	"lade/internal/need"
+)
+
+// Runtimes returns, by a name, the flags of laded with which every container has
+// a certain runtime: "own" is lade's, "runc" is Debian's, "itself" is
+// lade-runtime in the role of another's.
+func Runtimes(t testing.TB) map[string][]string {
+	t.Helper()
+	other := func(path string) []string {
+		return []string{"--add-runtime", "other=" + path, "--default-runtime", "other"}
+	}
+	return map[string][]string{
+		"own":    nil,
+		"runc":   other(need.Program(t, "runc", "Debian's runc")),
+		"itself": other(filepath.Join(Bin(t), "lade-runtime")),
+	}
+}
+
+// EachRuntime runs a test with the flags of each.
+func EachRuntime(t *testing.T, test func(t *testing.T, flags ...string)) {
+	for name, flags := range Runtimes(t) {
+		t.Run(name, func(t *testing.T) { test(t, flags...) })
+	}
+}
