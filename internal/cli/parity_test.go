@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
+	"lade/internal/cli/opt"
 )
 
 // space is text with its wrapping and alignment taken out: names of different
@@ -49,6 +51,8 @@ func TestHelp(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			out := f.docker(t, "", append(path, "--help")...).Stdout
+			r.build(c)
+			c.Flags().VisitAll(func(f *pflag.Flag) { f.Hidden = f.Hidden || opt.IsOwn(f) })
 			var b strings.Builder
 			r.help(c, &b)
 			d, l := space(out), space(asDocker(b.String()))

@@ -421,7 +421,7 @@ func (e *host) Freeze(ctx context.Context, id string, thaw bool) error {
 
 // Limit implements container.Host.
 func (e *host) Limit(ctx context.Context, r *container.Record) error {
-	res, err := spec.Resources(r.HostConfig, e.Facts)
+	res, err := spec.Resources(r.HostConfig, e.Facts, device.Find)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
-	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 )
 
@@ -162,83 +161,6 @@ func (e *Engine) ContainerRename(ctx context.Context, name, to string) error {
 	e.containers.free(r.Name, r.ID)
 	if err := e.Networks.Rename(r.ID, to); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 		e.log.Warn("the network still shows the old name", "container", r.ID, "error", err)
-	}
-	return nil
-}
-
-// ContainerUpdate changes limits and the restart policy, of a running
-// container at once.
-func (e *Engine) ContainerUpdate(ctx context.Context, name string, u apicontainer.UpdateConfig) (apicontainer.UpdateResponse, error) {
-	var r apicontainer.UpdateResponse
-	a, err := e.containers.find(name)
-	if err != nil {
-		return r, err
-	}
-	err = a.Update(ctx, func(hc apicontainer.HostConfig) (*apicontainer.HostConfig, error) {
-		if err := applyUpdate(&hc, u); err != nil {
-			return nil, err
-		}
-		warnings, err := spec.Validate(a.View().Config, &hc, e.Facts)
-		r.Warnings = warnings
-		return &hc, err
-	})
-	return r, err
-}
-
-// applyUpdate changes what the request names.
-func applyUpdate(hc *apicontainer.HostConfig, u apicontainer.UpdateConfig) error {
-	set64 := func(to *int64, v int64) {
-		if v != 0 {
-			*to = v
-		}
-	}
-	if u.NanoCPUs != 0 && (u.CPUQuota != 0 || u.CPUPeriod != 0) {
-		return errdefs.Invalidf("conflicting options: cannot specify both CPU quota/period and NanoCPUs")
-	}
-	switch {
-	case u.NanoCPUs != 0:
-		hc.CPUQuota, hc.CPUPeriod = 0, 0
-	case u.CPUQuota != 0 || u.CPUPeriod != 0:
-		hc.NanoCPUs = 0
-	}
-	set64(&hc.NanoCPUs, u.NanoCPUs)
-	set64(&hc.CPUShares, u.CPUShares)
-	set64(&hc.CPUPeriod, u.CPUPeriod)
-	set64(&hc.CPUQuota, u.CPUQuota)
-	set64(&hc.CPURealtimePeriod, u.CPURealtimePeriod)
-	set64(&hc.CPURealtimeRuntime, u.CPURealtimeRuntime)
-	if u.Memory > 0 {
-		if u.MemorySwap == 0 && hc.MemorySwap > 0 && u.Memory > hc.MemorySwap {
-			return errdefs.Invalidf("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")
-		}
-	}
-	set64(&hc.Memory, u.Memory)
-	set64(&hc.MemorySwap, u.MemorySwap)
-	set64(&hc.MemoryReservation, u.MemoryReservation)
-	if u.CpusetCpus != "" {
-		hc.CpusetCpus = u.CpusetCpus
-	}
-	if u.CpusetMems != "" {
-		hc.CpusetMems = u.CpusetMems
-	}
-	if u.BlkioWeight != 0 {
-		hc.BlkioWeight = u.BlkioWeight
-	}
-	if u.PidsLimit != nil {
-		hc.PidsLimit = u.PidsLimit
-		if *u.PidsLimit <= 0 {
-			unlimited := int64(-1)
-			hc.PidsLimit = &unlimited
-		}
-	}
-	if p := u.RestartPolicy; p.Name != "" {
-		if err := apicontainer.ValidateRestartPolicy(p); err != nil {
-			return errdefs.Invalidf("%w", err)
-		}
-		if hc.AutoRemove && !p.IsNone() {
-			return errdefs.Invalidf("Restart policy cannot be updated because AutoRemove is enabled for the container")
-		}
-		hc.RestartPolicy = p
 	}
 	return nil
 }

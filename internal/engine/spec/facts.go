@@ -24,6 +24,7 @@ func Detect(h *cgroup.Host) (Facts, error) {
 	for _, c := range h.Controllers() {
 		f.Controllers[c] = true
 	}
+	f.Unified = h.Unified()
 	if f.Controllers["io"] {
 		f.Controllers["blkio"] = true
 	}

@@ -18,6 +18,8 @@ type Facts struct {
 	SELinux       bool
 	Swap          bool            // swap accounting
 	Controllers   map[string]bool // by v1 name: "blkio" also stands for v2's io
+	Unified       map[string]bool // controllers of the unified hierarchy, by their names there; nil: there is none
+	Systemd       bool            // control groups are units of systemd
 
 	Limits         cgroup.Features
 	CPUSet, MemSet string // CPUs and memory nodes that a cpuset may have: "0-3"; empty: not known

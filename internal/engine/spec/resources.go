@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/blkiodev"
@@ -10,16 +11,31 @@ import (
 	"lade/internal/errdefs"
 )
 
-// Resources translates a container's limits for an update, which changes
-// neither devices nor limits of single block devices: those are left out.
-// Errors: Invalid.
-func Resources(hc *container.HostConfig, f Facts) (*specs.LinuxResources, error) {
-	return resources(hc, f, nil)
+// Resources translates a container's limits for an update, which leaves the
+// rules for devices as they are. Limits of a block device that find does not
+// find any more are left out. Errors: Invalid.
+func Resources(hc *container.HostConfig, f Facts, find func(string) ([]specs.LinuxDevice, error)) (*specs.LinuxResources, error) {
+	there := hc.Resources
+	there.BlkioWeightDevice = slices.DeleteFunc(slices.Clone(hc.BlkioWeightDevice), func(w *blkiodev.WeightDevice) bool {
+		_, err := find(w.Path)
+		return err != nil
+	})
+	for _, list := range []*[]*blkiodev.ThrottleDevice{
+		&there.BlkioDeviceReadBps, &there.BlkioDeviceWriteBps, &there.BlkioDeviceReadIOps, &there.BlkioDeviceWriteIOps,
+	} {
+		*list = slices.DeleteFunc(slices.Clone(*list), func(t *blkiodev.ThrottleDevice) bool {
+			_, err := find(t.Path)
+			return err != nil
+		})
+	}
+	changed := *hc
+	changed.Resources = there
+	return resources(&changed, f, find)
 }
 
 // resources translates the limits. find looks block devices up.
 func resources(hc *container.HostConfig, f Facts, find func(string) ([]specs.LinuxDevice, error)) (*specs.LinuxResources, error) {
-	r := &specs.LinuxResources{Memory: memory(hc, f)}
+	r := &specs.LinuxResources{Memory: memory(hc, f), Unified: cgroupConf(hc.Annotations)}
 	var err error
 	if r.CPU, err = cpu(&hc.Resources); err != nil {
 		return nil, err
@@ -95,12 +111,6 @@ func blockIO(r *container.Resources, find func(string) ([]specs.LinuxDevice, err
 	used := false
 	if r.BlkioWeight != 0 {
 		b.Weight, used = new(r.BlkioWeight), true
-	}
-	if find == nil {
-		if !used {
-			return nil, nil
-		}
-		return b, nil
 	}
 	lookUp := func(path string) (d specs.LinuxBlockIODevice, err error) {
 		found, err := find(path)

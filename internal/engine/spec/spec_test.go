@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,6 +225,15 @@ func TestValidate(t *testing.T) {
 		{hc{Resources: res{DeviceCgroupRules: []string{"c 1:3"}}}, "invalid device cgroup rule format: 'c 1:3'"},
 		{hc{Tmpfs: map[string]string{"x": ""}}, "invalid mount path: 'x' mount path must be absolute"},
 		{hc{Tmpfs: map[string]string{"/x": "blah"}}, `invalid tmpfs option ["blah"]`},
+		{hc{Resources: res{CpusetCpus: "9"}}, "Requested CPUs are not available - requested 9, available: 0-1"},
+		{hc{Resources: res{MemorySwappiness: new(int64(-2))}}, "Invalid value: -2, valid memory swappiness range is 0-100"},
+		{hc{Resources: res{NanoCPUs: -1}}, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"},
+		{hc{Resources: res{CPURealtimePeriod: 1000, CPURealtimeRuntime: 2000}}, "cpu real-time runtime cannot be higher than cpu real-time period"},
+		{hc{Resources: res{BlkioWeight: 1001}}, "Range of blkio weight is from 10 to 1000"},
+		{hc{Resources: res{IOMaximumBandwidth: 1}}, "invalid option: QoS maximum bandwidth configuration is not supported on linux"},
+		{hc{Resources: res{IOMaximumIOps: 1}}, "invalid option: QoS maximum IOPs configuration is not supported on linux"},
+		{hc{Resources: res{CgroupParent: "a\nb"}}, `invalid cgroup parent "a\nb"`},
+		{hc{Resources: res{CgroupParent: "/a/b.slice"}}, ""},
 		{hc{}, ""},
 	} {
 		w, err := Validate(&container.Config{}, &tc.in, host())
@@ -240,6 +250,75 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestCgroupConf: files of version 2 by name, on the three kinds of host.
+func TestCgroupConf(t *testing.T) {
+	v1, v2, hybrid := host(), host(), host()
+	v1.Controllers = map[string]bool{"memory": true}
+	v2.Controllers, v2.Unified = map[string]bool{"memory": true, "io": true, "blkio": true}, map[string]bool{"memory": true, "io": true}
+	hybrid.Controllers, hybrid.Unified = map[string]bool{"blkio": true, "hugetlb": true}, map[string]bool{"hugetlb": true}
+	for _, tc := range []struct {
+		host        Facts
+		file, value string
+		err         string
+	}{
+		{v2, "memory.high", "1000000", ""},
+		{v2, "cgroup.max.descendants", "5", ""},
+		{hybrid, "hugetlb.2MB.max", "0", ""},
+		{hybrid, "io.max", "8:0 rbps=1", `--cgroup-conf io.max: on this host the controller "blkio" is of version 1, which has other files`},
+		{hybrid, "misc.max", "x 1", `--cgroup-conf misc.max: this host has no control group controller "misc"`},
+		{v1, "memory.high", "1", "--cgroup-conf memory.high: this host has control groups of version 1 only"},
+		{v2, "cgroup.procs", "1", "--cgroup-conf cgroup.procs: it is for limits, which this is not"},
+		{v2, "memory", "1", `invalid --cgroup-conf "memory": it must be the name of a file of a control group, as memory.high`},
+		{v2, "../memory.max", "1", `invalid --cgroup-conf "../memory.max": it must be the name of a file of a control group, as memory.high`},
+		{v2, "memory.max", "", `invalid --cgroup-conf "memory.max": it has no value`},
+	} {
+		hc := &container.HostConfig{Annotations: map[string]string{ConfPrefix + tc.file: tc.value, "other": "x"}}
+		_, err := Validate(nil, hc, tc.host)
+		if got := fmt.Sprint(err); err == nil && tc.err != "" || err != nil && (got != tc.err || !errors.Is(err, errdefs.Invalid)) {
+			t.Errorf("%s=%s: %v, want %q", tc.file, tc.value, err, tc.err)
+		}
+		if err != nil {
+			continue
+		}
+		r, err := Resources(hc, tc.host, find)
+		if err != nil || len(r.Unified) != 1 || r.Unified[tc.file] != tc.value {
+			t.Errorf("%s=%s: %v, %v", tc.file, tc.value, r.Unified, err)
+		}
+	}
+}
+
+func TestSystemdParent(t *testing.T) {
+	f := host()
+	f.Systemd = true
+	const want = `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`
+	for parent, ok := range map[string]bool{"": true, "a.slice": true, "/a": false, ".slice": false, "a.scope": false} {
+		_, err := Validate(nil, &container.HostConfig{Resources: container.Resources{CgroupParent: parent}}, f)
+		if ok != (err == nil) || err != nil && err.Error() != want {
+			t.Errorf("%q: %v", parent, err)
+		}
+	}
+}
+
+// TestUpdateAlone: an update is checked without what the container has.
+func TestUpdateAlone(t *testing.T) {
+	if w, err := ValidateUpdate(&container.Resources{MemorySwap: 64 << 20}, host()); err != nil || len(w) != 0 {
+		t.Errorf("%v, %v", w, err)
+	}
+	for _, r := range []container.Resources{{Memory: 1}, {MemorySwap: 1 << 20, Memory: 64 << 20}, {CpusetCpus: "7"}, {BlkioWeight: 1}, {NanoCPUs: 3e9}} {
+		if _, err := ValidateUpdate(&r, host()); !errors.Is(err, errdefs.Invalid) {
+			t.Errorf("%+v: %v", r, err)
+		}
+	}
+	gone := &container.HostConfig{Resources: container.Resources{
+		BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: "/dev/gone", Rate: 5}, {Path: "/dev/sda", Rate: 0}},
+		BlkioWeightDevice:  []*blkiodev.WeightDevice{{Path: "/dev/gone", Weight: 50}},
+	}}
+	r, err := Resources(gone, host(), find)
+	if err != nil || len(r.BlockIO.ThrottleReadBpsDevice) != 1 || len(r.BlockIO.WeightDevice) != 0 || len(gone.BlkioDeviceReadBps) != 2 {
+		t.Errorf("%+v, %v", r.BlockIO, err)
+	}
+}
+
 // TestDiscarded: a host without control groups takes everything, with words.
 func TestDiscarded(t *testing.T) {
 	hc := &container.HostConfig{CapAdd: []string{"net_admin"}, SecurityOpt: []string{"apparmor=x", "label=type:y"}, Resources: container.Resources{
@@ -250,7 +329,7 @@ func TestDiscarded(t *testing.T) {
 	if err != nil || len(w) != 13 {
 		t.Errorf("%d warnings, %v: %s", len(w), err, strings.Join(w, "\n"))
 	}
-	r, err := Resources(hc, host())
+	r, err := Resources(hc, host(), find)
 	if err != nil || r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil {
 		t.Errorf("%+v, %v", r, err)
 	}

@@ -28,8 +28,24 @@ func Validate(c *container.Config, hc *container.HostConfig, f Facts) (warnings 
 	if err := v.host(hc); err != nil {
 		return v.warnings, err
 	}
+	if err := v.group(hc); err != nil {
+		return v.warnings, err
+	}
 	if c != nil && c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return v.warnings, errdefs.Invalidf("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
+	}
+	return v.warnings, nil
+}
+
+// ValidateUpdate checks what an update asks for, by itself: as Docker does, it
+// is told of nothing but that. What the container has beside it is checked by
+// Validate once the two are merged. Errors: Invalid.
+func ValidateUpdate(r *container.Resources, f Facts) (warnings []string, err error) {
+	v := &validator{facts: f, r: r, update: true}
+	for _, check := range []func() error{v.memory, v.cpu, v.cpuset, v.io} {
+		if err := check(); err != nil {
+			return v.warnings, err
+		}
 	}
 	return v.warnings, nil
 }
@@ -37,6 +53,7 @@ func Validate(c *container.Config, hc *container.HostConfig, f Facts) (warnings 
 type validator struct {
 	facts    Facts
 	r        *container.Resources
+	update   bool // r is a part of what the container is going to have
 	warnings []string
 }
 
@@ -61,7 +78,7 @@ func (v *validator) memory() error {
 	if r.Memory > 0 && r.MemorySwap > 0 && r.MemorySwap < r.Memory {
 		return errdefs.Invalidf("Minimum memoryswap limit should be larger than memory limit, see usage")
 	}
-	if r.Memory == 0 && r.MemorySwap > 0 {
+	if r.Memory == 0 && r.MemorySwap > 0 && !v.update {
 		return errdefs.Invalidf("You should always set the Memory limit when using Memoryswap limit, see usage")
 	}
 	if s := r.MemorySwappiness; s != nil && !f.Swappiness {
@@ -85,7 +102,7 @@ func (v *validator) memory() error {
 			v.warn("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
 		}
 		r.OomKillDisable = nil
-	} else if o != nil && *o && r.Memory == 0 {
+	} else if o != nil && *o && r.Memory == 0 && !v.update {
 		v.warn("OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.")
 	}
 	if r.PidsLimit != nil && !f.Pids {
@@ -203,8 +220,11 @@ func (v *validator) io() error {
 	if r.BlkioWeight > 0 && (r.BlkioWeight < 10 || r.BlkioWeight > 1000) {
 		return errdefs.Invalidf("Range of blkio weight is from 10 to 1000")
 	}
-	if r.IOMaximumBandwidth != 0 || r.IOMaximumIOps != 0 {
-		return errdefs.Invalidf("Invalid QoS settings: linux does not support Maximum IO Bandwidth or Maximum IO IOps")
+	if r.IOMaximumBandwidth != 0 {
+		return errdefs.Invalidf("invalid option: QoS maximum bandwidth configuration is not supported on linux")
+	}
+	if r.IOMaximumIOps != 0 {
+		return errdefs.Invalidf("invalid option: QoS maximum IOPs configuration is not supported on linux")
 	}
 	if len(r.BlkioWeightDevice) > 0 && !f.IOWeightDevice {
 		v.warn("Your kernel does not support Block I/O weight_device or the cgroup is not mounted. Weight-device discarded.")

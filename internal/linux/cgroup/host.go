@@ -214,6 +214,19 @@ func (h *Host) Version() Version {
 // "blkio" is a v1 name, "io" its v2 counterpart.
 func (h *Host) Controllers() []string { return slices.Sorted(maps.Keys(h.at)) }
 
+// Unified returns the controllers of the unified hierarchy, or nil if it is not
+// mounted.
+func (h *Host) Unified() map[string]bool {
+	if h.unified == nil {
+		return nil
+	}
+	out := map[string]bool{}
+	for _, c := range h.unified.controllers {
+		out[c] = true
+	}
+	return out
+}
+
 // Mounts returns the mount point of every hierarchy by its controllers
 // ("cpu,cpuacct"); the unified hierarchy's key is "".
 func (h *Host) Mounts() map[string]string {

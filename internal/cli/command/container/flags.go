@@ -93,6 +93,7 @@ func (o *flags) general(f *pflag.FlagSet) {
 	f.BoolVar(&o.init, "init", false, "Run an init inside the container that forwards signals and reaps processes")
 	o.annotations = opt.NewMap(nil)
 	f.Var(o.annotations, "annotation", "Add an annotation to the container (passed through to the OCI runtime)")
+	cgroupConfFlag(f, o.annotations)
 }
 
 func (o *flags) securityFlags(f *pflag.FlagSet) {

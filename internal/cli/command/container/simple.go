@@ -357,6 +357,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.StringVar(&restart, "restart", "", "Restart policy to apply when a container exits")
 	f.Int64Var(&pids, "pids-limit", 0, `Tune container pids limit (set -1 for unlimited)`)
 	f.Var(&cpus, "cpus", "Number of CPUs")
+	devices := newDeviceLimits(f)
 	return func(ctx context.Context, args []string) error {
 		if f.NFlag() == 0 {
 			return errors.New("you must provide one or more flags when using this command")
@@ -372,6 +373,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 		if f.Changed("pids-limit") {
 			r.PidsLimit = &pids
 		}
+		devices.fill(&r)
 		api, err := e.API()
 		if err != nil {
 			return err
