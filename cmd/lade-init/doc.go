@@ -3,6 +3,10 @@
 // reaps every orphan, and ends with the command's exit status.
 //
 //	lade-init [-g] -- COMMAND [ARGUMENT…]
+//	lade-init --hold
+//
+// In the second form it does nothing until the end of its standard input: it
+// holds a control group that needs a process (internal/linux/systemd).
 //
 // Sources: the behaviour of tini, which Docker's --init uses (its messages and
 // exit codes too); signal(7), wait(2), tcsetpgrp(3), pid_namespaces(7).

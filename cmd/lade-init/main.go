@@ -24,6 +24,9 @@ func run(args []string) int {
 		if flag == "-g" {
 			group = true
 		}
+		if flag == "--hold" {
+			return hold()
+		}
 	}
 	if len(args) == 0 {
 		say("no command")
@@ -63,6 +66,16 @@ func run(args []string) int {
 			if sig, ok := s.(syscall.Signal); ok && sig != syscall.SIGURG && sig != syscall.SIGCHLD {
 				_ = syscall.Kill(to, sig)
 			}
+		}
+	}
+}
+
+// hold does nothing until the end of standard input.
+func hold() int {
+	var buf [16]byte
+	for {
+		if n, err := os.Stdin.Read(buf[:]); n == 0 || err != nil {
+			return 0
 		}
 	}
 }

@@ -9,13 +9,13 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/seccomp"
 	"lade/internal/linux/sys"
@@ -72,7 +72,7 @@ func loadSpec(bundle string) (*specs.Spec, error) {
 }
 
 // request turns a bundle into what the launcher wants.
-func request(id, bundle string, s *specs.Spec) (*runtime.Container, error) {
+func (c *container) request(bundle string, s *specs.Spec) (_ *runtime.Container, err error) {
 	root := s.Root.Path
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(bundle, root)
@@ -82,30 +82,31 @@ func request(id, bundle string, s *specs.Spec) (*runtime.Container, error) {
 			s.Mounts[i].Source = filepath.Join(bundle, m.Source)
 		}
 	}
-	s.Linux.CgroupsPath = groupPath(id, s.Linux.CgroupsPath)
-	c := &runtime.Container{ID: id, Spec: s, Rootfs: runtime.Rootfs{Path: root}, SpecUser: true, NetNS: -1, Stdin: 0, Stdout: 1, Stderr: 2}
+	if s.Linux.CgroupsPath, err = c.groupPath(s.Linux.CgroupsPath); err != nil {
+		return nil, err
+	}
+	r := &runtime.Container{ID: c.ID, Spec: s, Rootfs: runtime.Rootfs{Path: root}, SpecUser: true, NetNS: -1, Stdin: 0, Stdout: 1, Stderr: 2}
 	if s.Linux.Seccomp != nil {
-		var err error
-		if c.Filter, err = seccomp.Compile(s.Linux.Seccomp); err != nil {
+		if r.Filter, err = seccomp.Compile(s.Linux.Seccomp); err != nil {
 			return nil, err
 		}
 	}
 	if h := s.Hooks; h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0 {
 		return nil, errdefs.NotImplementedf("hooks createContainer and startContainer")
 	}
-	return c, nil
+	return r, nil
 }
 
-// groupPath returns the control group of a container; of systemd's form
-// "slice:prefix:name" it makes the path that systemd would.
-func groupPath(id, path string) string {
+// groupPath returns the control group of a container. Without --systemd-cgroup,
+// systemd's form "slice:prefix:name" is the path that systemd would make.
+func (c *container) groupPath(path string) (string, error) {
 	if path == "" {
-		return "/" + id
+		return "/" + c.ID, nil
 	}
-	if f := strings.Split(path, ":"); len(f) == 3 {
-		return "/" + filepath.Join(f[0], f[1]+"-"+f[2]+".scope")
+	if s, ok := cgroup.ParseScope(path); ok && c.Scope == "" {
+		return s.Path()
 	}
-	return path
+	return path, nil
 }
 
 func create(ctx context.Context, a *app, args []string) error {
@@ -141,7 +142,12 @@ func (a *app) create(ctx context.Context, f createFlags, id string) (_ *containe
 			err = errors.Join(err, c.remove(ctx))
 		}
 	}()
-	req, err := request(id, f.bundle, spec)
+	scopeEnd, err := a.beginScope(ctx, c, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, scopeEnd(err)) }()
+	req, err := c.request(f.bundle, spec)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -25,11 +25,12 @@ const specVersion = "1.2.1"
 
 // app is what every verb gets.
 type app struct {
-	root   string
-	log    *slog.Logger
-	stdin  *os.File
-	stdout io.Writer
-	stderr io.Writer
+	root    string
+	log     *slog.Logger
+	systemd bool
+	stdin   *os.File
+	stdout  io.Writer
+	stderr  io.Writer
 }
 
 // exitCode ends the program with a status, without a message.
@@ -53,7 +54,7 @@ func run(args []string) int {
 	logFile := flags.String("log", "", "file for log lines (default: standard error)")
 	format := flags.String("log-format", "text", "text or json")
 	debug := flags.Bool("debug", false, "log more")
-	flags.Bool("systemd-cgroup", false, "accepted; control groups are made directly")
+	flags.BoolVar(&a.systemd, "systemd-cgroup", false, "have systemd make the control group; cgroupsPath is slice:prefix:name")
 	flags.String("rootless", "", "accepted")
 	show := flags.Bool("version", false, "print the version")
 	if err := flags.Parse(args); err != nil {

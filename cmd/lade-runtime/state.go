@@ -29,6 +29,7 @@ type container struct {
 	Owner     string    `json:"owner"`
 	StartTime uint64    `json:"init_process_start"` // of Pid, in clock ticks since boot: proc_pid_stat(5)
 	Cgroup    string    `json:"cgroup_path"`
+	Scope     string    `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
 
 	dir  string
 	spec *specs.Spec

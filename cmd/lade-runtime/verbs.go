@@ -33,6 +33,7 @@ func verbs() map[string]func(context.Context, *app, []string) error {
 	return map[string]func(context.Context, *app, []string) error{
 		"create": create, "start": start, "run": runVerb, "state": state, "kill": kill, "delete": deleteVerb, "exec": execVerb,
 		"ps": ps, "list": list, "pause": pause, "resume": resume, "spec": spec, "features": featuresVerb, "update": update,
+		holdVerb: holdScope,
 	}
 }
 
@@ -385,7 +386,7 @@ func resume(ctx context.Context, a *app, args []string) error {
 	return g.Thaw(ctx)
 }
 
-func update(_ context.Context, a *app, args []string) error {
+func update(ctx context.Context, a *app, args []string) error {
 	f := newFlags("update")
 	var file string
 	f.StringVar(&file, "resources", "", "file with linux.resources of a spec, - for standard input")
@@ -441,7 +442,10 @@ func update(_ context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	return g.Update(r)
+	if err := g.Update(r); err != nil {
+		return err
+	}
+	return c.updateScope(ctx, r)
 }
 
 // spec writes an example of a config.json, as the specification has it.
@@ -511,7 +515,7 @@ func featuresVerb(_ context.Context, a *app, args []string) error {
 		Linux: &features.Linux{
 			Namespaces:   []string{"cgroup", "ipc", "mount", "network", "pid", "uts"},
 			Capabilities: caps.Set(1<<(last+1) - 1).Names(),
-			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &no, SystemdUser: &no},
+			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no},
 			Seccomp:      &features.Seccomp{Enabled: &yes},
 			Apparmor:     &features.Apparmor{Enabled: &no},
 			Selinux:      &features.Selinux{Enabled: &no},

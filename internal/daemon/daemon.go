@@ -18,6 +18,7 @@ import (
 	"lade/internal/image"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
+	"lade/internal/linux/systemd"
 	"lade/internal/network"
 	"lade/internal/registry"
 	"lade/internal/server"
@@ -61,6 +62,7 @@ type parts struct {
 	networks  *network.Networks
 	volumes   *volume.Volumes
 	engine    *engine.Engine
+	systemd   *systemd.Manager // nil: control groups are made directly
 }
 
 // open makes the parts and brings the engine up. On error everything is
@@ -132,12 +134,19 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err != nil {
 		return p, err
 	}
+	if c.systemdGroups() {
+		if !systemd.Running() {
+			return p, errdefs.Invalidf("native.cgroupdriver=systemd: systemd is not running on this host")
+		}
+		p.systemd = systemd.New(cgroups, beside(c.InitPath, "lade-init"), "--hold")
+		facts.Systemd = true
+	}
 	if err := networks.wait(); err != nil {
 		return p, err
 	}
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
+		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
@@ -193,6 +202,9 @@ func (p *parts) close(log *slog.Logger) error {
 			ctx := context.Background() // the one that ended us does not end this
 			errs = append(errs, p.networks.Destroy(ctx))
 		}
+	}
+	if p.systemd != nil {
+		p.systemd.Close()
 	}
 	if p.registry != nil {
 		p.registry.Close()

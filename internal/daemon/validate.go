@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lade/internal/engine"
+	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 )
 
@@ -250,5 +251,17 @@ func (c *Containers) validate() error {
 			return errdefs.Invalidf("native.cgroupdriver option %s not supported", value)
 		}
 	}
-	return nil
+	return spec.CheckCgroupParent(c.CgroupParent, c.systemdGroups())
+}
+
+// systemdGroups reports whether control groups are to be units of systemd; of
+// several options the last counts.
+func (c *Containers) systemdGroups() bool {
+	yes := false
+	for _, o := range c.ExecOptions {
+		if key, value, _ := strings.Cut(o, "="); key == "native.cgroupdriver" {
+			yes = value == "systemd"
+		}
+	}
+	return yes
 }

@@ -21,6 +21,7 @@ import (
 	"lade/internal/image"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
+	"lade/internal/linux/systemd"
 	"lade/internal/network"
 	"lade/internal/registry"
 	"lade/internal/snapshot"
@@ -72,6 +73,7 @@ type Config struct {
 	Volumes   *volume.Volumes
 	Builtin   *builtin.Builtin
 	Cgroups   *cgroup.Host
+	Systemd   *systemd.Manager // nil: control groups are made directly
 	Kernel    sys.Features
 	Facts     spec.Facts
 	Defaults  Defaults

@@ -102,10 +102,14 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, err
 	}
 	w.Runtime = other
+	scopeEnd, err := e.beginScope(ctx, in.CgroupPath, out.Spec.Linux.Resources)
+	if err != nil {
+		return container.Launched{}, err
+	}
 	failpoint.Hit("engine.launch")
 	got, err := e.sup.start(ctx, w, filter, fds...)
 	failpoint.Hit("engine.launched")
-	if err != nil {
+	if err = scopeEnd(err); err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	// gVisor takes the addresses off the link: only our own leave it as it is.
@@ -115,7 +119,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
-	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC()}, nil
+	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath}, nil
 }
 
 // laps are the times that the steps of a start took, for the debug log.
@@ -333,18 +337,6 @@ func (e *host) bindSource(r *container.Record, m container.Mount) error {
 	return nil
 }
 
-// cgroupPath is where a container's control group is.
-func (e *host) cgroupPath(r *container.Record) string {
-	parent := r.HostConfig.CgroupParent
-	if parent == "" {
-		parent = e.Defaults.CgroupParent
-	}
-	if parent == "" {
-		parent = "lade"
-	}
-	return filepath.Join("/", parent, r.ID)
-}
-
 // logConfig reads the log options that lade knows.
 func logConfig(c apicontainer.LogConfig, path string) (wire.Log, error) {
 	l := wire.Log{Driver: c.Type, Path: path, MaxSize: defaultLogSize, MaxFile: defaultLogFiles}
@@ -426,7 +418,10 @@ func (e *host) Limit(ctx context.Context, r *container.Record) error {
 		return err
 	}
 	res.Devices = nil // not changed by an update
-	return e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res})
+	if err := e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res}); err != nil {
+		return err
+	}
+	return e.updateScope(ctx, e.cgroupPath(r), res)
 }
 
 // execProcess is the specification of an additional process, and its filter.

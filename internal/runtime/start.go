@@ -89,9 +89,10 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	}, nil, nil
 }
 
-// removeGroup deletes the control group of a failed start.
+// removeGroup deletes the control group of a failed start, unless another made
+// it.
 func (l *Launcher) removeGroup(g *cgroup.Group) error {
-	if g == nil {
+	if g == nil || g.Taken {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)

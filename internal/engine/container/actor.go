@@ -31,6 +31,7 @@ type Stream struct {
 type Launched struct {
 	Pid       int
 	StartedAt time.Time
+	Cgroup    string // as Record.Cgroup
 }
 
 // Exit is how a process ended.

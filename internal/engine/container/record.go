@@ -29,6 +29,7 @@ type Record struct {
 
 	State        State     `json:"state"`
 	Pid          int       `json:"pid,omitempty"`
+	Cgroup       string    `json:"cgroup,omitempty"` // its control group at the last start, as spec.linux.cgroupsPath
 	ExitCode     int       `json:"exit_code"`
 	Error        string    `json:"error,omitempty"` // why the last start failed
 	OOMKilled    bool      `json:"oom_killed,omitempty"`

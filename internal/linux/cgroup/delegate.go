@@ -26,7 +26,7 @@ func (g *Group) Delegate() (*Group, error) {
 	}
 	below.delegated = true
 	for _, m := range g.h.named {
-		if err := g.h.make(m, below.path, &plan{}); err != nil {
+		if err := g.h.make(m, below.path, &plan{}, false); err != nil {
 			return nil, err
 		}
 	}

@@ -18,11 +18,20 @@ type Group struct {
 	h         *Host
 	path      string // relative, never empty: "docker/<id>"
 	delegated bool   // it is in the hierarchies without controllers too
+	// Taken says that Create did not make the group: the service manager did,
+	// and who asked for that removes it when a start fails.
+	Taken bool
 }
 
 // clean checks a group's path. The root itself is refused: nothing here may
 // kill or remove it.
 func clean(p string) (string, error) {
+	if s, ok := ParseScope(p); ok {
+		var err error
+		if p, err = s.Path(); err != nil {
+			return "", err
+		}
+	}
 	rel := strings.TrimPrefix(path.Clean("/"+p), "/")
 	if rel == "" || slices.Contains(strings.Split(p, "/"), "..") || strings.ContainsAny(p, "\x00\n") {
 		return "", errdefs.Invalidf("invalid control group path %q", p)
@@ -33,7 +42,7 @@ func clean(p string) (string, error) {
 // Create makes the group at path, with its parents, in every hierarchy and
 // writes the limits of r, which may be nil. When it fails, it removes what it
 // made, parents excepted. An empty group of the same path, a leftover, is
-// replaced. Errors: Conflict if the group exists and has processes; Invalid if
+// replaced; that of a Scope is taken as it is. Errors: Conflict if the group exists and has processes; Invalid if
 // the kernel refuses a value or the host lacks what a limit needs.
 func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error) {
 	rel, err := clean(path)
@@ -41,20 +50,21 @@ func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error
 		return nil, err
 	}
 	g := &Group{h: h, path: rel}
+	_, g.Taken = ParseScope(path)
 	p, err := h.plan(r)
 	if err != nil {
 		return nil, err
 	}
 	var made []*hierarchy
 	defer func() {
-		if err != nil {
+		if err != nil && !g.Taken {
 			for _, m := range slices.Backward(made) {
 				err = errors.Join(err, m.removeTree(rel))
 			}
 		}
 	}()
 	for _, m := range h.all() {
-		if err = h.make(m, rel, p); err != nil {
+		if err = h.make(m, rel, p, g.Taken); err != nil {
 			return nil, err
 		}
 		made = append(made, m)
@@ -66,8 +76,9 @@ func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error
 }
 
 // make makes one directory, its parents where they are missing, and fills what
-// the kernel wants filled before a process can enter.
-func (h *Host) make(m *hierarchy, rel string, p *plan) error {
+// the kernel wants filled before a process can enter. One that exists is
+// replaced, or with take left.
+func (h *Host) make(m *hierarchy, rel string, p *plan, take bool) error {
 	if m.v2 {
 		if err := h.enable(m, path.Dir(rel), p); err != nil {
 			return err
@@ -84,6 +95,9 @@ func (h *Host) make(m *hierarchy, rel string, p *plan) error {
 			}
 		}
 		err = m.mkdir(rel)
+	}
+	if errors.Is(err, unix.EEXIST) && take {
+		err = nil
 	}
 	if errors.Is(err, unix.EEXIST) {
 		if err = m.removeTree(rel); err == nil {

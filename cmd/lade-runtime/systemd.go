@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/systemd"
+)
+
+// holdVerb is what the process that holds a scope is told: it waits for the
+// end of its standard input.
+const holdVerb = "hold-scope"
+
+func holdScope(context.Context, *app, []string) error {
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// scopeOf reads cgroupsPath as --systemd-cgroup has it. Errors: Invalid.
+func scopeOf(id, path string) (cgroup.Scope, error) {
+	if path == "" {
+		return cgroup.Scope{Slice: "system.slice", Prefix: "lade-runtime", Name: id}, nil
+	}
+	s, ok := cgroup.ParseScope(path)
+	if !ok {
+		return s, errdefs.Invalidf("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got %q instead", path)
+	}
+	_, err := s.Path()
+	return s, err
+}
+
+// beginScope has systemd make the container's group. end is called when the
+// create has ended, with its error. Without --systemd-cgroup nothing is made.
+func (a *app) beginScope(ctx context.Context, c *container, s *specs.Spec) (end func(error) error, err error) {
+	if !a.systemd {
+		return func(error) error { return nil }, nil
+	}
+	scope, err := scopeOf(c.ID, s.Linux.CgroupsPath)
+	if err != nil {
+		return nil, err
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	m := systemd.New(h, "/proc/self/exe", holdVerb)
+	held, err := m.Start(ctx, scope, s.Linux.Resources)
+	if err != nil {
+		m.Close()
+		h.Close()
+		return nil, err
+	}
+	s.Linux.CgroupsPath, c.Scope = scope.String(), scope.String()
+	return func(err error) error {
+		defer h.Close()
+		defer m.Close()
+		if err == nil {
+			held.Release()
+			return nil
+		}
+		ctx, cancel := cleanUp()
+		defer cancel()
+		return held.Abandon(ctx)
+	}, nil
+}
+
+// updateScope makes limits the unit's, where the container has one.
+func (c *container) updateScope(ctx context.Context, r *specs.LinuxResources) error {
+	s, ok := cgroup.ParseScope(c.Scope)
+	if !ok {
+		return nil
+	}
+	h, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	m := systemd.New(h)
+	defer m.Close()
+	return m.Update(ctx, s, r)
+}
