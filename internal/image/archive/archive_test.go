@@ -322,3 +322,64 @@ func TestImport(t *testing.T) {
 	}
 	imagetest.Empty(t, s)
 }
+
+// TestSaveZstd checks that layers in zstd can be read by those who know only
+// the docker-archive and no zstd, and that the digests stay.
+func TestSaveZstd(t *testing.T) {
+	b := twoLayers(t, imagetest.Spec{Names: []string{"busybox:latest"}, Compress: imagetest.Zstd})
+	s := imagetest.New(t)
+	if _, err := load(t, s, imagetest.OCIArchive(t, b)); err != nil {
+		t.Fatal(err)
+	}
+	var saved, again bytes.Buffer
+	for _, w := range []io.Writer{&saved, &again} {
+		if err := archive.Save(t.Context(), s, []string{"busybox"}, nil, w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(saved.Bytes(), again.Bytes()) {
+		t.Error("saving twice gives different archives")
+	}
+	files := map[string][]byte{}
+	var old []file // what an engine reads that knows no OCI layout
+	tr := tar.NewReader(bytes.NewReader(saved.Bytes()))
+	for h, err := tr.Next(); err == nil; h, err = tr.Next() {
+		body, err := io.ReadAll(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files[h.Name] != nil {
+			t.Errorf("%s is there twice", h.Name)
+		}
+		files[h.Name] = body
+		if h.Typeflag == tar.TypeReg && h.Name != "index.json" && h.Name != "oci-layout" {
+			old = append(old, file{Name: h.Name, Body: string(body)})
+		}
+	}
+	var entries []struct{ Layers []string }
+	if err := json.Unmarshal(files["manifest.json"], &entries); err != nil || len(entries) != 1 || len(entries[0].Layers) != 2 {
+		t.Fatalf("manifest.json: %s, %v", files["manifest.json"], err)
+	}
+	for i, name := range entries[0].Layers {
+		if !bytes.Equal(files[name], b.Spec.Layers[i]) {
+			t.Errorf("layer %d of manifest.json is not the plain tar", i)
+		}
+		if d := b.Layers[i].Digest; !bytes.Equal(files["blobs/sha256/"+d.Encoded()], b.Blobs[digest.Digest(d)]) {
+			t.Errorf("layer %d is not there as it was stored", i)
+		}
+	}
+	for what, archive := range map[string][]byte{"whole": saved.Bytes(), "docker-archive": imagetest.Tar(t, old...)} {
+		to := imagetest.New(t)
+		if _, err := load(t, to, archive); err != nil {
+			t.Error(what, err)
+			continue
+		}
+		img := to.List()[0]
+		if img.ID != b.ID || what == "whole" && img.Manifest.Digest != b.Desc.Digest {
+			t.Errorf("%s: digests changed: manifest %s, id %s", what, img.Manifest.Digest, img.ID)
+		}
+		if n, _, _ := imagetest.Objects(t, to); n != 4 {
+			t.Errorf("%s: %d blobs, want manifest, configuration and two layers", what, n)
+		}
+	}
+}

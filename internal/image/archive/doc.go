@@ -12,7 +12,8 @@
 // document is kept in memory (bounded), everything else goes straight into the
 // content store, where it is hashed. Only then is the description read and are
 // the names in it looked up among what came. A name of the archive is never a
-// path of the host. Save writes one tar that is both layouts.
+// path of the host. Save writes one tar that is both layouts; docs/design/images.md
+// says what is in it.
 //
 // On failure whatever the archive brought is deleted: it is protected by a
 // lease only, which every way out releases.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/image"
+	"lade/internal/layer"
 	"lade/internal/oci"
 	"lade/internal/reference"
 )
@@ -28,10 +30,12 @@ type chosen struct {
 // Save writes images to w as one tar that is an OCI layout and a
 // docker-archive. A name with a tag is saved with that tag, one without with
 // all tags of the repository, an id with none. The blobs are written as they
-// are stored, so digests are kept; the same images give the same bytes.
+// are stored, so digests are kept; the same images give the same bytes. A layer
+// in zstd is also written plain, for those who read the docker-archive: not all
+// of them know zstd.
 //
-// Errors: NotFound, also for a platform that an image does not have; what w
-// returns, the context's.
+// Errors: NotFound, also for a platform that an image does not have; DataLoss
+// for a damaged layer; what w returns, the context's.
 func Save(ctx context.Context, images *image.Images, names []string, platform *ocispec.Platform, w io.Writer) error {
 	var list []chosen
 	for _, name := range names {
@@ -130,14 +134,19 @@ func (s *saver) write(list []chosen) error {
 		e := dockerEntry{Config: blobDir + c.image.ID.Hex()}
 		blobs := []digest.Digest{digest.Digest(c.image.Manifest.Digest), c.image.ID}
 		for _, l := range c.image.Layers {
-			d := digest.Digest(l.Blob.Digest)
-			blobs = append(blobs, d)
-			e.Layers = append(e.Layers, blobDir+d.Hex())
+			blobs = append(blobs, digest.Digest(l.Blob.Digest))
 		}
 		for _, d := range blobs {
 			if err := s.blob(d); err != nil {
 				return err
 			}
+		}
+		for _, l := range c.image.Layers {
+			d, err := s.readable(l)
+			if err != nil {
+				return err
+			}
+			e.Layers = append(e.Layers, blobDir+d.Hex())
 		}
 		for _, n := range c.names {
 			e.RepoTags = append(e.RepoTags, n.Familiar())
@@ -191,6 +200,63 @@ func (s *saver) blob(d digest.Digest) error {
 	}
 	defer f.Close()
 	return s.file(blobDir+d.Hex(), size, f)
+}
+
+// readable returns the digest of the blob, which is in the archive, that any
+// reader of a docker-archive can read as the layer: the layer's own, unless
+// that is compressed by zstd, which Docker before 23 cannot read. Then it is
+// the plain tar, under the DiffID, which is its digest.
+func (s *saver) readable(l image.Layer) (digest.Digest, error) {
+	stored, plain := digest.Digest(l.Blob.Digest), digest.Digest(l.DiffID)
+	if s.written[string(plain)] {
+		return plain, nil
+	}
+	r, c, err := s.open(stored)
+	if err != nil || c != layer.Zstd {
+		return stored, errors.Join(err, r.Close())
+	}
+	// The size comes before the content in a tar, so it is read twice.
+	got, size, err := digest.FromReader(cancelable{s.ctx, r})
+	if err = errors.Join(err, r.Close()); err != nil {
+		return "", err
+	}
+	if got != plain {
+		return "", errdefs.DataLossf("layer %s: its content is %s, not %s", stored, got, plain)
+	}
+	if r, _, err = s.open(stored); err != nil {
+		return "", errors.Join(err, r.Close())
+	}
+	s.written[string(plain)] = true
+	return plain, errors.Join(s.file(blobDir+plain.Hex(), size, cancelable{s.ctx, r}), r.Close())
+}
+
+// opened is a blob that is being decompressed. The zero value can be closed.
+type opened struct {
+	io.Reader
+	closers []io.Closer
+}
+
+// Close ends reading.
+func (o opened) Close() error {
+	var errs []error
+	for _, c := range o.closers {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// open returns the plain content of a blob, and how it is compressed. The
+// caller must Close it, also after an error.
+func (s *saver) open(d digest.Digest) (o opened, c layer.Compression, err error) {
+	f, _, err := s.images.Content().Reader(d)
+	if err != nil {
+		return o, c, err
+	}
+	plain, c, err := layer.Decompress(f)
+	if err != nil {
+		return opened{closers: []io.Closer{f}}, c, err
+	}
+	return opened{plain, []io.Closer{plain, f}}, c, nil
 }
 
 func (s *saver) file(name string, size int64, r io.Reader) error {
