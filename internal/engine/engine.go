@@ -88,6 +88,7 @@ type Config struct {
 // from New to Close.
 type Engine struct {
 	*host
+	*viewer
 	*archive.Copier
 	*prune.Pruner
 	*pull.Puller
@@ -99,15 +100,17 @@ type Engine struct {
 
 // assemble makes an engine, which has no containers yet, of its parts.
 func assemble(h *host) *Engine {
+	v := &viewer{h}
 	return &Engine{
 		host:    h,
+		viewer:  v,
 		Copier:  archive.New(h, h.Snapshots),
 		Sampler: stats.New(h, h.Networks),
 		Lister:  top.New(h),
 		Puller:  pull.New(pull.Config{Images: h.Images, Registry: h.Registry, Builtin: h.Builtin, Publish: h.publishImage}),
 		Pruner: prune.New(prune.Config{
-			Containers: h, Images: h.Images, Snapshots: h.Snapshots, Volumes: h.volumes, Events: &h.events, Logger: h.log,
-			Users: h.users, ImageSummary: func(i *image.Image) apiimage.Summary { return h.imageSummary(i, nil) }, Removed: h.deleted,
+			Containers: v, Images: h.Images, Snapshots: h.Snapshots, Volumes: h.volumes, Events: &h.events, Logger: h.log,
+			Users: v.users, ImageSummary: func(i *image.Image) apiimage.Summary { return v.imageSummary(i, nil) }, Removed: v.deleted,
 			VolumeRemove: h.VolumeRemove,
 		}),
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // imageOf returns the image that a container was made from.
-func (e *host) imageOf(r *container.Record) (*image.Image, error) {
+func (e *viewer) imageOf(r *container.Record) (*image.Image, error) {
 	d, err := digest.Parse(r.ImageID)
 	if err != nil {
 		return nil, err
@@ -30,7 +30,7 @@ func (e *host) imageOf(r *container.Record) (*image.Image, error) {
 }
 
 // users returns the containers that were made from an image.
-func (e *host) users(id digest.Digest) []image.User {
+func (e *viewer) users(id digest.Digest) []image.User {
 	var out []image.User
 	for _, a := range e.containers.all() {
 		if r := a.View(); r.ImageID == id.String() && r.State != container.Gone {
@@ -90,7 +90,7 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 }
 
 // imageSummary is an image as lists show it, with the names that match.
-func (e *host) imageSummary(img *image.Image, f filters.Args) apiimage.Summary {
+func (e *viewer) imageSummary(img *image.Image, f filters.Args) apiimage.Summary {
 	d := img.Target
 	s := apiimage.Summary{
 		ID: img.ID.String(), Containers: -1, SharedSize: -1, Size: img.Size, Created: img.Created.Unix(), Labels: img.Config.Config.Labels,
@@ -222,7 +222,7 @@ func (e *Engine) ImageRemove(ctx context.Context, name string, o ImageRemoveOpti
 
 // deleted tells the event log of removed images, and puts them in the API's
 // words.
-func (e *host) deleted(removed []image.Removed) []apiimage.DeleteResponse {
+func (e *viewer) deleted(removed []image.Removed) []apiimage.DeleteResponse {
 	out := []apiimage.DeleteResponse{}
 	for _, r := range removed {
 		out = append(out, apiimage.DeleteResponse{Untagged: r.Untagged, Deleted: r.Deleted})

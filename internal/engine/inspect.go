@@ -76,7 +76,7 @@ func mountPoints(r *container.Record) []apicontainer.MountPoint {
 	return out
 }
 
-func (e *host) graphDriver(ctx context.Context, id string) *storage.DriverData {
+func (e *viewer) graphDriver(ctx context.Context, id string) *storage.DriverData {
 	d := &storage.DriverData{Name: e.Snapshots.Name(), Data: map[string]string{}}
 	root, err := e.Snapshots.Root(ctx, id)
 	if err == nil && len(root.Lower) > 0 {
@@ -87,7 +87,7 @@ func (e *host) graphDriver(ctx context.Context, id string) *storage.DriverData {
 }
 
 // Sizes returns the bytes of a container's own files, and those with its image.
-func (e *host) Sizes(ctx context.Context, r *container.Record) (rw, root int64, err error) {
+func (e *viewer) Sizes(ctx context.Context, r *container.Record) (rw, root int64, err error) {
 	u, err := e.Snapshots.Usage(ctx, r.ID)
 	if err != nil {
 		return 0, 0, err
@@ -100,7 +100,7 @@ func (e *host) Sizes(ctx context.Context, r *container.Record) (rw, root int64, 
 }
 
 // networkSettings shows how a container is connected.
-func (e *host) networkSettings(r *container.Record) *apicontainer.NetworkSettings {
+func (e *viewer) networkSettings(r *container.Record) *apicontainer.NetworkSettings {
 	s := &apicontainer.NetworkSettings{Ports: network.PortMap{}, Networks: e.endpointSettings(r)}
 	ep, ok := e.Networks.Endpoint(r.ID)
 	if !ok {
@@ -121,7 +121,7 @@ func (e *host) networkSettings(r *container.Record) *apicontainer.NetworkSetting
 
 // endpointSettings are the networks asked for, with what the present
 // connection gave them.
-func (e *host) endpointSettings(r *container.Record) map[string]*network.EndpointSettings {
+func (e *viewer) endpointSettings(r *container.Record) map[string]*network.EndpointSettings {
 	out := make(map[string]*network.EndpointSettings, len(r.Networks))
 	ep, connected := e.Networks.Endpoint(r.ID)
 	for name, asked := range r.Networks {
@@ -175,7 +175,7 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]apicontain
 }
 
 // Summary is a container as lists show it.
-func (e *host) Summary(r *container.Record) apicontainer.Summary {
+func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 	s := apicontainer.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.ImageID,
 		Command: commandLine(r), Created: r.Created.Unix(), Ports: []apicontainer.PortSummary{}, Labels: r.Config.Labels,
@@ -205,7 +205,7 @@ func commandLine(r *container.Record) string {
 }
 
 // ports are a container's ports, exposed and published, in a stable order.
-func (e *host) ports(r *container.Record) []apicontainer.PortSummary {
+func (e *viewer) ports(r *container.Record) []apicontainer.PortSummary {
 	out := []apicontainer.PortSummary{}
 	ep, ok := e.Networks.Endpoint(r.ID)
 	if !ok {

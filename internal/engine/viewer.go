@@ -1,0 +1,5 @@
+package engine
+
+// viewer puts containers and images in the words of the API, for inspect, lists
+// and reports alike. It reads what is published and waits for nobody.
+type viewer struct{ *host }
