@@ -267,6 +267,12 @@ func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
 	return errors.Join(errs...)
 }
 
+// ours reports whether a link is one of this engine's: its name says so, and it
+// is no port of another bridge. Of 32,768 engines two have the same names.
+func (n *Networks) ours(l netlink.Link) bool {
+	return strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) && (l.Master == 0 || l.Master == int(n.pool.bridge.Load()))
+}
+
 // sweep removes the links of earlier processes of this engine that no endpoint
 // has: something still holds their namespaces, and may answer to an address
 // that another container gets.
@@ -289,7 +295,7 @@ func (n *Networks) sweep(ctx context.Context) {
 	}
 	n.mu.Unlock()
 	for _, l := range links {
-		if strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
+		if n.ours(l) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
 			if err := n.delLink(l); err != nil {
 				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
 			}

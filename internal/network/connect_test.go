@@ -251,10 +251,28 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// TestSweep holds the namespace of a released container open.
+// TestSweep holds the namespace of a released container open. A link that looks
+// like the engine's, but is a port of another bridge, is another engine's.
 func TestSweep(t *testing.T) {
 	b := newBench(t, nil)
 	held := b.connect(Request{Name: "held"})
+	others, rt := LinkPrefix(b.c.Bridge)+"77700000", dial(t)
+	defer rt.Close()
+	var r netlink.Request
+	r.AddBridge("otherbridge", hardware(outside), 1500)
+	r.AddVeth(netlink.Veth{Name: others, MTU: 1500, Peer: "otherpeer"})
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	bridge, err := rt.Link(0, "otherbridge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Reset()
+	r.AddPort(0, others, bridge.Index)
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.n.Release(t.Context(), held.id); err != nil {
 		t.Fatal(err)
 	}
@@ -273,6 +291,16 @@ func TestSweep(t *testing.T) {
 			return nil
 		})
 	})
+	link, err := rt.Link(0, others)
+	if err != nil {
+		t.Fatalf("the link of another engine: %v", err)
+	}
+	r.Reset()
+	r.DelLink(link.Index)
+	r.DelLink(bridge.Index)
+	if err := rt.Do(&r); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestRepair removes what the engine made, as an administrator might.

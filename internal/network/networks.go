@@ -230,7 +230,7 @@ func (n *Networks) repairBridge() error {
 	links, err := n.rt.Links()
 	errs := []error{setHost(n.c), err}
 	for _, l := range links {
-		if !strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) {
+		if !n.ours(l) {
 			continue
 		}
 		var r netlink.Request
@@ -299,7 +299,7 @@ func (n *Networks) Destroy(ctx context.Context) error {
 		links, err := n.rt.Links()
 		errs = append(errs, err)
 		for _, l := range links {
-			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) {
+			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || n.ours(l) {
 				errs = append(errs, n.delLink(l))
 			}
 		}
