@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// debian is the name of an image with a service manager and another engine.
+const debian = "lade-test/debian"
+
+// nest is an engine with that image, driven by one of the clients.
+type nest struct {
+	*harness.Engine
+	t      *testing.T
+	client string
+}
+
+// run returns what a command line of the client printed.
+func (n nest) run(args ...string) string {
+	n.t.Helper()
+	return n.feed(nil, args...)
+}
+
+// feed is run with something to read on standard input.
+func (n nest) feed(stdin []byte, args ...string) string {
+	n.t.Helper()
+	out, stderr, err := n.try(stdin, args...)
+	if err != nil {
+		n.t.Fatalf("%s %s: %v\n%s%s", n.client, strings.Join(args, " "), err, out, stderr)
+	}
+	return out
+}
+
+func (n nest) try(stdin []byte, args ...string) (stdout, stderr string, err error) {
+	cmd := n.Command(n.client, args...)
+	cmd.Stdin = bytes.NewReader(stdin)
+	var out, errOut strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	err = cmd.Run()
+	return strings.TrimSpace(out.String()), errOut.String(), err
+}
+
+// eventually waits until a command line succeeds.
+func (n nest) eventually(args ...string) string {
+	n.t.Helper()
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(100 * time.Millisecond) {
+		out, stderr, err := n.try(nil, args...)
+		if err == nil {
+			return out
+		}
+		if time.Now().After(end) {
+			n.t.Fatalf("%s %s: %v\n%s%s", n.client, strings.Join(args, " "), err, out, stderr)
+		}
+	}
+}
+
+// groups returns the directories of a container's control group, in every
+// hierarchy, that end in a path.
+func (n nest) groups(container, end string) []string {
+	n.t.Helper()
+	id := n.run("inspect", "-f", "{{.Id}}", container)
+	var out []string
+	for _, pattern := range []string{"/sys/fs/cgroup/*/", "/sys/fs/cgroup/"} {
+		found, err := filepath.Glob(pattern + filepath.Join(n.Group(), id, end))
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		out = append(out, found...)
+	}
+	return out
+}
+
+// TestNesting: a service manager and other engines as containers. The image
+// takes a minute to make for the first time, and seconds to import.
+func TestNesting(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "docker", "Debian's docker-cli")
+	tar := harness.Debian(t, "systemd", "systemd-sysv", "dbus", "docker.io", "iptables")
+	e := harness.Start(t)
+	e.ImportFile(tar, debian)
+	t.Run("systemd", func(t *testing.T) { bootsSystemd(nest{e, t, "docker"}) })
+	t.Run("docker", func(t *testing.T) { engineInside(nest{e, t, "docker"}, "docker", "dockerd", "/var/lib/docker") })
+	t.Run("lade", func(t *testing.T) { engineInside(nest{e, t, "lade"}, "lade", "laded", "/var/lib/lade") })
+}
+
+// bootsSystemd boots Debian's init, which makes control groups for its services
+// below the container's limits, and ends when it is told to.
+func bootsSystemd(n nest) {
+	n.run("run", "-d", "-t", "--name", "init", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--stop-signal", "SIGRTMIN+3",
+		"--security-opt", "writable-cgroups=true", "-m", "256m", "--memory-swap", "256m", debian, "/sbin/init")
+	n.eventually("exec", "init", "systemctl", "is-system-running", "--wait")
+	if got := n.run("exec", "init", "systemctl", "is-system-running"); got != "running" {
+		n.t.Errorf("the system is %s\n%s", got, n.run("exec", "init", "systemctl", "--failed"))
+	}
+	n.run("exec", "init", "systemd-run", "--unit", "job", "sleep", "4242")
+	if len(n.groups("init", "payload/system.slice/job.service")) == 0 {
+		n.t.Error("the service has no control group below the container's")
+	}
+	if got := n.run("exec", "init", "systemctl", "is-active", "job"); got != "active" {
+		n.t.Errorf("the service is %s", got)
+	}
+	// The container may write to its groups, but its limit is out of its reach.
+	hog := "for f in /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/memory/memory.limit_in_bytes; do [ ! -e $f ] || echo -1 > $f; done; head -c 400m /dev/zero | tail | wc -c"
+	if out, _, err := n.try(nil, "exec", "init", "sh", "-c", hog); err == nil && out == strconv.Itoa(400<<20) {
+		n.t.Error("the container lifted its limit of memory")
+	}
+	began := time.Now()
+	n.run("stop", "-t", "60", "init")
+	if got := n.run("inspect", "-f", "{{.State.ExitCode}}", "init"); got != "0" {
+		n.t.Errorf("exit code %s after %v", got, time.Since(began))
+	}
+	if log := n.run("logs", "init"); !strings.Contains(log, "Stopped job.service") && !strings.Contains(log, "Exiting container.") {
+		n.t.Errorf("it did not end in order:\n%s", log)
+	}
+	n.run("rm", "init")
+}
+
+// engineInside runs an engine in a privileged container and uses it: its
+// image, its overlay on a volume, its network with a published port, its
+// control groups below ours, its process namespace in ours.
+func engineInside(n nest, client, daemon, root string) {
+	flags := []string{"run", "-d", "--privileged", "--name", "outer", "-v", "nested:" + root}
+	if client == "lade" {
+		for _, bin := range []string{"lade", "laded", "lade-supervisor", "lade-init"} {
+			flags = append(flags, "-v", filepath.Join(n.Bin, bin)+":/usr/local/bin/"+bin+":ro")
+		}
+	}
+	n.run(append(flags, debian, daemon)...)
+	defer func() {
+		n.run("rm", "-f", "-v", "outer")
+		n.run("volume", "rm", "nested")
+	}()
+	n.eventually("exec", "outer", client, "version")
+	n.feed(n.Rootfs(), "exec", "-i", "outer", client, "import", "-", "inner")
+	if got := n.run("exec", "outer", client, "run", "--rm", "--hostname", "deep", "-m", "32m", "inner", "hostname"); got != "deep" {
+		n.t.Errorf("the inner container is called %q", got)
+	}
+	n.run("exec", "outer", client, "run", "-d", "--name", "web", "-p", "8080:80", "inner",
+		"sh", "-c", "mkdir /w; echo from the inside > /w/index.html; httpd -p 80 -h /w; exec sleep 4243")
+	get := `exec 3<>/dev/tcp/127.0.0.1/8080; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3`
+	if got := n.eventually("exec", "outer", "bash", "-c", get); !strings.Contains(got, "from the inside") {
+		n.t.Errorf("the inner container serves %q", got)
+	}
+	pid := sleeper(n.t, "4243")
+	if got := len(strings.Fields(statusLine(n.t, pid, "NSpid:"))); got != 3 {
+		n.t.Errorf("the inner process is in %d process namespaces, want 3", got)
+	}
+	raw, err := os.ReadFile("/proc/" + pid + "/cgroup")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	ours := "/" + filepath.Join(n.Group(), n.run("inspect", "-f", "{{.Id}}", "outer")) + "/"
+	for line := range strings.Lines(string(raw)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if parts[1] != "" && !strings.HasPrefix(parts[1], "name=") && !strings.HasPrefix(parts[2], ours) {
+			n.t.Errorf("the inner container is in control group %s, not below %s", line, ours)
+		}
+	}
+	n.run("exec", "outer", client, "rm", "-f", "web")
+}
+
+// sleeper finds the process that sleeps for that many seconds, as the host
+// numbers it.
+func sleeper(t *testing.T, seconds string) string {
+	t.Helper()
+	out, err := exec.Command("pgrep", "-x", "-f", "sleep "+seconds).Output()
+	pids := strings.Fields(string(out))
+	if err != nil || len(pids) != 1 {
+		t.Fatalf("processes that sleep %s: %q, %v", seconds, out, err)
+	}
+	return pids[0]
+}
+
+// statusLine returns a line of /proc/PID/status without its name.
+func statusLine(t *testing.T, pid, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(raw), "\n"+name)
+	line, _, _ := strings.Cut(rest, "\n")
+	return line
+}
