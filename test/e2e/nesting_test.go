@@ -136,6 +136,10 @@ func engineInside(n nest, client, daemon, root string) {
 	}
 	n.run(append(flags, debian, daemon)...)
 	defer func() {
+		if n.t.Failed() {
+			_, log, _ := n.try(nil, "logs", "--tail", "50", "outer")
+			n.t.Log(log)
+		}
 		n.run("rm", "-f", "-v", "outer")
 		n.run("volume", "rm", "nested")
 	}()
