@@ -133,6 +133,9 @@ func (c *container) group() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.Scope != "" {
+		return h.Open(c.Scope)
+	}
 	return h.Open(c.Cgroup)
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,7 +29,18 @@ func TestSystemdCgroup(t *testing.T) {
 		}
 		return strings.TrimSpace(string(out))
 	}
-	r.do("--systemd-cgroup", "create", "--bundle", r.bundle, r.id)
+	create := r.command("--systemd-cgroup", "create", "--bundle", r.bundle, r.id)
+	// Its process keeps the descriptors.
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	create.Stdout, create.Stderr = out, out
+	if err := create.Run(); err != nil {
+		said, _ := os.ReadFile(out.Name())
+		t.Fatalf("%v: %s", err, said)
+	}
 	if got := show("ControlGroup"); got != "/ladetest.slice/ladetest-oci.slice/it-one.scope" {
 		t.Errorf("group %q", got)
 	}
@@ -45,8 +57,8 @@ func TestSystemdCgroup(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	bad := newRig(t, func(s *specs.Spec) { s.Linux.CgroupsPath = "/a/b" })
-	out, err := bad.command("--systemd-cgroup", "create", "--bundle", bad.bundle, bad.id).CombinedOutput()
-	if want := `expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"/a/b\" instead`; err == nil || !strings.Contains(string(out), want) {
-		t.Errorf("%v %s", err, out)
+	said, err := bad.command("--systemd-cgroup", "create", "--bundle", bad.bundle, bad.id).CombinedOutput()
+	if want := `expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got \"/a/b\" instead`; err == nil || !strings.Contains(string(said), want) {
+		t.Errorf("%v %s", err, said)
 	}
 }

@@ -29,6 +29,7 @@ func TestSystemd(t *testing.T) {
 		t.Skip("systemd is not the service manager here")
 	}
 	e := harness.Start(t, "--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "ladetest-e2e.slice")
+	e.Import()
 	s := scopes{e, t}
 	if driver := e.Run("info", "--format", "{{.CgroupDriver}}"); driver != "systemd" {
 		t.Errorf("info says %s", driver)
@@ -80,7 +81,7 @@ func (s scopes) gone(id string) {
 const slice = "ladetest.slice/ladetest-e2e.slice"
 
 func (s scopes) limits() {
-	s.Run("run", "-d", "--name", "box", "-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", "lade/hello", "sleep", "1000")
+	s.Run("run", "-d", "--name", "box", "-m", "64m", "--cpus", "0.5", "--pids-limit", "20", "--cpuset-cpus", "0", harness.Image, "sleep", "1000")
 	id := s.id("box")
 	raw, err := os.ReadFile("/proc/" + s.Run("inspect", "--format", "{{.State.Pid}}", "box") + "/cgroup")
 	if err != nil || !strings.Contains(string(raw), ":/"+slice+"/lade-"+id+".scope\n") {

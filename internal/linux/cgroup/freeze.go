@@ -218,7 +218,7 @@ func (g *Group) signal(pids []int) error {
 // that are on their way out until ctx ends. A group that is gone is no error.
 // Errors: Conflict if processes are still in it when ctx ends.
 func (g *Group) Delete(ctx context.Context) error {
-	err := g.remove()
+	err := g.erase(ctx)
 	if !errors.Is(err, unix.EBUSY) {
 		return err
 	}
@@ -230,7 +230,7 @@ func (g *Group) Delete(ctx context.Context) error {
 	// Empty or not, a v1 group may stay busy for the moment that its last task
 	// takes to leave.
 	e := retry(ctx, func() (bool, error) {
-		err = g.remove()
+		err = g.erase(ctx)
 		return !errors.Is(err, unix.EBUSY), nil
 	})
 	if e != nil && errors.Is(err, unix.EBUSY) {
@@ -251,6 +251,14 @@ func (g *Group) RemoveEmpty() error {
 		}
 	}
 	return failed
+}
+
+// erase tries once to have the group removed.
+func (g *Group) erase(ctx context.Context) error {
+	if g.Taken {
+		return g.leave(ctx)
+	}
+	return g.remove()
 }
 
 // remove tries every hierarchy and returns the first failure.

@@ -18,8 +18,8 @@ type Group struct {
 	h         *Host
 	path      string // relative, never empty: "docker/<id>"
 	delegated bool   // it is in the hierarchies without controllers too
-	// Taken says that Create did not make the group: the service manager did,
-	// and who asked for that removes it when a start fails.
+	// Taken says that it is the group of a Scope: the service manager has made
+	// it, and removes it.
 	Taken bool
 }
 
@@ -49,8 +49,7 @@ func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{h: h, path: rel}
-	_, g.Taken = ParseScope(path)
+	g := &Group{h: h, path: rel, Taken: isScope(path)}
 	p, err := h.plan(r)
 	if err != nil {
 		return nil, err
@@ -224,7 +223,7 @@ func (h *Host) Open(path string) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{h: h, path: rel}
+	g := &Group{h: h, path: rel, Taken: isScope(path)}
 	for _, m := range h.all() {
 		if m.exists(rel) {
 			return g, nil

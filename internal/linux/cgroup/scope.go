@@ -1,8 +1,13 @@
 package cgroup
 
 import (
+	"context"
+	"errors"
 	"path"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 )
@@ -34,6 +39,58 @@ func ParseScope(s string) (_ Scope, ok bool) {
 		f[0] = "system.slice"
 	}
 	return Scope{f[0], f[1], f[2]}, true
+}
+
+func isScope(s string) bool {
+	_, ok := ParseScope(s)
+	return ok
+}
+
+// leaveTime is how long the service manager may take to remove the group of a
+// scope in which no process is any more.
+const leaveTime = 5 * time.Second
+
+// leave removes the group of a scope where the service manager did not make it,
+// and waits until that has removed the rest. To be faster would have a price:
+// systemd learns that a group is empty from its cgroup.events, and takes the
+// unit for a running one for ever when the file is gone before it has looked
+// (seen with version 252).
+func (g *Group) leave(ctx context.Context) error {
+	asked, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	theirs := g.h.unified
+	if theirs == nil {
+		theirs = g.h.tracking()
+	}
+	err := retry(asked, func() (bool, error) {
+		busy := theirs != nil && theirs.exists(g.path)
+		for _, m := range g.h.all() {
+			if m == theirs {
+				continue
+			}
+			if err := m.removeTree(g.path); errors.Is(err, unix.EBUSY) {
+				busy = true
+			} else if err != nil {
+				return false, err
+			}
+		}
+		return !busy, nil
+	})
+	if asked.Err() != nil && ctx.Err() == nil { // the service manager has forgotten it
+		return g.remove()
+	}
+	return err
+}
+
+// tracking returns the hierarchy by which the service manager of a host without
+// a unified one knows its units: that of version 1 without controllers.
+func (h *Host) tracking() *hierarchy {
+	for _, m := range h.v1 {
+		if len(m.controllers) == 0 {
+			return m
+		}
+	}
+	return nil
 }
 
 // String is the notation that ParseScope reads.
