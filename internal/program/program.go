@@ -26,6 +26,7 @@ type block struct {
 	allSignals           uint64
 	oldSignals           uint64
 	progress             uintptr // the op under way
+	fork                 uintptr // the op of Fork, or 0
 	began, entered       uint64  // clock readings
 	released             uint64
 }
@@ -65,8 +66,10 @@ const (
 type arena struct {
 	block block
 	clone cloneArgs
+	fork  cloneArgs // of Fork
 	pidfd int64
 	tid   int64
+	last  int64           // thread id of the child that Fork makes
 	stack [stackSize]byte // never used, but clone3 wants one with CLONE_VM
 	ops   [maxOps]op
 	data  [dataSize]byte
@@ -79,12 +82,13 @@ var ErrTooLong = fmt.Errorf("start program: %w", syscall.E2BIG)
 // Program is a program that is being built, or has run. Its zero value is not
 // usable; see New.
 type Program struct {
-	mem   []byte
-	a     *arena
-	n     int // ops
-	used  int // bytes of data
-	names []name
-	full  bool
+	mem    []byte
+	a      *arena
+	n      int // ops
+	used   int // bytes of data
+	names  []name
+	full   bool
+	forkOp int // the op of Fork, or -1
 	// clock and wall readings around the last run, for Steps
 	before, after time.Time
 }
@@ -132,7 +136,7 @@ func (p *Program) Reset() {
 		_ = unix.Madvise(p.mem[from:], unix.MADV_DONTNEED)
 	}
 	clear(p.names)
-	p.n, p.used, p.names, p.full = 0, 0, p.names[:0], false
+	p.n, p.used, p.names, p.full, p.forkOp = 0, 0, p.names[:0], false, -1
 }
 
 // Len returns the number of ops.
@@ -336,6 +340,10 @@ func (p *Program) arm(o Options, flags uint64) {
 		ops: uintptr(unsafe.Pointer(&a.ops)), end: uintptr(unsafe.Pointer(&a.ops)) + uintptr(p.n)*uintptr(opSize),
 		enter: -1, leave: -1, allSignals: ^uint64(0),
 	}
+	if p.forkOp >= 0 {
+		a.block.fork, a.last = uintptr(unsafe.Pointer(&a.ops[p.forkOp])), 0
+		a.fork.flags |= flags &^ unix.CLONE_CLEAR_SIGHAND // they are cleared
+	}
 	if o.PidNS >= 0 {
 		a.block.enter, a.block.leave, a.block.enterKind = int64(o.PidNS), int64(o.OwnPidNS), o.PidNSKind
 	}
@@ -374,6 +382,9 @@ func (p *Program) Run(o Options) (Result, error) {
 	r, err := p.collect()
 	if err != nil {
 		return r, err
+	}
+	if p.forkOp >= 0 {
+		return p.handOver(r)
 	}
 	return r, p.outcome()
 }
