@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -163,6 +164,10 @@ func (p *Program) Sys(call, object string, nr uintptr, args ...uint64) Op {
 	return Op{p, p.n - 1}
 }
 
+// Child returns the process of the run under way. It is known once an op of the
+// program has told somebody that it runs; 0: it was not made.
+func (p *Program) Child() int { return int(int32(atomic.LoadInt64(&p.a.tid))) }
+
 // Index returns the op's place in the program.
 func (o Op) Index() int { return o.i }
 
@@ -321,7 +326,8 @@ func Lost(err error) bool { return errors.Is(err, errLeave) }
 
 func (p *Program) arm(o Options, flags uint64) {
 	a := p.a
-	a.pidfd, a.tid = -1, 0
+	a.pidfd = -1
+	atomic.StoreInt64(&a.tid, 0)
 	a.clone = cloneArgs{
 		flags:      o.Flags | flags | unix.CLONE_PIDFD | unix.CLONE_PARENT_SETTID,
 		pidfd:      uint64(uintptr(unsafe.Pointer(&a.pidfd))),

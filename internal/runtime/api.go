@@ -30,6 +30,10 @@ type Rootfs struct {
 	// Volatile mounts the overlay without any sync of the upper layer.
 	Volatile bool
 	Path     string
+	// Translate says that the files of Path are stored with the ids that a
+	// container with a user namespace has inside, as those of an overlay always
+	// are; otherwise with those of the host.
+	Translate bool
 }
 
 // Container is what Start needs to know.
@@ -51,6 +55,9 @@ type Container struct {
 	// NetNS is a network namespace to join, or -1: what the spec says. It stays
 	// the caller's.
 	NetNS int
+	// UserNS is the user namespace to live in, with the map of Spec.Linux, or 0:
+	// what the spec says. It stays the caller's.
+	UserNS int
 	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; -1 means /dev/null.
 	// They stay the caller's and are ignored with Spec.Process.Terminal.
 	Stdin, Stdout, Stderr int

@@ -36,8 +36,12 @@ type builder struct {
 	master   int
 	group    *cgroup.Group
 	home     *cgroup.Group // where the processes are: group, or what is delegated below it
+	tasks    []int // files of the group to write to
 
 	park *parking // nil: the program runs through
+	user *user    // nil: that of the caller
+	maps []mapping
+	time bool // with a time namespace of its own
 
 	// made are the ops that open what ensure has made; make is what must be made
 	// beforehand.

@@ -61,13 +61,21 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 			err = errors.Join(err, l.removeGroup(b.group))
 		}
 	}()
-	o, err := b.container(c)
+	o, err := b.container(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true}, c.ID)
 	if err != nil {
 		return nil, b.explain(err)
+	}
+	if b.user != nil {
+		if r, err = p.Second(r); err != nil {
+			if r.Pid > 0 {
+				l.discard(r)
+			}
+			return nil, b.explain(err)
+		}
 	}
 	// Only the child holds the other end from now on: its end ends the reading.
 	b.release(ready[1])

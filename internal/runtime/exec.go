@@ -83,6 +83,15 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 			return o, err
 		}
 	}
+	streams := [3]int{e.Stdin, e.Stdout, e.Stderr}
+	if err := b.joinUser(e.Pid); err != nil {
+		return o, err
+	}
+	if b.user != nil {
+		if err := b.giveStreams(streams, &id); err != nil {
+			return o, err
+		}
+	}
 	if e.Cgroup != nil {
 		home := e.Cgroup
 		if d := home.Delegated(); d != nil {
@@ -91,13 +100,21 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		if err := b.attachGroup(home, &o); err != nil {
 			return o, err
 		}
+		b.attachTasks()
 	}
 	b.internal()
-	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), shared)
+	join := uint64(shared)
+	if b.user != nil {
+		join |= unix.CLONE_NEWUSER
+	}
+	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), join)
+	if b.user != nil {
+		b.becomeRoot()
+	}
 	if labelled(e.Process) {
 		b.label(b.procfs(), e.Process)
 	}
-	b.standard([3]int{e.Stdin, e.Stdout, e.Stderr}, id, e.Process.Terminal)
+	b.standard(streams, id, e.Process.Terminal)
 	b.become(e.Process, id, e.Filter)
 	return o, nil
 }

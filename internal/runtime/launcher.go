@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,10 @@ type Launcher struct {
 	null   int          // the host's null device
 	pidNS  int          // our own
 	empty  int          // a mount namespace, of which containers get copies
+	// visible is that of containers with a user namespace; see makeVisible.
+	visible func() (int, error)
+	// attachLayers says that this kernel wants id-mapped layers attached.
+	attachLayers atomic.Bool
 
 	// observe sees every program that has run, for its time stamps; nil: nobody.
 	observe func(*program.Program)
@@ -90,6 +95,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if l.pidNS, err = ns.Open(0, unix.CLONE_NEWPID); err != nil {
 		return nil, err
 	}
+	l.visible = sync.OnceValues(l.makeVisible)
 	l.empty, err = ns.Empty()
 	return l, err
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -24,7 +25,12 @@ const private = unix.MS_PRIVATE
 
 // mountRoot makes the container's root as a detached mount.
 func (b *builder) mountRoot(r *Rootfs) error {
-	fd, err := r.Mount(b.l.host.features)
+	fd, err := -1, error(nil)
+	if b.user != nil {
+		fd, err = b.mountUser(r)
+	} else {
+		fd, err = r.Mount(b.l.host.features)
+	}
 	if err != nil {
 		return err
 	}
@@ -155,6 +161,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 			return fail(err)
 		}
 		b.own(fd)
+		if err := b.translate(fd, o, m); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
 			return fail(err)
@@ -164,6 +173,12 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		return nil
 	}
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
+	switch m.Type {
+	case "sysfs", "mqueue", "tmpfs":
+		if b.user != nil && b.placeMade(dest, o) {
+			return nil
+		}
+	}
 	switch m.Type {
 	case "proc":
 		b.proc = b.filesystem("proc", o.Super, o.Set)
@@ -282,8 +297,12 @@ func hostFilesystem(kind, source string, o *mount.Options) (fd int, err error) {
 
 // terminal makes the container's devpts and a terminal in it.
 func (b *builder) terminal(o *mount.Options) error {
+	super := o.Super
+	if b.user != nil {
+		super = b.user.devpts(super)
+	}
 	span := trace.Begin(trace.Mount, "devpts", "")
-	fd, err := pty.Mount(o.Super, int(o.Set))
+	fd, err := pty.Mount(super, int(o.Set))
 	if span.End(err) != nil {
 		return err
 	}
@@ -293,6 +312,9 @@ func (b *builder) terminal(o *mount.Options) error {
 		return err
 	}
 	b.master, b.console = master, b.own(slave)
+	if b.user != nil {
+		return b.ownTerminal(fd)
+	}
 	return nil
 }
 
@@ -302,7 +324,17 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 		return nil
 	}
 	mounts := b.l.groups.Mounts()
-	delete(mounts, "") // the unified hierarchy, if there are others
+	unified := mounts[""]
+	delete(mounts, "") // if there are others
+	if len(mounts) == 0 && b.user != nil && !ownCgroups(c.Spec) {
+		fd, err := cloneHost(unified, &mount.Options{Bind: true, Set: o.Set})
+		if err != nil {
+			return err
+		}
+		b.attach(known(b.own(fd)), dest, false)
+		b.covered(dest)
+		return nil
+	}
 	if len(mounts) == 0 {
 		b.attach(b.filesystem("cgroup2", nil, o.Set), dest, false)
 		b.covered(dest)

@@ -99,7 +99,7 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 	for i := range from {
 		b.sys("dup3", strconv.Itoa(i), unix.SYS_DUP3, from[i], uint64(i), 0)
 		// Who is not root must be able to open /dev/stdout again.
-		if id.UID != 0 && streams[i] >= 0 && (terminal || isPipe(streams[i])) {
+		if b.user == nil && id.UID != 0 && streams[i] >= 0 && (terminal || isPipe(streams[i])) {
 			b.p.Sys("fchown", strconv.Itoa(i), unix.SYS_FCHOWN, uint64(i), uint64(id.UID), ^uint64(0)).AllowAll()
 		}
 	}

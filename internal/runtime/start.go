@@ -18,7 +18,6 @@ import (
 	"lade/internal/linux/mount"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pty"
-	"lade/internal/linux/rootpath"
 	"lade/internal/linux/sys"
 	"lade/internal/program"
 )
@@ -75,13 +74,18 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 			err = errors.Join(err, l.removeGroup(b.group))
 		}
 	}()
-	o, err := b.container(c)
+	o, err := b.container(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
 	r, err := l.run(ctx, p, o, c.ID)
 	if err != nil {
 		return nil, b.danglingTarget(err), b.explain(err)
+	}
+	if b.time {
+		if err := l.checkClocks(r); err != nil {
+			return nil, nil, err
+		}
 	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
@@ -118,8 +122,6 @@ func check(s *specs.Spec) error {
 			return errdefs.Invalidf("invalid namespace type %q", n.Type)
 		case seen[n.Type]:
 			return errdefs.Invalidf("malformed spec file: duplicated ns %q", n.Type)
-		case n.Type == specs.UserNamespace, n.Type == specs.TimeNamespace:
-			return errdefs.NotImplementedf("namespaces of type %q", n.Type)
 		case n.Type == specs.MountNamespace && n.Path != "":
 			return errdefs.NotImplementedf("joining a mount namespace by path")
 		}
@@ -130,6 +132,12 @@ func check(s *specs.Spec) error {
 	}
 	if s.Hostname != "" && !seen[specs.UTSNamespace] {
 		return errdefs.Invalidf("unable to set hostname without a private UTS namespace")
+	}
+	if err := checkUser(s, seen[specs.UserNamespace]); err != nil {
+		return err
+	}
+	if err := checkTime(s, seen[specs.TimeNamespace]); err != nil {
+		return err
 	}
 	if s.Linux.IntelRdt != nil || len(s.Linux.NetDevices) > 0 || s.Linux.MemoryPolicy != nil || s.Linux.MountLabel != "" {
 		return errdefs.NotImplementedf("intelRdt, netDevices, memoryPolicy and mountLabel")
@@ -163,10 +171,16 @@ func checkProcess(p *specs.Process) error {
 }
 
 // container compiles the start of a container.
-func (b *builder) container(c *Container) (program.Options, error) {
+func (b *builder) container(ctx context.Context, c *Container) (program.Options, error) {
 	o := program.Options{Cgroup: -1, PidNS: -1, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
 	s := c.Spec
 	proc := *s.Process
+	if err := b.enterUser(ctx, c); err != nil {
+		return o, err
+	}
+	if err := b.makeMaps(ctx, s); err != nil {
+		return o, err
+	}
 	// One after the other: to do both at a time costs more in wake-ups than it
 	// saves.
 	id, err := b.rootAndUser(c)
@@ -182,11 +196,20 @@ func (b *builder) container(c *Container) (program.Options, error) {
 				return o, err
 			}
 		}
+		if err := b.giveGroup(s); err != nil {
+			return o, err
+		}
 		if err := b.attachGroup(b.home, &o); err != nil {
 			return o, err
 		}
 	}
-	if err := b.namespaces(c, &o); err != nil {
+	if b.user != nil {
+		err = b.userNamespaces(c, &o)
+	} else {
+		b.attachTasks()
+		err = b.namespaces(c, &o)
+	}
+	if err != nil {
 		return o, err
 	}
 	b.internal()
@@ -250,7 +273,13 @@ func (b *builder) container(c *Container) (program.Options, error) {
 	b.internal()
 	// A keyring of its own; not where the host's policy or quota is against it.
 	b.p.Sys("keyctl", "", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, b.p.String("_ses."+c.ID)).AllowAll()
-	b.standard([3]int{c.Stdin, c.Stdout, c.Stderr}, id, proc.Terminal)
+	streams := [3]int{c.Stdin, c.Stdout, c.Stderr}
+	if b.user != nil {
+		if err := b.giveStreams(streams, &id); err != nil {
+			return o, err
+		}
+	}
+	b.standard(streams, id, proc.Terminal)
 	b.become(&proc, id, c.Filter)
 	return o, nil
 }
@@ -261,7 +290,7 @@ func (b *builder) rootAndUser(c *Container) (identity, error) {
 		return identity{}, err
 	}
 	if b.make != nil {
-		if err := rootpath.MakeAll(b.root, b.make.path, b.make.file); err != nil {
+		if err := b.makeAll(b.make); err != nil {
 			return identity{}, err
 		}
 	}
@@ -306,19 +335,27 @@ func withDefaultDevices(r *specs.LinuxResources) *specs.LinuxResources {
 	return &out
 }
 
-// attachGroup adds the ops that move the child into a group.
+// attachGroup says that the child is to be in a group; attachTasks, with which
+// ops it goes there.
 func (b *builder) attachGroup(g *cgroup.Group, o *program.Options) error {
 	tasks, into, err := g.AttachFDs()
 	if err != nil {
 		return err
 	}
 	o.Cgroup = b.own(into)
-	b.stage("unable to apply cgroup configuration", "")
+	b.tasks = tasks
 	for _, fd := range tasks {
-		// Not cgroup.procs: that waits for every processor.
-		b.p.Sys("write", "tasks", unix.SYS_WRITE, uint64(b.own(fd)), b.addr.zero, 1)
+		b.own(fd)
 	}
 	return nil
+}
+
+func (b *builder) attachTasks() {
+	b.stage("unable to apply cgroup configuration", "")
+	for _, fd := range b.tasks {
+		// Not cgroup.procs: that waits for every processor.
+		b.p.Sys("write", "tasks", unix.SYS_WRITE, uint64(fd), b.addr.zero, 1)
+	}
 }
 
 // namespaces says which are new and joins the others.
@@ -329,6 +366,8 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 		flag := ns.Flag(string(n.Type))
 		switch {
 		case n.Type == specs.NetworkNamespace && c.NetNS >= 0:
+		case n.Type == specs.TimeNamespace && n.Path == "":
+			b.time = true
 		case n.Path != "":
 			fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 			if err != nil {
@@ -408,13 +447,8 @@ func (b *builder) devices(s *specs.Spec) {
 	}) {
 		return
 	}
-	for _, d := range s.Linux.Devices {
-		b.device(deviceOf(&d))
-	}
-	for _, d := range defaultDevices() {
-		if !slices.ContainsFunc(s.Linux.Devices, func(o specs.LinuxDevice) bool { return inside(o.Path) == d.path }) {
-			b.device(d)
-		}
+	for _, d := range allDevices(s) {
+		b.device(d)
 	}
 	b.stage("error creating device links", "")
 	dev := b.devDir()
@@ -459,6 +493,9 @@ func (b *builder) devDir() ref {
 
 func (b *builder) device(d device) {
 	b.stage("error creating device nodes", "")
+	if b.user != nil && b.placed(d.path) {
+		return
+	}
 	parent, name := path.Split(d.path)
 	dir := b.dev
 	if parent != "/dev/" || !dir.valid() {
@@ -487,8 +524,10 @@ func (b *builder) openConsole(proc *specs.Process) error {
 // settings writes what is set through procfs: the container's own, by
 // descriptor, before anything is mounted over parts of it.
 func (b *builder) settings(s *specs.Spec) {
-	score := s.Process.OOMScoreAdj
-	if len(s.Linux.Sysctl) == 0 && score == nil && !labelled(s.Process) {
+	outside := b.user != nil // the first part of the program has done it
+	score := s.Process.OOMScoreAdj != nil && !outside
+	clocks := b.time && !outside
+	if len(s.Linux.Sysctl) == 0 && !score && !clocks && !labelled(s.Process) {
 		return
 	}
 	proc := b.proc
@@ -497,14 +536,28 @@ func (b *builder) settings(s *specs.Spec) {
 	}
 	for key, value := range s.Linux.Sysctl {
 		b.stage("write sysctl key "+key, "")
+		if outside && key == "kernel.domainname" {
+			// The file is the host root's (proc_do_uts_string in kernel/utsname_sysctl.c).
+			b.p.Sys("setdomainname", value, unix.SYS_SETDOMAINNAME, b.p.String(value), uint64(len(value)))
+			continue
+		}
 		// A slash in a key stands for itself, as sysctl(8) has it for devices.
 		b.write(proc, "sys/"+strings.ReplaceAll(key, ".", "/"), value, unix.RESOLVE_NO_SYMLINKS)
 	}
-	if score != nil {
-		b.stage("unable to write oom_score_adj", "")
-		b.write(proc, "self/oom_score_adj", strconv.Itoa(*score), 0)
+	if score {
+		b.oomScore(proc, s.Process)
+	}
+	if clocks {
+		b.timeOffsets(proc, s.Linux)
 	}
 	b.label(proc, s.Process)
+}
+
+func (b *builder) oomScore(proc ref, p *specs.Process) {
+	if p.OOMScoreAdj != nil {
+		b.stage("unable to write oom_score_adj", "")
+		b.write(proc, "self/oom_score_adj", strconv.Itoa(*p.OOMScoreAdj), 0)
+	}
 }
 
 // procfs makes a procfs of the child's pid namespace that is mounted nowhere.

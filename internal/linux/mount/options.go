@@ -20,6 +20,9 @@ type Options struct {
 	Propagation uint64
 	// Super are options of the file system, "key" or "key=value".
 	Super []string
+	// IDMap translates the ids of the mount's files by a user namespace's map
+	// ("idmap"), IDMapAll also those of what is mounted below ("ridmap").
+	IDMap, IDMapAll bool
 	// CopyUp asks for the contents of the directory below ("tmpcopyup").
 	CopyUp bool
 }
@@ -115,6 +118,9 @@ func Parse(list []string) *Options {
 			continue
 		case "rbind":
 			o.Bind, o.Recursive = true, true
+			continue
+		case "idmap", "ridmap":
+			o.IDMap, o.IDMapAll = true, name == "ridmap"
 			continue
 		case "tmpcopyup":
 			o.CopyUp = true

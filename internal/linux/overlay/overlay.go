@@ -22,6 +22,12 @@ type Options struct {
 	Volatile bool
 	// Attrs are MOUNT_ATTR_*.
 	Attrs int
+	// Base, if not empty, is a directory that all others are below, and Tree the
+	// descriptor of a mount of it: the layers are reached through that one, which
+	// may be id-mapped (Linux 5.19). A detached Tree will do from Linux 6.15 on;
+	// before, it must be in the calling thread's mount namespace.
+	Base string
+	Tree int
 }
 
 // Mount mounts and returns the descriptor of the detached mount. The caller
@@ -56,11 +62,18 @@ func forgive(work string) bool {
 
 // layers opens what cannot be named in an option as it is: too long a path, or
 // one with characters that mean something there.
-type layers struct{ fds []int }
+type layers struct {
+	fds  []int
+	base string // with tree, as in Options
+	tree int
+}
 
 func (l *layers) close() { sys.CloseAll(l.fds...) }
 
 func (l *layers) name(path string, always bool) (string, error) {
+	if l.base != "" {
+		return l.below(path)
+	}
 	// 256 bytes, NUL included, is what fsconfig(2) copies.
 	if !always && len(path) < 256 && !strings.ContainsAny(path, `\:,`) {
 		return path, nil
@@ -73,8 +86,25 @@ func (l *layers) name(path string, always bool) (string, error) {
 	return sys.FDPath(fd), nil
 }
 
+// below opens a directory through the tree.
+func (l *layers) below(path string) (string, error) {
+	rel, err := filepath.Rel(l.base, path)
+	if err != nil {
+		return "", err
+	}
+	// A mount on the way is not part of the tree.
+	fd, err := unix.Openat2(l.tree, rel, &unix.OpenHow{
+		Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return "", sys.Error("openat2", path, err)
+	}
+	l.fds = append(l.fds, fd)
+	return sys.FDPath(fd), nil
+}
+
 func modern(o Options) (int, error) {
-	var l layers
+	l := layers{base: o.Base, tree: o.Tree}
 	defer l.close()
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -139,7 +169,7 @@ func explain(fs int, err error) error {
 // old mounts by mount(2), which needs a place: a directory beside the work
 // directory, for a moment.
 func old(o Options) (int, error) {
-	var l layers
+	l := layers{base: o.Base, tree: o.Tree}
 	defer l.close()
 	var names []string
 	for _, d := range o.Lower {
