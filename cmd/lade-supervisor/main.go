@@ -75,6 +75,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	s, err := server.New(server.Options{
 		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state,
 		Foreign: foreign(root, &external.Host{InitPath: initPath, Features: sys.Probe(), Cgroup: groups.Open}),
+		NewUser: launcher.NewUser,
 	})
 	if err != nil {
 		return err

@@ -107,6 +107,7 @@ type Containers struct {
 	Init            bool
 	InitPath        string
 	NoNewPrivileges bool
+	UsernsRemap     string
 	SeccompProfile  string // "" and builtin: the default profile
 	ExecOptions     []string
 	Labels          []string // of the daemon

@@ -55,6 +55,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := e.hostDefaults(&hc); err != nil {
 		return r, err
 	}
+	if hc.UsernsMode == "" {
+		hc.UsernsMode = apicontainer.UsernsMode(hc.Annotations[spec.UserAnnotation])
+	}
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
 	if err != nil {
 		return r, err
@@ -78,7 +81,16 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
-	if err := e.create(ctx, &rec, img); err != nil {
+	owner, err := e.sharedWith(&hc)
+	if err == nil {
+		rec.UserNS, err = e.ranges.choose(id, &config, &hc, owner)
+	}
+	if err == nil {
+		e.prepareUser(&rec)
+		err = e.create(ctx, &rec, img)
+	}
+	if err != nil {
+		e.ranges.free(id)
 		e.containers.free(name, id)
 		return r, err
 	}
@@ -114,6 +126,9 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 		}
 	}()
 	rec.Mounts = ms
+	if err = checkIDMaps(rec); err != nil {
+		return err
+	}
 	if err = e.fillVolumes(ctx, rec); err != nil {
 		return err
 	}

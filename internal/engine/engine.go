@@ -56,6 +56,9 @@ type Defaults struct {
 	DNS          []string
 	DNSSearch    []string
 	DNSOptions   []string
+	// UsernsRemap is the user namespace of containers that ask for none, as in
+	// dockerd's --userns-remap; "": the host's.
+	UsernsRemap string
 }
 
 // Config is all that the engine is made of. The caller opened the parts and
@@ -135,6 +138,7 @@ func (e *Engine) Close() error {
 	}
 	err := e.sup.close()
 	e.work.Wait()
+	e.ranges.close()
 	return err
 }
 

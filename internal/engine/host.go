@@ -31,6 +31,7 @@ type host struct {
 	events     eventlog.Log
 	containers *index
 	execs      *execs
+	ranges     *idRanges
 	filters    *filterCache
 	sup        *link
 
@@ -132,6 +133,7 @@ func (e *host) publishNetwork(action events.Action, r *container.Record, ep *net
 // Gone implements container.Host.
 func (e *host) Gone(r *container.Record) {
 	e.containers.remove(r.ID)
+	e.ranges.free(r.ID)
 	e.execs.forget(r.ID)
 }
 

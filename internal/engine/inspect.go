@@ -33,7 +33,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	r := a.View()
 	out := &apicontainer.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
-		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", HostConfig: r.HostConfig, Config: r.Config,
+		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", HostConfig: shownHostConfig(r), Config: r.Config,
 		Mounts: mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
 		GraphDriver: e.graphDriver(ctx, r.ID),
 		State: &apicontainer.State{

@@ -52,8 +52,13 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	user, err := e.launchUser(ctx, r)
+	if err != nil {
+		return container.Launched{}, err
+	}
+	defer user.close()
 	e.publishMounts(r)
-	ns, netns, err := e.connect(ctx, r)
+	ns, netns, err := e.connect(ctx, r, user.net)
 	if err != nil {
 		e.publishUnmounts(r)
 		return container.Launched{}, err
@@ -76,6 +81,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	}
 	laps.end("files")
 	in, err := e.specInput(r, ns, files)
+	in.User, in.UserNS = user.ids, user.path
 	if err != nil {
 		return container.Launched{}, err
 	}
@@ -97,7 +103,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		maps.DeleteFunc(out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
 	}
 	laps.end("spec")
-	w, fds, err := e.startRequest(r, root, out.Spec, netns, attach)
+	w, fds, err := e.startRequest(r, root, out.Spec, netns, user.user, attach)
 	if err != nil {
 		return container.Launched{}, err
 	}
@@ -113,7 +119,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	// gVisor takes the addresses off the link: only our own leave it as it is.
-	if netns != nil && other == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
+	if netns != nil && other == nil && user.net == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
 	laps.end("supervisor")
@@ -138,7 +144,7 @@ func (l *laps) end(step string) {
 }
 
 // startRequest is what the supervisor is asked.
-func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
+func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns, user *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
 	log, err := logConfig(r.HostConfig.LogConfig, e.logPath(r))
 	if err != nil {
 		return nil, nil, err
@@ -159,6 +165,9 @@ func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Sp
 	if netns != nil {
 		w.NetNS = add(netns)
 	}
+	if user != nil {
+		w.UserNS = add(user)
+	}
 	for _, s := range attach {
 		w.Attach = append(w.Attach, wireAttach(s, add(s.File)))
 	}
@@ -166,8 +175,9 @@ func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Sp
 }
 
 // connect gives the container its network, and tells what namespaces it
-// shares. netns is nil when it joins one by path or has the host's.
-func (e *host) connect(ctx context.Context, r *container.Record) (ns spec.Namespaces, netns *os.File, err error) {
+// shares. netns is nil when it joins one by path or has the host's. own is a
+// namespace made for it, or nil.
+func (e *host) connect(ctx context.Context, r *container.Record, own *os.File) (ns spec.Namespaces, netns *os.File, err error) {
 	hc := r.HostConfig
 	if ns, err = e.namespaces(hc); err != nil {
 		return ns, nil, err
@@ -181,7 +191,7 @@ func (e *host) connect(ctx context.Context, r *container.Record) (ns spec.Namesp
 	if err != nil {
 		return ns, nil, err
 	}
-	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls)}
+	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls), NetNS: own}
 	if ep := r.Networks[mode.NetworkName()]; ep != nil {
 		q.MAC = net.HardwareAddr(ep.MacAddress)
 		if ep.IPAMConfig != nil && ep.IPAMConfig.IPv4Address.IsValid() {
@@ -302,6 +312,7 @@ func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Fil
 		case mount.TypeTmpfs:
 			sm.Type = "tmpfs"
 		case mount.TypeVolume:
+			sm.IDMap = true
 			if err := e.volumes.Ensure(m.Name); err != nil {
 				return in, err
 			}

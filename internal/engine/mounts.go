@@ -226,6 +226,8 @@ func parseBind(spec string) (container.Mount, error) {
 			m.RW = false
 		case opt == "nocopy" && m.Type == mount.TypeVolume:
 			m.NoCopy = true
+		case isIDMap(opt) && m.Type == mount.TypeBind:
+			m.Options = append(m.Options, opt)
 		case slices.Contains(propagations[:], opt) && m.Type == mount.TypeBind:
 			m.Propagation = mount.Propagation(opt)
 		default:
@@ -268,7 +270,7 @@ func kindOf(source string) mount.Type {
 
 func validOptions(s string) bool {
 	for o := range strings.SplitSeq(s, ",") {
-		if o != "ro" && o != "rw" && o != "z" && o != "Z" && !slices.Contains(propagations[:], o) {
+		if o != "ro" && o != "rw" && o != "z" && o != "Z" && !isIDMap(o) && !slices.Contains(propagations[:], o) {
 			return false
 		}
 	}

@@ -36,6 +36,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	back := &recovery{e.host, make(chan struct{})}
 	e.sup = newLink(e.ctx, c.Connect, back, c.Logger)
 	var err error
+	if e.ranges, err = newIDRanges(c.Defaults.UsernsRemap); err != nil {
+		return nil, err
+	}
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
 		return nil, err
 	}
@@ -58,6 +61,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		return nil, errors.Join(err, session.client.Close())
 	}
 	for _, r := range records {
+		e.ranges.note(r)
 		e.containers.add(container.New(e.ctx, *r, e.host, e.log))
 		if err := e.Networks.Rename(r.ID, r.Name); err != nil { // cut off in the middle of a rename
 			e.log.Warn("the network shows an old name", "container", r.ID, "error", err)

@@ -62,6 +62,9 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	if e.Facts.Seccomp {
 		i.SecurityOptions = append(i.SecurityOptions, "name=seccomp,profile=builtin")
 	}
+	if !e.ranges.remap.Empty() {
+		i.SecurityOptions = append(i.SecurityOptions, "name=userns")
+	}
 	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
 	for _, a := range e.containers.all() {
 		i.Containers++

@@ -51,7 +51,7 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	switch name {
 	case network.NetworkHost:
 	case network.NetworkNone:
-		if ns, err = isolated(); err == nil {
+		if ns, err = isolated(madeIn(r.NetNS)); err == nil {
 			steps.add(func() { ns.Close() })
 		}
 	default:
@@ -97,9 +97,9 @@ func (u *undo) run() {
 }
 
 // isolated returns a namespace with nothing but lo.
-func isolated() (*os.File, error) {
+func isolated(unshare inNew) (*os.File, error) {
 	span := trace.Begin(trace.Net, "prepare namespace", network.NetworkNone)
-	ns, err := netns.New(func(*os.File) error {
+	ns, err := unshare(func(*os.File) error {
 		conn, err := netlink.Dial(unix.NETLINK_ROUTE)
 		if err != nil {
 			return err
@@ -137,7 +137,7 @@ func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*slot, e
 		rec.Ports = append(rec.Ports, b)
 	}
 
-	s, err := n.pool.take()
+	s, err := n.slotFor(r.NetNS)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
@@ -155,6 +155,32 @@ func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*slot, e
 		}
 	})
 	return s, nil
+}
+
+// slotFor returns a slot of the pool, or one in a namespace that is given.
+func (n *Networks) slotFor(ns *os.File) (*slot, error) {
+	if ns == nil {
+		return n.pool.take()
+	}
+	return n.pool.make(madeIn(ns))
+}
+
+// madeIn is netns.New for a namespace that is there already; nil: a new one.
+func madeIn(ns *os.File) inNew {
+	if ns == nil {
+		return netns.New
+	}
+	return func(f func(*os.File) error) (*os.File, error) {
+		ns, err := netns.Duplicate(ns)
+		if err != nil {
+			return nil, err
+		}
+		if err := netns.Do(ns, func() error { return f(ns) }); err != nil {
+			ns.Close()
+			return nil, err
+		}
+		return ns, nil
+	}
 }
 
 func (n *Networks) bind(p Publish, to netip.Addr) (binding, error) {

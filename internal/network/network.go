@@ -51,6 +51,10 @@ type Request struct {
 	IPv4        netip.Addr // zero: the next free one
 	Ports       []Publish
 	Sysctls     map[string]string // net.*, written inside the namespace
+	// NetNS is a fresh namespace to connect instead of one of our own making,
+	// such as one that belongs to a user namespace. It stays the caller's and is
+	// not used again for another container.
+	NetNS *os.File
 }
 
 // Endpoint is a container's connection to a network.

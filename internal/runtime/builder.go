@@ -36,7 +36,7 @@ type builder struct {
 	master   int
 	group    *cgroup.Group
 	home     *cgroup.Group // where the processes are: group, or what is delegated below it
-	tasks    []int // files of the group to write to
+	tasks    []int         // files of the group to write to
 
 	park *parking // nil: the program runs through
 	user *user    // nil: that of the caller

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path"
-	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,13 +162,13 @@ func (b *builder) giveStreams(streams [3]int, id *identity) error {
 	return nil
 }
 
-// delegate gives the container's root its control group, as far as the kernel
+// giveGroup gives the container's root its control group, as far as the kernel
 // says that this is safe.
-func (b *builder) delegate(s *specs.Spec) error {
+func (b *builder) giveGroup(s *specs.Spec) error {
 	if b.user == nil || !b.delegates(s) {
 		return nil
 	}
-	dir := b.l.groups.Mounts()[""] + b.group.Path()
+	dir := b.l.groups.Mounts()[""] + b.home.Path()
 	names := []string{"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
 	if list, err := os.ReadFile("/sys/kernel/cgroup/delegate"); err == nil { // Linux 4.15
 		names = strings.Fields(string(list))
@@ -203,6 +202,19 @@ func (b *builder) translated(r *Rootfs) (base string, tree int, err error) {
 	return base, tree, nil
 }
 
+// mountUser makes the root of a container with a user namespace.
+func (b *builder) mountUser(r *Rootfs) (fd int, err error) {
+	if len(r.Lower) > 0 {
+		return b.mountTranslated(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, r)
+	}
+	if fd, err = r.Mount(b.l.host.features); err == nil && r.Translate {
+		if err = idmap.Tree(fd, b.user.fd, false); err != nil {
+			sys.CloseAll(fd)
+		}
+	}
+	return fd, err
+}
+
 // mountTranslated mounts an overlay whose files belong to the user namespace's
 // ids, whatever is stored: no layer is copied or changed.
 func (b *builder) mountTranslated(o overlay.Options, r *Rootfs) (fd int, err error) {
@@ -212,7 +224,7 @@ func (b *builder) mountTranslated(o overlay.Options, r *Rootfs) (fd int, err err
 	defer sys.CloseAll(o.Tree)
 	// The kernel makes files of its own in the work directory, as who mounts.
 	mount := func() error {
-		return b.user.act(func() (err error) {
+		return idmap.As(b.user.uid, b.user.gid, func() (err error) {
 			fd, err = overlay.Mount(o, b.l.host.features)
 			return err
 		})
@@ -248,44 +260,7 @@ func (b *builder) makeAll(t *target) error {
 	if b.user == nil {
 		return rootpath.MakeAll(b.root, t.path, t.file)
 	}
-	return b.user.act(func() error { return rootpath.MakeAll(b.root, t.path, t.file) })
-}
-
-// act calls f on a thread that makes files as the container's root but has the
-// capabilities of the host's. What is made belongs to who makes it, and an
-// id-mapped mount has no id for the host's root.
-//
-// Source: setfsuid(2); setuid_fixup in security/commoncap.c takes capabilities
-// on files away with the user id 0.
-func (u *user) act(f func() error) (err error) {
-	goruntime.LockOSThread()
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var had [2]unix.CapUserData
-	if err := unix.Capget(&header, &had[0]); err != nil {
-		goruntime.UnlockOSThread()
-		return sys.Error("capget", "", err)
-	}
-	uid, gid := unix.Geteuid(), unix.Getegid()
-	become := func(uid, gid int) error {
-		// These two tell what was, not whether it went well.
-		_, _ = unix.SetfsgidRetGid(gid)
-		_, _ = unix.SetfsuidRetUid(uid)
-		if now, _ := unix.SetfsuidRetUid(-1); now != uid {
-			return sys.Error("setfsuid", strconv.Itoa(uid), unix.EPERM)
-		}
-		return sys.Error("capset", "", unix.Capset(&header, &had[0]))
-	}
-	defer func() {
-		if back := become(uid, gid); back != nil {
-			err = errors.Join(err, back)
-			return // the thread stays locked: it ends with its goroutine
-		}
-		goruntime.UnlockOSThread()
-	}()
-	if err := become(int(u.uid), int(u.gid)); err != nil {
-		return err
-	}
-	return f()
+	return idmap.As(b.user.uid, b.user.gid, func() error { return rootpath.MakeAll(b.root, t.path, t.file) })
 }
 
 // translate applies the id mapping of a bind mount.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 
+	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 	"lade/internal/supervisor/wire"
 )
 
@@ -32,6 +34,34 @@ func (c *Client) Adopt(ctx context.Context, m *wire.Adopt, files ...*os.File) (*
 // that was restarted. Errors: NotFound.
 func (c *Client) Duplicate(ctx context.Context, id, exec string) (*Started, error) {
 	return c.started(ctx, &wire.Duplicate{ID: id, ExecID: exec}, nil)
+}
+
+// MakeUser makes a user namespace with a map, and with net a network namespace
+// that belongs to it; without it the second is nil. The caller closes both.
+// Errors: Invalid for the map, Unavailable when the host has no more.
+func (c *Client) MakeUser(ctx context.Context, ids idmap.Map, net bool) (userNS, netNS *os.File, err error) {
+	var w wire.MadeUser
+	got, err := c.callFiles(ctx, &wire.MakeUser{IDs: ids, Net: net}, nil, wire.TypeMadeUser, &w)
+	if err != nil {
+		return nil, nil, err
+	}
+	if want := 1 + btoi(net); len(got) != want {
+		for _, f := range got {
+			f.Close()
+		}
+		return nil, nil, errdefs.Internalf("the supervisor answered with %d namespaces, want %d", len(got), want)
+	}
+	if net {
+		return got[0], got[1], nil
+	}
+	return got[0], nil, nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (c *Client) started(ctx context.Context, m any, files []*os.File) (*Started, error) {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/linux/idmap"
 )
 
 // Record is all that is known of a container; its JSON is what is persisted.
@@ -25,7 +27,8 @@ type Record struct {
 	Path       string                               `json:"path"` // what is run: entrypoint and command
 	Args       []string                             `json:"args,omitempty"`
 	Mounts     []Mount                              `json:"mounts,omitempty"`
-	Driver     string                               `json:"driver"` // storage driver of the snapshot
+	Driver     string                               `json:"driver"`            // storage driver of the snapshot
+	UserNS     *UserNS                              `json:"user_ns,omitempty"` // nil: the host's
 
 	State        State     `json:"state"`
 	Pid          int       `json:"pid,omitempty"`
@@ -39,6 +42,14 @@ type Record struct {
 	// Stopped says that somebody stopped or killed it: its restart policy is
 	// suspended until it is started again.
 	Stopped bool `json:"stopped,omitempty"`
+}
+
+// UserNS is a container's user namespace.
+type UserNS struct {
+	IDs idmap.Map `json:"ids"`
+	// Own says that its first line begins a range that was given out to this
+	// container alone.
+	Own bool `json:"own,omitempty"`
 }
 
 // Mount is a mount of a container: what the user asked for, resolved.

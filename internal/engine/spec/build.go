@@ -37,6 +37,12 @@ func Build(in Input) (*Output, error) {
 	if in.Namespaces.UTS == "host" {
 		s.Hostname, s.Domainname = "", ""
 	}
+	if !in.User.Empty() {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = in.User.UID, in.User.GID
+	}
+	if err := timeNamespace(s.Linux, in.Host); err != nil {
+		return nil, err
+	}
 	if s.Process, err = process(in, sec); err != nil {
 		return nil, err
 	}
@@ -174,6 +180,9 @@ func namespaces(in Input) (list []specs.LinuxNamespace) {
 		if ns.from != "host" {
 			list = append(list, specs.LinuxNamespace{Type: ns.kind, Path: ns.from})
 		}
+	}
+	if !in.User.Empty() {
+		list = append(list, specs.LinuxNamespace{Type: specs.UserNamespace, Path: in.UserNS})
 	}
 	return list
 }

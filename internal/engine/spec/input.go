@@ -5,6 +5,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 )
 
 // Facts are what the specification depends on of the host.
@@ -40,7 +41,10 @@ type Mount struct {
 	Destination string
 	ReadOnly    bool
 	Propagation string   // rprivate, …; "" for a tmpfs
-	Options     []string // more: tmpfs data ("size=…"), "rro", "bind" for a non-recursive bind
+	Options     []string // more: tmpfs data ("size=…"), "rro", "bind" for a non-recursive bind, "idmap", "ridmap"
+	// IDMap says that the files are stored with the ids of inside, if the
+	// container has a user namespace.
+	IDMap bool
 }
 
 // Files are the host paths of what is bound on /etc; empty ones are not.
@@ -67,7 +71,12 @@ type Input struct {
 	// Shm is the host path that is bound on /dev/shm: with an IPC namespace that
 	// is shared, what its owner has there. Empty: the host's own if the IPC
 	// namespace is the host's, else a new tmpfs of HostConfig.ShmSize bytes.
-	Shm        string
+	Shm string
+	// User is the map of the container's user namespace; empty: the host's.
+	User idmap.Map
+	// UserNS is the path of the user namespace to join, which has that map;
+	// empty: a new one.
+	UserNS     string
 	CgroupPath string
 	Facts      Facts
 	// Devices returns the devices of a host path: one, or those below a

@@ -81,7 +81,7 @@ func mounts(s *specs.Spec, in Input, sec *security) error {
 		{in.Files.Resolv, "/etc/resolv.conf"}, {in.Files.Hostname, "/etc/hostname"}, {in.Files.Hosts, "/etc/hosts"},
 	} {
 		if f.source != "" && !taken[f.destination] {
-			users = append(users, Mount{Type: "bind", Source: f.source, Destination: f.destination, ReadOnly: in.Host.ReadonlyRootfs, Propagation: "rprivate"})
+			users = append(users, Mount{Type: "bind", Source: f.source, Destination: f.destination, ReadOnly: in.Host.ReadonlyRootfs, Propagation: "rprivate", IDMap: true})
 		}
 	}
 	slices.SortStableFunc(users, func(a, b Mount) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
@@ -89,6 +89,9 @@ func mounts(s *specs.Spec, in Input, sec *security) error {
 		om, err := m.oci(in.Facts)
 		if err != nil {
 			return err
+		}
+		if m.IDMap && !in.User.Empty() {
+			om.Options = append(om.Options, "idmap")
 		}
 		s.Mounts = append(s.Mounts, om)
 		s.Linux.RootfsPropagation = rootPropagation(s.Linux.RootfsPropagation, m.Propagation)

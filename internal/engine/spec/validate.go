@@ -258,8 +258,6 @@ func (v *validator) host(hc *container.HostConfig) error {
 		return errdefs.Invalidf("SHM size can not be less than 0")
 	case !hc.UTSMode.Valid():
 		return errdefs.Invalidf("invalid UTS mode: %v", hc.UTSMode)
-	case !hc.UsernsMode.Valid():
-		return errdefs.Invalidf("invalid user namespace mode: %v", hc.UsernsMode)
 	case hc.OomScoreAdj < -1000 || hc.OomScoreAdj > 1000:
 		return errdefs.Invalidf("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
 	case !hc.CgroupnsMode.Valid():
@@ -306,6 +304,12 @@ func (v *validator) host(hc *container.HostConfig) error {
 		return err
 	}
 	v.warnings = append(v.warnings, sec.warnings(f)...)
+	if _, err := ParseUser(string(hc.UsernsMode)); err != nil {
+		return err
+	}
+	if _, err := TimeOffsets(hc.Annotations[TimeAnnotation]); err != nil {
+		return err
+	}
 	var ns Namespaces
 	if hc.NetworkMode.IsHost() {
 		ns.Net = "host"

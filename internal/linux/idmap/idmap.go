@@ -19,7 +19,8 @@ const most = 340
 
 // Map translates between the ids of a user namespace and those of its parent.
 type Map struct {
-	UID, GID []specs.LinuxIDMapping
+	UID []specs.LinuxIDMapping `json:"uid"`
+	GID []specs.LinuxIDMapping `json:"gid"`
 }
 
 // Range maps size users and groups, from 0 on, to uid and gid and what follows.
@@ -60,7 +61,9 @@ func (m Map) Check() error {
 	return nil
 }
 
-func overlap(a, b, na, nb uint32) bool { return a < b+nb && b < a+na }
+func overlap(a, b, na, nb uint32) bool {
+	return uint64(a) < uint64(b)+uint64(nb) && uint64(b) < uint64(a)+uint64(na)
+}
 
 // Host returns the parent's ids of a user and a group of the namespace. ok is
 // false when one of them has none.
@@ -77,6 +80,37 @@ func up(lines []specs.LinuxIDMapping, id uint32) (uint32, bool) {
 		}
 	}
 	return 0, false
+}
+
+// Inside returns the namespace's ids of a user and a group of its parent. What
+// has none is Nobody, as the kernel shows it.
+func (m Map) Inside(hostUID, hostGID uint32) (uid, gid uint32) {
+	return down(m.UID, hostUID), down(m.GID, hostGID)
+}
+
+// Nobody stands for ids that have no counterpart in a user namespace.
+//
+// Source: /proc/sys/kernel/overflowuid, whose default it is.
+const Nobody = 65534
+
+func down(lines []specs.LinuxIDMapping, id uint32) uint32 {
+	for _, l := range lines {
+		if id >= l.HostID && id-l.HostID < l.Size {
+			return l.ContainerID + (id - l.HostID)
+		}
+	}
+	return Nobody
+}
+
+// Overlaps reports whether a user or a group of the parent is in both maps.
+func (m Map) Overlaps(o Map) bool {
+	return shares(m.UID, o.UID) || shares(m.GID, o.GID)
+}
+
+func shares(a, b []specs.LinuxIDMapping) bool {
+	return slices.ContainsFunc(a, func(x specs.LinuxIDMapping) bool {
+		return slices.ContainsFunc(b, func(y specs.LinuxIDMapping) bool { return overlap(x.HostID, y.HostID, x.Size, y.Size) })
+	})
 }
 
 // text is what is written to /proc/PID/uid_map or gid_map.

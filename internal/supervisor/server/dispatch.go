@@ -39,6 +39,8 @@ func (s *Server) dispatch(r *request) {
 		with(r, s.update)
 	case wire.TypeForget:
 		with(r, s.forget)
+	case wire.TypeMakeUser:
+		with(r, s.makeUser)
 	case wire.TypeUpgrade:
 		with(r, s.upgrade)
 	case wire.TypeShutdown:

@@ -12,6 +12,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 	"lade/internal/logs"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/wire"
@@ -32,6 +33,8 @@ type Options struct {
 	Root     string // directory of the socket and the exit records, on a tmpfs
 	Launcher Launcher
 	Logger   *slog.Logger
+	// NewUser makes a user namespace, as runtime.Launcher does.
+	NewUser func(ctx context.Context, ids idmap.Map, net bool) (user, netns int, err error)
 	// Foreign returns the container of another runtime: with r a new one, without
 	// the one of that id, of which a former supervisor may have left a bundle; then
 	// NotFound if there is none. nil: there are no other runtimes.

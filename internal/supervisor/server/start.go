@@ -28,6 +28,7 @@ type launch struct {
 	early   [][]byte
 	theirs  [3]int // the process's ends of its standard streams, -1: /dev/null
 	netns   int    // or -1
+	user    int    // a user namespace, or -1
 }
 
 // start begins to start a container; started answers.
@@ -52,6 +53,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	}
 	l, err := s.prepare(r, newProcess(c, "", m.Stdio, m.Spec.Process.Terminal), m.Attach, m.NetNS)
 	if err == nil {
+		l.user, err = r.f.File(m.UserNS)
+	}
+	if err == nil {
 		err = l.p.openLog(m.Log)
 	}
 	if err == nil && !l.p.terminal {
@@ -66,7 +70,7 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	}
 	s.forgetExit(key{c.id, ""})
 	ask := &runtime.Container{
-		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, Init: m.Init, Delegate: m.Delegate,
+		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, UserNS: max(l.user, 0), Init: m.Init, Delegate: m.Delegate,
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
@@ -227,7 +231,7 @@ func (s *Server) newContainer(id string) *container {
 
 // prepare takes what a process needs from its request.
 func (s *Server) prepare(r *request, p *process, attach []wire.Attach, netns wire.FD) (*launch, error) {
-	l := &launch{s: s, r: r, p: p, theirs: [3]int{-1, -1, -1}, netns: -1}
+	l := &launch{s: s, r: r, p: p, theirs: [3]int{-1, -1, -1}, netns: -1, user: -1}
 	for i := range attach {
 		st, err := s.newStream(r.f, &attach[i], p)
 		if err != nil {
@@ -294,8 +298,8 @@ func (st *stream) handBack() {
 }
 
 func (l *launch) closeTheirs() {
-	closeFDs(l.theirs[0], l.theirs[1], l.theirs[2], l.netns)
-	l.theirs, l.netns = [3]int{-1, -1, -1}, -1
+	closeFDs(l.theirs[0], l.theirs[1], l.theirs[2], l.netns, l.user)
+	l.theirs, l.netns, l.user = [3]int{-1, -1, -1}, -1, -1
 }
 
 func closeFDs(fds ...int) {

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/linux/idmap"
 )
 
 // Version is the protocol's version. Both sides say it in Hello; fields may be
@@ -77,9 +79,12 @@ type Start struct {
 	// linux.seccomp is the filter's profile, and Filter is empty.
 	Runtime *Runtime `json:"runtime,omitempty"`
 	// NetNS is the network namespace to join; none: what the spec says.
-	NetNS FD    `json:"net_ns,omitempty"`
-	Stdio Stdio `json:"stdio"`
-	Log   Log   `json:"log"`
+	NetNS FD `json:"net_ns,omitempty"`
+	// UserNS is the user namespace to live in, with the map of spec.linux (see
+	// MakeUser); none: what the spec says.
+	UserNS FD    `json:"user_ns,omitempty"`
+	Stdio  Stdio `json:"stdio"`
+	Log    Log   `json:"log"`
 	// Attach are the clients that attached before the start.
 	Attach []Attach `json:"attach,omitempty"`
 }
@@ -230,6 +235,19 @@ type Adopt struct {
 type Duplicate struct {
 	ID     string `json:"id"`
 	ExecID string `json:"exec_id,omitempty"`
+}
+
+// MakeUser asks for a user namespace with a map, and with Net for a network
+// namespace that belongs to it. The answer is MadeUser.
+type MakeUser struct {
+	IDs idmap.Map `json:"ids"`
+	Net bool      `json:"net,omitempty"`
+}
+
+// MadeUser answers MakeUser.
+type MadeUser struct {
+	User FD `json:"user"`
+	Net  FD `json:"net,omitempty"`
 }
 
 // Upgrade makes the supervisor execute another binary in place: process

@@ -21,13 +21,15 @@ const (
 	TypeDuplicate Type = 12
 	TypeUpgrade   Type = 13
 	TypeShutdown  Type = 14
+	TypeMakeUser  Type = 15
 
-	TypeOK      Type = 64
-	TypeError   Type = 65
-	TypeWelcome Type = 66
-	TypeStarted Type = 67
-	TypeExited  Type = 68
-	TypeOOM     Type = 69
+	TypeOK       Type = 64
+	TypeError    Type = 65
+	TypeWelcome  Type = 66
+	TypeStarted  Type = 67
+	TypeExited   Type = 68
+	TypeOOM      Type = 69
+	TypeMadeUser Type = 70
 )
 
 // TypeOf returns the frame type of a message (a struct of this package or a
@@ -62,6 +64,10 @@ func TypeOf(msg any) Type {
 		return TypeUpgrade
 	case Shutdown, *Shutdown:
 		return TypeShutdown
+	case MakeUser, *MakeUser:
+		return TypeMakeUser
+	case MadeUser, *MadeUser:
+		return TypeMadeUser
 	case OK, *OK:
 		return TypeOK
 	case Error, *Error:
@@ -109,6 +115,10 @@ func (t Type) String() string {
 		return "Upgrade"
 	case TypeShutdown:
 		return "Shutdown"
+	case TypeMakeUser:
+		return "MakeUser"
+	case TypeMadeUser:
+		return "MadeUser"
 	case TypeOK:
 		return "OK"
 	case TypeError:
