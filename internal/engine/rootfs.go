@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/layer"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/overlay"
 	"lade/internal/linux/rootpath"
@@ -25,20 +26,40 @@ import (
 // Rootfs opens a container's root directory: of a running one as its
 // processes see it, of another its snapshot with its volumes. The caller
 // closes it. Names must be resolved inside it only (openat2, RESOLVE_IN_ROOT).
-func (e *host) Rootfs(ctx context.Context, r *container.Record) (*os.File, error) {
+// ids, unless empty, is the map by which the owners of its files are seen.
+func (e *host) Rootfs(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error) {
 	if r.State.Alive() && r.Pid > 0 {
-		name := filepath.Join("/proc", strconv.Itoa(r.Pid), "root")
-		fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err == nil {
-			// Had it ended meanwhile, the number could be another process's.
-			if a, findErr := e.containers.find(r.ID); findErr == nil && a.View().Pid == r.Pid {
-				return os.NewFile(uintptr(fd), name), nil
-			}
-			sys.CloseAll(fd)
-		} else if err != unix.ENOENT {
-			return nil, sys.Error("open", name, err)
+		if root, ids, err = e.liveRoot(r); root != nil || err != nil {
+			return root, ids, err
 		}
 	}
+	root, err = e.stillRoot(ctx, r)
+	return root, idmap.Map{}, err
+}
+
+// liveRoot opens the root of a container's first process; nil if it has ended.
+func (e *host) liveRoot(r *container.Record) (_ *os.File, ids idmap.Map, err error) {
+	name := filepath.Join("/proc", strconv.Itoa(r.Pid), "root")
+	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == unix.ENOENT {
+		return nil, ids, nil
+	}
+	if err != nil {
+		return nil, ids, sys.Error("open", name, err)
+	}
+	if r.UserNS != nil {
+		ids, err = idmap.Of(r.Pid)
+	}
+	// Had it ended meanwhile, the number could be another process's.
+	if a, findErr := e.containers.find(r.ID); err != nil || findErr != nil || a.View().Pid != r.Pid {
+		sys.CloseAll(fd)
+		return nil, idmap.Map{}, nil
+	}
+	return os.NewFile(uintptr(fd), name), ids, nil
+}
+
+// stillRoot mounts a container's snapshot with its volumes.
+func (e *host) stillRoot(ctx context.Context, r *container.Record) (*os.File, error) {
 	f, err := e.MountSnapshot(ctx, r)
 	if err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 )
 
 // PathStat is what a client learns of a path before it copies.
@@ -141,6 +142,9 @@ type PackOptions struct {
 	// Contents leaves out the directory itself: names are relative to it, as
 	// `export` has them.
 	Contents bool
+	// IDs, if not empty, is the map of the user namespace in which the stream's
+	// owners are meant.
+	IDs idmap.Map
 }
 
 // Pack writes a tar stream, not compressed, of path in the directory root to w:
@@ -170,6 +174,7 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, w io.Writ
 		name = ""
 	}
 	pk := newPacker(ctx, w, "")
+	pk.ids = o.IDs
 	if err := pk.tree(fd, base, name, &st); err != nil {
 		return err
 	}
@@ -183,6 +188,9 @@ type UnpackOptions struct {
 	NoOverwriteDirNonDir bool
 	// Owner owns what is unpacked; nil: whom the stream names.
 	Owner *Owner
+	// IDs, if not empty, is the map of the user namespace in which the stream's
+	// owners and Owner are meant. What is new belongs to its root otherwise.
+	IDs idmap.Map
 }
 
 // Unpack unpacks a tar stream, which must not be compressed, into the
@@ -221,5 +229,14 @@ func Unpack(ctx context.Context, root *os.File, p string, stream io.Reader, o Un
 			return nil
 		}
 	}
-	return u.run(ctx, stream)
+	if o.IDs.Empty() {
+		return u.run(ctx, stream)
+	}
+	u.ids = o.IDs
+	uid, gid, ok := o.IDs.Host(0, 0)
+	if !ok {
+		return errdefs.Invalidf("the user namespace has no root")
+	}
+	u.uid, u.gid = int(uid), int(gid)
+	return idmap.As(uid, gid, func() error { return u.run(ctx, stream) })
 }

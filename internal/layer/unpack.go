@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/xattr"
 )
 
@@ -40,6 +41,7 @@ type unpacker struct {
 	gid   int
 	user  bool // in a user namespace: some things are not permitted
 	owner *Owner
+	ids   idmap.Map                              // that owners are translated by, to the host; may be empty
 	keep  func(name string, old, new bool) error // refuses a replacement; may be nil
 	lay   *layering                              // nil: no union, names are only names
 
@@ -396,18 +398,30 @@ func writeAll(fd int, b []byte) error {
 	return nil
 }
 
-// ids returns the owner that an entry gets.
-func (u *unpacker) ids(h *tar.Header) (uid, gid int) {
+// ownerOf returns the owner that an entry gets.
+func (u *unpacker) ownerOf(h *tar.Header) (uid, gid int) {
 	if u.owner != nil {
-		return u.owner.UID, u.owner.GID
+		return u.translate(u.owner.UID, u.owner.GID)
 	}
-	return h.Uid, h.Gid
+	return u.translate(h.Uid, h.Gid)
+}
+
+// translate returns the host's ids. Who has no counterpart there is nobody.
+func (u *unpacker) translate(uid, gid int) (int, int) {
+	if u.ids.Empty() || uid < 0 || gid < 0 {
+		return uid, gid
+	}
+	hostUID, hostGID, ok := u.ids.Host(uint32(uid), uint32(gid))
+	if !ok {
+		hostUID, hostGID, _ = u.ids.Host(idmap.Nobody, idmap.Nobody)
+	}
+	return int(hostUID), int(hostGID)
 }
 
 // fileAttributes sets what an open new file shall have. The order matters:
 // chown(2) clears set-user-ID and capabilities, writing clears both.
 func (u *unpacker) fileAttributes(fd int, p *parent, name string, h *tar.Header, mode uint32) error {
-	uid, gid := u.ids(h)
+	uid, gid := u.ownerOf(h)
 	chowned := uid != u.uid || gid != u.gid || p.setgid || u.exact
 	if chowned {
 		if err := unix.Fchown(fd, uid, gid); err != nil {
@@ -432,7 +446,7 @@ func (u *unpacker) fileAttributes(fd int, p *parent, name string, h *tar.Header,
 
 // attributes does the same for an entry that is not open.
 func (u *unpacker) attributes(p *parent, base string, h *tar.Header, link bool) error {
-	uid, gid := u.ids(h)
+	uid, gid := u.ownerOf(h)
 	if uid != u.uid || gid != u.gid || p.setgid || u.exact {
 		if err := unix.Fchownat(p.fd, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return chownError(base, uid, gid, err)
@@ -549,7 +563,7 @@ func (u *unpacker) linkAttributes(p *parent, base string, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if uid, gid := u.ids(h); int(st.Uid) != uid || int(st.Gid) != gid {
+	if uid, gid := u.ownerOf(h); int(st.Uid) != uid || int(st.Gid) != gid {
 		if err := unix.Fchownat(p.fd, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return chownError(base, uid, gid, err)
 		}
@@ -578,7 +592,7 @@ func (u *unpacker) directory(name string, h *tar.Header) error {
 			return err
 		}
 	}
-	uid, gid := u.ids(h)
+	uid, gid := u.ownerOf(h)
 	d := dirEntry{name: name, mode: uint32(h.Mode) & 0o7777, mtime: h.ModTime, atime: h.AccessTime}
 	if d.atime.IsZero() {
 		d.atime = d.mtime
@@ -807,7 +821,7 @@ func (u *unpacker) makeParent(cur, part, next string) (link string, err error) {
 	d := dirEntry{name: next, mode: implied, mtime: time.Now(), atime: time.Now()}
 	uid, gid := u.uid, u.gid
 	if u.owner != nil {
-		uid, gid = u.owner.UID, u.owner.GID
+		uid, gid = u.translate(u.owner.UID, u.owner.GID)
 	}
 	if u.lay != nil {
 		low, ok, err := u.lay.below(next)

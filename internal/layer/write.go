@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/xattr"
 )
 
@@ -26,6 +27,7 @@ type packer struct {
 	w       *tar.Writer
 	overlay string           // prefix of overlay's own attributes; "" for a tree that is no layer
 	seen    map[inode]string // files with several names, by the name in the stream
+	ids     idmap.Map        // that owners are translated by, to the inside; may be empty
 	buf     []byte
 }
 
@@ -100,15 +102,19 @@ func (p *packer) mark(name string, st *unix.Stat_t) error {
 func mtime(st *unix.Stat_t) time.Time { return time.Unix(st.Mtim.Unix()) }
 
 // header returns the header of an entry but for its type.
-func header(name string, st *unix.Stat_t) *tar.Header {
+func (p *packer) header(name string, st *unix.Stat_t) *tar.Header {
+	uid, gid := st.Uid, st.Gid
+	if !p.ids.Empty() {
+		uid, gid = p.ids.Inside(uid, gid)
+	}
 	return &tar.Header{
-		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid), ModTime: mtime(st), Format: tar.FormatPAX,
+		Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(uid), Gid: int(gid), ModTime: mtime(st), Format: tar.FormatPAX,
 	}
 }
 
 // directory writes the entry of the open directory d.
 func (p *packer) directory(d int, name string, st *unix.Stat_t) error {
-	h := header(strings.TrimSuffix(name, "/")+"/", st)
+	h := p.header(strings.TrimSuffix(name, "/")+"/", st)
 	h.Typeflag = tar.TypeDir
 	opaque, err := p.attributes(d, "", h)
 	if err != nil {
@@ -125,7 +131,7 @@ func (p *packer) directory(d int, name string, st *unix.Stat_t) error {
 
 // file writes an entry that is not a directory.
 func (p *packer) file(fd int, base, name string, st *unix.Stat_t) error {
-	h := header(name, st)
+	h := p.header(name, st)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFSOCK:
 		return nil // no tar format knows sockets

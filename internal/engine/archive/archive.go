@@ -15,6 +15,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/layer"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/passwd"
 	"lade/internal/linux/rootpath"
 	"lade/internal/snapshot"
@@ -26,8 +27,9 @@ type Host interface {
 	// Errors: NotFound, Invalid for an ambiguous prefix.
 	Find(name string) (*container.Actor, error)
 	// Rootfs opens a container's root directory with what is mounted in it. The
-	// caller closes it, and resolves names inside it only.
-	Rootfs(ctx context.Context, r *container.Record) (*os.File, error)
+	// caller closes it, and resolves names inside it only. What it shows belongs
+	// to the ids of the host; ids, unless empty, are the container's.
+	Rootfs(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error)
 	// MountSnapshot opens a container's own file system, without volumes. The
 	// caller closes it.
 	MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error)
@@ -65,22 +67,22 @@ func notThere(err error, path, name string) error {
 }
 
 // openRoot finds a container and opens its root for copying.
-func (c *Copier) openRoot(ctx context.Context, name, path string) (*container.Record, *os.File, error) {
+func (c *Copier) openRoot(ctx context.Context, name, path string) (*container.Record, *os.File, idmap.Map, error) {
 	if path == "" {
-		return nil, nil, errdefs.Invalidf("bad parameter: 'path' cannot be empty")
+		return nil, nil, idmap.Map{}, errdefs.Invalidf("bad parameter: 'path' cannot be empty")
 	}
 	a, err := c.host.Find(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, idmap.Map{}, err
 	}
 	r := a.View()
-	root, err := c.host.Rootfs(ctx, r)
-	return r, root, err
+	root, ids, err := c.host.Rootfs(ctx, r)
+	return r, root, ids, err
 }
 
 // ContainerArchiveStat describes a path in a container.
 func (c *Copier) ContainerArchiveStat(ctx context.Context, name, path string) (apicontainer.PathStat, error) {
-	_, root, err := c.openRoot(ctx, name, path)
+	_, root, _, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return apicontainer.PathStat{}, err
 	}
@@ -96,7 +98,7 @@ func pathStat(s layer.PathStat) apicontainer.PathStat {
 // ContainerArchive reads a path in a container as a tar stream, which the
 // caller closes. Errors: NotFound.
 func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archive, error) {
-	r, root, err := c.openRoot(ctx, name, path)
+	r, root, ids, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -108,7 +110,7 @@ func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archi
 	c.host.Publish(r, events.ActionArchivePath, nil)
 	content := stream(func(w io.Writer) error {
 		defer root.Close()
-		return layer.Pack(ctx, root, path, layer.PackOptions{}, w)
+		return layer.Pack(ctx, root, path, layer.PackOptions{IDs: ids}, w)
 	})
 	return Archive{Stat: pathStat(s), Content: content}, nil
 }
@@ -125,12 +127,12 @@ func stream(produce func(io.Writer) error) io.ReadCloser {
 // container. Errors: NotFound for the path, Invalid if it is no directory or
 // the stream no tar, Forbidden on a read-only root.
 func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string, o ExtractOptions, content io.Reader) error {
-	r, root, err := c.openRoot(ctx, name, path)
+	r, root, ids, err := c.openRoot(ctx, name, path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	u := layer.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir}
+	u := layer.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir, IDs: ids}
 	if o.CopyUIDGID {
 		if u.Owner, err = owner(root, r); err != nil {
 			return err

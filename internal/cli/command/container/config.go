@@ -145,7 +145,7 @@ func (o *flags) hostConfig() (*container.HostConfig, error) {
 		return nil, errors.New("--pid: invalid PID mode")
 	case !h.UTSMode.Valid():
 		return nil, errors.New("--uts: invalid UTS mode")
-	case !h.UsernsMode.Valid():
+	case !validUser(o.userns):
 		return nil, errors.New("--userns: invalid USER mode")
 	case !h.CgroupnsMode.Valid():
 		return nil, errors.New("--cgroupns: invalid CGROUP mode")

@@ -94,6 +94,7 @@ func (o *flags) general(f *pflag.FlagSet) {
 	o.annotations = opt.NewMap(nil)
 	f.Var(o.annotations, "annotation", "Add an annotation to the container (passed through to the OCI runtime)")
 	cgroupConfFlag(f, o.annotations)
+	timeOffsetFlag(f, o.annotations)
 }
 
 func (o *flags) securityFlags(f *pflag.FlagSet) {
