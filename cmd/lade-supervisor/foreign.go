@@ -2,14 +2,21 @@ package main
 
 import (
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/sys"
+	"lade/internal/runtime"
 	"lade/internal/runtime/bundle"
 	"lade/internal/runtime/external"
+	"lade/internal/runtime/lxc"
 	"lade/internal/supervisor/server"
 	"lade/internal/supervisor/wire"
 )
 
 // foreign makes, or finds again, the containers of other runtimes.
-func foreign(root string, h *external.Host) func(id string, r *wire.Runtime) (server.Foreign, error) {
+func foreign(root, initPath string, groups *cgroup.Host, own *runtime.Launcher) func(id string, r *wire.Runtime) (server.Foreign, error) {
+	features := sys.Probe()
+	oci := &external.Host{InitPath: initPath, Features: features, Cgroup: groups.Open}
+	lxcs := &lxc.Host{InitPath: initPath, Features: features, Cgroups: groups, Exec: own.Exec}
 	return func(id string, r *wire.Runtime) (server.Foreign, error) {
 		var b *bundle.Bundle
 		var err error
@@ -23,7 +30,9 @@ func foreign(root string, h *external.Host) func(id string, r *wire.Runtime) (se
 		}
 		switch b.Runtime.Kind {
 		case "oci":
-			return external.New(h, b), nil
+			return external.New(oci, b), nil
+		case "lxc":
+			return lxc.New(lxcs, b), nil
 		}
 		return nil, errdefs.NotImplementedf("runtime %s is of the unknown kind %q", b.Runtime.Name, b.Runtime.Kind)
 	}

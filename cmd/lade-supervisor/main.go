@@ -17,7 +17,6 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
-	"lade/internal/runtime/external"
 	"lade/internal/supervisor/server"
 	"lade/internal/trace"
 )
@@ -74,7 +73,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	defer groups.Close()
 	s, err := server.New(server.Options{
 		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state,
-		Foreign: foreign(root, &external.Host{InitPath: initPath, Features: sys.Probe(), Cgroup: groups.Open}),
+		Foreign: foreign(root, initPath, groups, launcher),
 		NewUser: launcher.NewUser,
 	})
 	if err != nil {

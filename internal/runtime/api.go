@@ -75,6 +75,9 @@ type Process struct {
 	Pidfd   int
 	Console int // the terminal's master side, or -1
 	Cgroup  *cgroup.Group
+	// Adopted says that the process is not the caller's child: how it ends is told
+	// by its pidfd.
+	Adopted bool
 	// StartedAt is when execve succeeded.
 	StartedAt time.Time
 	// Prepare is the time before clone3, Program that from clone3 to execve.

@@ -95,10 +95,5 @@ func (b *Bundle) Started() bool {
 // SetStarted notes that it was.
 func (b *Bundle) SetStarted() error { return b.Write("started", nil) }
 
-// Remove removes the directory. What is gone already is no error. The directory
-// of all bundles goes with the last of them.
-func (b *Bundle) Remove() error {
-	err := os.RemoveAll(b.Dir)
-	_ = os.Remove(filepath.Dir(b.Dir)) // ENOTEMPTY: others are there
-	return err
-}
+// Remove removes the directory. What is gone already is no error.
+func (b *Bundle) Remove() error { return os.RemoveAll(b.Dir) }

@@ -30,28 +30,16 @@ var Quiet = Streams{-1, -1, -1}
 func (b *Bundle) Run(ctx context.Context, streams Streams, input *os.File, program string, args ...string) error {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = b.Dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
-	// Not our descriptors, but new ones: os/exec closes none, and theirs are not
-	// to become non-blocking.
-	for i, to := range []func(*os.File){func(f *os.File) { cmd.Stdin = f }, func(f *os.File) { cmd.Stdout = f }, func(f *os.File) { cmd.Stderr = f }} {
-		if streams[i] < 0 {
-			continue
-		}
-		fd, err := unix.FcntlInt(uintptr(streams[i]), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return sys.Error("fcntl", "F_DUPFD_CLOEXEC", err)
-		}
-		f := os.NewFile(uintptr(fd), "stream")
-		defer f.Close()
-		to(f)
+	cmd, done, err := b.Command(ctx, streams, program, args...)
+	if err != nil {
+		return err
 	}
+	defer done()
 	if input != nil {
 		cmd.Stdin = input
 	}
 	span := trace.Begin(trace.Process, "execve "+program, b.ID)
-	err := span.End(cmd.Run())
+	err = span.End(cmd.Run())
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
 		return errdefs.NotFoundf("%w", err)
 	}
@@ -59,4 +47,34 @@ func (b *Bundle) Run(ctx context.Context, streams Streams, input *os.File, progr
 		return errdefs.Unavailablef("%s has not ended: %w", program, context.Cause(ctx))
 	}
 	return err
+}
+
+// Command is a program of the runtime that is yet to be run. done is to be
+// called when it was started.
+func (b *Bundle) Command(ctx context.Context, streams Streams, program string, args ...string) (cmd *exec.Cmd, done func(), err error) {
+	var files []*os.File
+	done = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	// Not our descriptors, but new ones: an os.File closes its own.
+	for _, from := range streams {
+		fd := -1
+		if from >= 0 {
+			if fd, err = unix.FcntlInt(uintptr(from), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+				done()
+				return nil, nil, sys.Error("fcntl", "F_DUPFD_CLOEXEC", err)
+			}
+		} else if fd, err = unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			done()
+			return nil, nil, sys.Error("open", os.DevNull, err)
+		}
+		files = append(files, os.NewFile(uintptr(fd), "stream"))
+	}
+	cmd = exec.CommandContext(ctx, program, args...)
+	cmd.Dir = b.Dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/"}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = files[0], files[1], files[2]
+	return cmd, done, nil
 }

@@ -65,11 +65,11 @@ func (s *Server) signal(r *request, m *wire.Signal) error {
 		c.do(r, func(ctx context.Context, g *cgroup.Group) error { return g.Kill(ctx) }, func() { c.frozen = false })
 		return nil
 	}
-	if c.foreign != nil && m.ExecID == "" && sig != unix.SIGKILL {
+	if f, ok := c.foreign.(signaller); ok && m.ExecID == "" && sig != unix.SIGKILL {
 		if err := checkSignal(sig); err != nil {
 			return err
 		}
-		c.ask(r, func(ctx context.Context, f Foreign) error { return f.Signal(ctx, sig) }, func() {})
+		c.ask(r, func(ctx context.Context) error { return f.Signal(ctx, sig) }, func() {})
 		return nil
 	}
 	if m.All && m.ExecID == "" {
@@ -158,8 +158,8 @@ func (s *Server) update(r *request, m *wire.Update) error {
 	if m.Resources == nil {
 		return errdefs.Invalidf("supervisor: update without resources")
 	}
-	if c.group == nil && c.foreign != nil {
-		c.ask(r, func(ctx context.Context, f Foreign) error { return f.Update(ctx, m.Resources) }, func() {})
+	if f, ok := c.foreign.(controller); ok && c.group == nil {
+		c.ask(r, func(ctx context.Context) error { return f.Update(ctx, m.Resources) }, func() {})
 		return nil
 	}
 	if c.group == nil {

@@ -55,7 +55,8 @@ func (w *exitWatch) ready(events uint32) {
 		return
 	}
 	if reaped { // and the kernel does not tell
-		p.end(-1, 0)
+		p.c.s.poll.drop(p.pidfd)
+		p.endUntold()
 		return
 	}
 	// It waits to be reaped; EPOLLHUP, which is always reported, tells.
@@ -65,7 +66,7 @@ func (w *exitWatch) ready(events uint32) {
 	}
 	p.c.s.poll.after(unknownAfter, func() {
 		if !p.ended {
-			p.end(-1, 0)
+			p.endUntold()
 		}
 	})
 }

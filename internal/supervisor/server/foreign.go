@@ -17,20 +17,32 @@ import (
 // Foreign is a container that another runtime runs. Its processes are ours all
 // the same: children of this subreaper, watched by their pidfds. So are its
 // control group, where it has one, its output and its log; the runtime is asked
-// for the rest. Every method may run a program.
+// for the rest, if it can. Every method may run a program.
 type Foreign interface {
 	Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error)
 	Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
-	Signal(ctx context.Context, sig unix.Signal) error
-	// Freeze, Thaw and Update are for containers without a control group.
-	Freeze(ctx context.Context) error
-	Thaw(ctx context.Context) error
-	Update(ctx context.Context, r *specs.LinuxResources) error
 	// Remove makes the runtime forget the container, which has ended.
 	Remove(ctx context.Context) error
 	// Started reports whether Start came to its end.
 	Started() bool
 }
+
+// A Foreign may be more than that: its runtime takes signals, because the
+// process that we see is not the container's own; it controls a container that
+// has no control group; or it tells how a process ended that is not our child.
+type (
+	signaller interface {
+		Signal(ctx context.Context, sig unix.Signal) error
+	}
+	controller interface {
+		Freeze(ctx context.Context) error
+		Thaw(ctx context.Context) error
+		Update(ctx context.Context, r *specs.LinuxResources) error
+	}
+	teller interface {
+		ExitStatus() (unix.WaitStatus, bool)
+	}
+)
 
 // launcher is what starts a container's processes.
 type launcher interface {
@@ -90,13 +102,13 @@ func (s *Server) call(f, done func()) {
 }
 
 // ask is do for what the runtime is asked for.
-func (c *container) ask(r *request, op func(context.Context, Foreign) error, done func()) {
+func (c *container) ask(r *request, op func(context.Context) error, done func()) {
 	c.busy++
 	var err error
 	c.s.call(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), groupWait)
 		defer cancel()
-		err = op(ctx, c.foreign)
+		err = op(ctx)
 	}, func() {
 		c.busy--
 		if err == nil {
@@ -119,7 +131,6 @@ func (s *Server) clean(f Foreign, g *cgroup.Group, kill bool) error {
 	if g != nil {
 		err = errors.Join(err, deleteGroup(ctx, g, kill))
 		if f != nil {
-			err = errors.Join(err, g.RemoveEmpty())
 		}
 	}
 	return err
@@ -166,14 +177,15 @@ func (l *launch) runForeign(r *wire.Runtime, ask *runtime.Container) {
 // freezeForeign freezes or thaws a container that has no control group, if its
 // runtime can.
 func (c *container) freezeForeign(r *request, thaw bool) error {
-	if c.foreign == nil {
+	f, ok := c.foreign.(controller)
+	switch {
+	case !ok:
 		return errdefs.NotImplementedf("container %s has no control group", c.id)
+	case thaw:
+		c.ask(r, f.Thaw, func() { c.frozen = false })
+	default:
+		c.ask(r, f.Freeze, func() { c.frozen = true })
 	}
-	if thaw {
-		c.ask(r, func(ctx context.Context, f Foreign) error { return f.Thaw(ctx) }, func() { c.frozen = false })
-		return nil
-	}
-	c.ask(r, func(ctx context.Context, f Foreign) error { return f.Freeze(ctx) }, func() { c.frozen = true })
 	return nil
 }
 
@@ -184,4 +196,31 @@ func checkSignal(sig unix.Signal) error {
 		return errdefs.Invalidf("no signal has the number %d", int(sig))
 	}
 	return nil
+}
+
+// endUntold ends an adopted process of which the kernel does not tell how it
+// ended: another runtime may know.
+func (p *process) endUntold() {
+	f, ok := p.c.foreign.(teller)
+	if !ok || p.exec != "" {
+		p.end(-1, 0)
+		return
+	}
+	if p.asked {
+		return
+	}
+	p.asked = true
+	p.c.busy++
+	var ws unix.WaitStatus
+	p.c.s.call(func() { ws, ok = f.ExitStatus() }, func() {
+		p.c.busy--
+		if p.ended {
+			return
+		}
+		if ok {
+			p.end(exitCode(ws))
+		} else {
+			p.end(-1, 0)
+		}
+	})
 }

@@ -54,6 +54,7 @@ type process struct {
 	pidfd     int
 	startedAt time.Time
 	adopted   bool // not our child
+	asked     bool // endUntold: somebody is asked how it ended
 	ended     bool
 	terminal  bool
 	stdio     wire.Stdio

@@ -340,6 +340,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	l.closeTheirs()
 	if err == nil {
 		p.pid, p.pidfd, p.startedAt = proc.Pid, proc.Pidfd, proc.StartedAt
+		p.adopted = p.adopted || proc.Adopted
 		if p.terminal {
 			p.out.fd, p.in.fd = proc.Console, proc.Console
 			err = unix.SetNonblock(proc.Console, true)

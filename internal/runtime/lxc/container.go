@@ -1,0 +1,263 @@
+package lxc
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/pty"
+	"lade/internal/linux/sys"
+	"lade/internal/runtime"
+	"lade/internal/runtime/bundle"
+)
+
+// Host is what all containers share.
+type Host struct {
+	InitPath string // of lade-init
+	Features sys.Features
+	Cgroups  *cgroup.Host
+	// Exec starts additional processes.
+	Exec func(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
+}
+
+// Container is a container of LXC.
+type Container struct {
+	h *Host
+	b *bundle.Bundle
+}
+
+// New returns the container that a bundle is for; its Runtime.Path is that of
+// lxc-start, beside which the other commands are.
+func New(h *Host, b *bundle.Bundle) *Container { return &Container{h, b} }
+
+// Start starts the container and returns when its command was executed. On
+// failure nothing is left of it.
+//
+// Errors: Invalid for what LXC cannot do; *runtime.StartError in LXC's words.
+func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime.Process, err error) {
+	began := time.Now()
+	defer func() {
+		if err == nil {
+			return
+		}
+		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+		defer cancel()
+		err = errors.Join(err, c.discard(clean, a.Spec))
+	}()
+	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	if err := c.configure(spec); err != nil {
+		return nil, err
+	}
+	prepared := time.Now()
+	m, err := c.launch(root, spec, bundle.Streams{a.Stdin, a.Stdout, a.Stderr})
+	if err != nil {
+		return nil, err
+	}
+	defer sys.CloseAll(m.pidfd)
+	p, err := c.await(ctx, m, spec)
+	if err != nil {
+		sys.CloseAll(m.console)
+		return nil, err
+	}
+	p.StartedAt = time.Now()
+	p.Prepare, p.Program = prepared.Sub(began), p.StartedAt.Sub(prepared)
+	return p, nil
+}
+
+// cleanUpTime bounds the clean-up after a failure.
+const cleanUpTime = 30 * time.Second
+
+// The bundle's files.
+const (
+	fileLog     = "log"
+	fileSeccomp = "seccomp"
+	filePid     = "pid"     // a pipe
+	fileMonitor = "monitor" // lxc-start's process number
+	fileGroups  = "groups"  // the path of LXC's own control groups
+	dirMount    = "mnt"
+)
+
+// configure writes the configuration to where LXC's commands look for it.
+func (c *Container) configure(s *specs.Spec) error {
+	p := places{
+		rootfs: c.b.Rootfs(), mount: c.b.Path(dirMount), log: c.b.Path(fileLog), pid: c.b.Path(filePid), groups: s.Linux.CgroupsPath + ".lxc",
+	}
+	if s.Linux.Seccomp != nil {
+		policy, err := filter(s.Linux.Seccomp)
+		if err == nil {
+			err = c.b.Write(fileSeccomp, policy)
+		}
+		if err != nil {
+			return err
+		}
+		p.seccomp = c.b.Path(fileSeccomp)
+	}
+	limits, err := c.h.Cgroups.Settings(s.Linux.Resources)
+	if err != nil {
+		return err
+	}
+	text, err := translate(s, limits, p)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(c.b.State(), c.b.ID)
+	return errors.Join(
+		os.MkdirAll(p.mount, 0o700), os.MkdirAll(dir, 0o700),
+		os.WriteFile(filepath.Join(dir, "config"), text, 0o600),
+		c.b.Write(fileGroups, []byte(p.groups)),
+		sys.Error("mkfifo", p.pid, unix.Mkfifo(p.pid, 0o600)),
+	)
+}
+
+// monitor is a running lxc-start.
+type monitor struct {
+	pidfd   int
+	console int // the master side of its terminal, or -1
+	fifo    int // where the hook writes
+}
+
+// launch starts the monitor.
+func (c *Container) launch(root *bundle.Root, s *specs.Spec, streams bundle.Streams) (_ *monitor, err error) {
+	m := &monitor{-1, -1, -1}
+	defer func() {
+		if err != nil {
+			sys.CloseAll(m.pidfd, m.console, m.fifo)
+		}
+	}()
+	// For writing, too, so that it has no end.
+	if m.fifo, err = unix.Open(c.b.Path(filePid), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
+		return nil, sys.Error("open", c.b.Path(filePid), err)
+	}
+	if s.Process.Terminal {
+		slave := -1
+		if m.console, slave, err = terminal(s.Process.ConsoleSize); err != nil {
+			return nil, err
+		}
+		defer sys.CloseAll(slave)
+		streams = bundle.Streams{slave, slave, slave}
+	}
+	args := append([]string{"-F", "-q", "-n", c.b.ID, "-P", c.b.State(), "--"}, s.Process.Args...)
+	cmd, done, err := c.b.Command(context.Background(), streams, c.b.Runtime.Path, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &m.pidfd, Setsid: true, Setctty: s.Process.Terminal}
+	if err := c.b.Attached(root, cmd.Start); err != nil {
+		return nil, &runtime.StartError{Code: runtime.Failed, Op: "runtime " + c.b.Runtime.Name + ": " + err.Error()}
+	}
+	pid := cmd.Process.Pid
+	// Nobody waits for it here: it is reaped as what containers leave behind.
+	return m, errors.Join(cmd.Process.Release(), c.b.Write(fileMonitor, []byte(strconv.Itoa(pid))))
+}
+
+// terminal makes a terminal of the host's.
+func terminal(size *specs.Box) (master, slave int, err error) {
+	dir, err := unix.Open("/dev/pts", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, -1, sys.Error("open", "/dev/pts", err)
+	}
+	defer sys.CloseAll(dir)
+	master, slave, err = pty.Open(dir)
+	if err == nil && size != nil {
+		err = pty.Resize(master, uint16(size.Height), uint16(size.Width))
+	}
+	return master, slave, err
+}
+
+// await waits until the container runs.
+func (c *Container) await(ctx context.Context, m *monitor, s *specs.Spec) (_ *runtime.Process, err error) {
+	defer sys.CloseAll(m.fifo)
+	pid, err := m.read()
+	if err != nil {
+		return nil, c.failure()
+	}
+	p := &runtime.Process{Pid: pid, Pidfd: -1, Console: m.console, Adopted: true}
+	if p.Pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return nil, c.failure()
+	}
+	// It ends with an error when the monitor has ended already: then the container
+	// has run and ended, or the log says why it has not.
+	_ = c.b.Run(ctx, bundle.Quiet, nil, filepath.Join(filepath.Dir(c.b.Runtime.Path), "lxc-wait"),
+		"-q", "-n", c.b.ID, "-P", c.b.State(), "-s", "RUNNING|STOPPED", "-t", "60")
+	if ended(m.pidfd, 0) {
+		if err := c.failed(); err != nil {
+			sys.CloseAll(p.Pidfd)
+			return nil, err
+		}
+	}
+	if p.Cgroup, err = c.group(s); err == nil {
+		err = c.b.SetStarted()
+	}
+	if err != nil {
+		_ = unix.PidfdSendSignal(p.Pidfd, unix.SIGKILL, nil, 0) // ESRCH: it has ended
+		sys.CloseAll(p.Pidfd)
+		return nil, err
+	}
+	return p, nil
+}
+
+// read returns what the hook writes. Errors: ESRCH if the monitor ends before.
+func (m *monitor) read() (int, error) {
+	for {
+		poll := []unix.PollFd{{Fd: int32(m.fifo), Events: unix.POLLIN}, {Fd: int32(m.pidfd), Events: unix.POLLIN}}
+		if _, err := unix.Poll(poll, int(bundle.Limit.Milliseconds())); err == unix.EINTR {
+			continue
+		} else if err != nil {
+			return 0, sys.Error("poll", "", err)
+		}
+		if poll[0].Revents&unix.POLLIN == 0 {
+			return 0, unix.ESRCH
+		}
+		buf := make([]byte, 32)
+		n, err := unix.Read(m.fifo, buf)
+		if err != nil {
+			return 0, sys.Error("read", filePid, err)
+		}
+		return strconv.Atoi(strings.TrimSpace(string(buf[:n])))
+	}
+}
+
+// ended reports whether a process has ended, or does within a time.
+func ended(pidfd int, within time.Duration) bool {
+	for end := time.Now().Add(within); ; {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(max(time.Until(end), 0).Milliseconds()))
+		if err != unix.EINTR {
+			return n > 0
+		}
+	}
+}
+
+// Exec starts an additional process.
+func (c *Container) Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error) {
+	return c.h.Exec(ctx, e)
+}
+
+// Started reports whether the container's command was started.
+func (c *Container) Started() bool { return c.b.Started() }
+
+// group opens the container's control group.
+func (c *Container) group(s *specs.Spec) (*cgroup.Group, error) {
+	if s.Linux.CgroupsPath == "" {
+		return nil, nil
+	}
+	g, err := c.h.Cgroups.Open(s.Linux.CgroupsPath)
+	if errors.Is(err, errdefs.NotFound) { // it has ended
+		return nil, nil
+	}
+	return g, err
+}
