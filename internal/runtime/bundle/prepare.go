@@ -18,6 +18,9 @@ import (
 // Root is a container's root, mounted nowhere yet.
 type Root struct{ fd int }
 
+// FD is its descriptor, which stays its own.
+func (r *Root) FD() int { return r.fd }
+
 // Close gives it back. What Attached has mounted stays.
 func (r *Root) Close() { sys.CloseAll(r.fd) }
 

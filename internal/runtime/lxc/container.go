@@ -59,6 +59,9 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	defer root.Close()
+	if spec.Mounts, err = resolve(root.FD(), spec.Mounts); err != nil {
+		return nil, err
+	}
 	if err := c.configure(spec); err != nil {
 		return nil, err
 	}
@@ -190,11 +193,13 @@ func (c *Container) await(ctx context.Context, m *monitor, s *specs.Spec) (_ *ru
 	if p.Pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
 		return nil, c.failure()
 	}
-	// It ends with an error when the monitor has ended already: then the container
-	// has run and ended, or the log says why it has not.
+	// It ends with an error when the monitor has ended already.
 	_ = c.b.Run(ctx, bundle.Quiet, nil, filepath.Join(filepath.Dir(c.b.Runtime.Path), "lxc-wait"),
 		"-q", "-n", c.b.ID, "-P", c.b.State(), "-s", "RUNNING|STOPPED", "-t", "60")
-	if ended(m.pidfd, 0) {
+	if !c.executed(pid) {
+		// It has run and ended, or the log says why it has not.
+		ended(p.Pidfd, monitorTime)
+		ended(m.pidfd, monitorTime)
 		if err := c.failed(); err != nil {
 			sys.CloseAll(p.Pidfd)
 			return nil, err
@@ -209,6 +214,17 @@ func (c *Container) await(ctx context.Context, m *monitor, s *specs.Spec) (_ *ru
 		return nil, err
 	}
 	return p, nil
+}
+
+// executed reports whether a process of the container runs another program than
+// LXC's.
+func (c *Container) executed(pid int) bool {
+	own, err := os.Stat(c.b.Runtime.Path)
+	if err != nil {
+		return false
+	}
+	its, err := os.Stat("/proc/" + strconv.Itoa(pid) + "/exe")
+	return err == nil && !os.SameFile(own, its)
 }
 
 // read returns what the hook writes. Errors: ESRCH if the monitor ends before.
