@@ -8,17 +8,19 @@ import (
 )
 
 // Runtimes returns, by a name, the flags of laded with which every container has
-// a certain runtime: "own" is lade's, "runc" is Debian's, "itself" is
+// a certain runtime: "own" is lade's, "runc" and "lxc" are Debian's, "itself" is
 // lade-runtime in the role of another's.
 func Runtimes(t testing.TB) map[string][]string {
 	t.Helper()
 	other := func(path string) []string {
 		return []string{"--add-runtime", "other=" + path, "--default-runtime", "other"}
 	}
+	need.Program(t, "lxc-start", "Debian's lxc")
 	return map[string][]string{
 		"own":    nil,
 		"runc":   other(need.Program(t, "runc", "Debian's runc")),
 		"itself": other(filepath.Join(Bin(t), "lade-runtime")),
+		"lxc":    {"--default-runtime", "lxc"},
 	}
 }
 

@@ -82,39 +82,31 @@ func translate(s *specs.Spec, limits []cgroup.Setting, p places) ([]byte, error)
 	return c.Bytes(), c.err
 }
 
-// kept are the names of namespaces that LXC can keep or share.
-var kept = map[specs.LinuxNamespaceType]string{
-	specs.NetworkNamespace: "net", specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.CgroupNamespace: "cgroup",
+// names are those of the namespaces that LXC can make and share.
+var names = map[specs.LinuxNamespaceType]string{
+	specs.MountNamespace: "mnt", specs.NetworkNamespace: "net", specs.PIDNamespace: "pid", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts", specs.CgroupNamespace: "cgroup",
 }
 
 func (c *config) namespaces(s *specs.Spec) {
-	given := map[specs.LinuxNamespaceType]bool{}
+	// Not what is to be kept: then LXC makes one of every other kind it knows.
+	var made []string
+	net := "none" // the host's
 	for _, n := range s.Linux.Namespaces {
-		given[n.Type] = true
-		name, ok := kept[n.Type]
+		name, ok := names[n.Type]
 		switch {
-		case n.Type == specs.MountNamespace && n.Path == "":
-		case !ok:
+		case !ok || n.Type == specs.MountNamespace && n.Path != "":
 			c.fail("a namespace of type %s", n.Type)
 		case n.Path != "":
 			c.set("lxc.namespace.share."+name, n.Path)
-		case n.Type == specs.NetworkNamespace:
-			c.set("lxc.net.0.type", "empty")
+		default:
+			made = append(made, name)
+		}
+		if n.Type == specs.NetworkNamespace {
+			net = "empty"
 		}
 	}
-	var host []string
-	for kind, name := range kept {
-		if !given[kind] {
-			host = append(host, name)
-		}
-	}
-	slices.Sort(host)
-	if len(host) > 0 {
-		c.set("lxc.namespace.keep", strings.Join(host, " "))
-	}
-	if !given[specs.NetworkNamespace] {
-		c.set("lxc.net.0.type", "none")
-	}
+	c.set("lxc.namespace.clone", strings.Join(made, " "))
+	c.set("lxc.net.0.type", net)
 	if s.Hostname != "" {
 		c.set("lxc.uts.name", s.Hostname)
 	}

@@ -59,7 +59,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	defer root.Close()
-	if spec.Mounts, err = resolve(root.FD(), spec.Mounts); err != nil {
+	if spec.Mounts, err = resolve(root.FD(), spec); err != nil {
 		return nil, err
 	}
 	if err := c.configure(spec); err != nil {

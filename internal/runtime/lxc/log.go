@@ -60,6 +60,9 @@ func explain(log string) *runtime.StartError {
 		case command && strings.Contains(line, "No such file or directory"):
 			e.Code = runtime.NotFound
 			e.Op = "exec: " + quoted(line) + ": executable file not found in $PATH"
+			if name := strings.Trim(quoted(line), `"`); strings.Contains(name, "/") {
+				e.Op = "exec: " + quoted(line) + ": stat " + name + ": no such file or directory"
+			}
 		case command:
 			e.Code = runtime.NotExecutable
 			e.Op = "exec: " + quoted(line) + ": permission denied"

@@ -14,15 +14,18 @@ import (
 )
 
 // resolve follows the symbolic links in the destinations of mounts, inside the
-// root, and makes what is not there: LXC refuses any link. What is below another
-// mount is left to LXC.
-func resolve(root int, mounts []specs.Mount) ([]specs.Mount, error) {
-	out := slices.Clone(mounts)
+// root, and makes what is not there, and the working directory: LXC refuses any
+// link. What is below another mount is left to LXC.
+func resolve(root int, s *specs.Spec) ([]specs.Mount, error) {
+	below := func(p string) bool {
+		return slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool {
+			return strings.HasPrefix(p+"/", strings.TrimSuffix(m.Destination, "/")+"/") && p != m.Destination
+		})
+	}
+	out := slices.Clone(s.Mounts)
 	for i := range out {
 		m := &out[i]
-		if slices.ContainsFunc(mounts, func(o specs.Mount) bool {
-			return strings.HasPrefix(m.Destination, strings.TrimSuffix(o.Destination, "/")+"/")
-		}) {
+		if below(m.Destination) {
 			continue
 		}
 		st, err := os.Stat(m.Source)
@@ -40,6 +43,9 @@ func resolve(root int, mounts []specs.Mount) ([]specs.Mount, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if cwd := s.Process.Cwd; !below(cwd) {
+		return out, rootpath.MakeAll(root, cwd, false)
 	}
 	return out, nil
 }
