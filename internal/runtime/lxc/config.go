@@ -25,6 +25,7 @@ type places struct {
 	log     string
 	seccomp string // "": no filter
 	pid     string // a pipe for the container's process number
+	gate    string // a pipe on which LXC waits for a line after that
 	groups  string // of LXC's own processes, as spec.linux.cgroupsPath
 }
 
@@ -59,7 +60,7 @@ func translate(s *specs.Spec, limits []cgroup.Setting, p places) ([]byte, error)
 	if s.Root != nil && s.Root.Readonly {
 		c.set("lxc.rootfs.options", "ro")
 	}
-	c.set("lxc.hook.start-host", `/bin/sh -c 'echo "$LXC_PID" >"`+p.pid+`"'`)
+	c.set("lxc.hook.start-host", `/bin/sh -c 'echo "$LXC_PID" >"`+p.pid+`"; read line <"`+p.gate+`"'`)
 	c.set("lxc.log.file", p.log)
 	c.set("lxc.log.level", "INFO")
 	if p.seccomp != "" {
@@ -266,14 +267,26 @@ func escape(s string) string { return escaper.Replace(s) }
 
 // device binds a device of the host, which LXC cannot make by its numbers.
 func (c *config) device(d *specs.LinuxDevice) {
+	kind, class := uint32(unix.S_IFCHR), "char"
+	if d.Type == "b" {
+		kind, class = unix.S_IFBLK, "block"
+	}
+	number := fmt.Sprintf("%d:%d", d.Major, d.Minor)
+	found := d.Path
+	// The kernel's name of it; see sysfs(5).
+	if raw, err := os.ReadFile("/sys/dev/" + class + "/" + number + "/uevent"); err == nil {
+		for line := range strings.Lines(string(raw)) {
+			if name, ok := strings.CutPrefix(strings.TrimSpace(line), "DEVNAME="); ok {
+				found = "/dev/" + name
+			}
+		}
+	}
 	var st unix.Stat_t
-	kind := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}
-	if unix.Stat(d.Path, &st) != nil || kind[st.Mode&unix.S_IFMT] != strings.Replace(d.Type, "u", "c", 1) ||
-		st.Rdev != unix.Mkdev(uint32(d.Major), uint32(d.Minor)) {
-		c.fail("device %s, which is not on the host", d.Path)
+	if unix.Stat(found, &st) != nil || st.Mode&unix.S_IFMT != kind || st.Rdev != unix.Mkdev(uint32(d.Major), uint32(d.Minor)) {
+		c.fail("device %s (%s), which the host has not in /dev", d.Path, number)
 		return
 	}
-	c.mount(d.Path, d.Path, "bind", []string{"bind"})
+	c.mount(found, d.Path, "bind", []string{"bind"})
 }
 
 func (c *config) groups(l *specs.Linux, limits []cgroup.Setting, own string) {

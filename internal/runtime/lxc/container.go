@@ -89,6 +89,7 @@ const (
 	fileLog     = "log"
 	fileSeccomp = "seccomp"
 	filePid     = "pid"     // a pipe
+	fileGate    = "gate"    // another one
 	fileMonitor = "monitor" // lxc-start's process number
 	fileGroups  = "groups"  // the path of LXC's own control groups
 	dirMount    = "mnt"
@@ -97,7 +98,7 @@ const (
 // configure writes the configuration to where LXC's commands look for it.
 func (c *Container) configure(s *specs.Spec) error {
 	p := places{
-		rootfs: c.b.Rootfs(), mount: c.b.Path(dirMount), log: c.b.Path(fileLog), pid: c.b.Path(filePid), groups: s.Linux.CgroupsPath + ".lxc",
+		rootfs: c.b.Rootfs(), mount: c.b.Path(dirMount), log: c.b.Path(fileLog), pid: c.b.Path(filePid), gate: c.b.Path(fileGate), groups: s.Linux.CgroupsPath + ".lxc",
 	}
 	if s.Linux.Seccomp != nil {
 		policy, err := filter(s.Linux.Seccomp)
@@ -123,6 +124,7 @@ func (c *Container) configure(s *specs.Spec) error {
 		os.WriteFile(filepath.Join(dir, "config"), text, 0o600),
 		c.b.Write(fileGroups, []byte(p.groups)),
 		sys.Error("mkfifo", p.pid, unix.Mkfifo(p.pid, 0o600)),
+		sys.Error("mkfifo", p.gate, unix.Mkfifo(p.gate, 0o600)),
 	)
 }
 
@@ -130,20 +132,44 @@ func (c *Container) configure(s *specs.Spec) error {
 type monitor struct {
 	pidfd   int
 	console int // the master side of its terminal, or -1
-	fifo    int // where the hook writes
+	pipes   pipes
+}
+
+// pipes connect us with the hook: it writes the number of the container's
+// process, which is alive until it has read a line.
+type pipes struct{ pid, gate int }
+
+func (p *pipes) close() { sys.CloseAll(p.pid, p.gate) }
+
+// openPipes opens both for reading and writing, so that neither has an end and
+// nobody waits for another to open them.
+func (c *Container) openPipes() (p pipes, err error) {
+	const how = unix.O_RDWR | unix.O_CLOEXEC | unix.O_NONBLOCK
+	p = pipes{-1, -1}
+	if p.pid, err = unix.Open(c.b.Path(filePid), how, 0); err != nil {
+		return p, sys.Error("open", c.b.Path(filePid), err)
+	}
+	p.gate, err = unix.Open(c.b.Path(fileGate), how, 0)
+	return p, sys.Error("open", c.b.Path(fileGate), err)
+}
+
+// goOn lets the hook end.
+func (p *pipes) goOn() error {
+	_, err := unix.Write(p.gate, []byte("\n"))
+	return sys.Error("write", fileGate, err)
 }
 
 // launch starts the monitor.
 func (c *Container) launch(root *bundle.Root, s *specs.Spec, streams bundle.Streams) (_ *monitor, err error) {
-	m := &monitor{-1, -1, -1}
+	m := &monitor{-1, -1, pipes{-1, -1}}
 	defer func() {
 		if err != nil {
-			sys.CloseAll(m.pidfd, m.console, m.fifo)
+			sys.CloseAll(m.pidfd, m.console)
+			m.pipes.close()
 		}
 	}()
-	// For writing, too, so that it has no end.
-	if m.fifo, err = unix.Open(c.b.Path(filePid), unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
-		return nil, sys.Error("open", c.b.Path(filePid), err)
+	if m.pipes, err = c.openPipes(); err != nil {
+		return nil, err
 	}
 	if s.Process.Terminal {
 		slave := -1
@@ -184,13 +210,17 @@ func terminal(size *specs.Box) (master, slave int, err error) {
 
 // await waits until the container runs.
 func (c *Container) await(ctx context.Context, m *monitor, s *specs.Spec) (_ *runtime.Process, err error) {
-	defer sys.CloseAll(m.fifo)
+	defer m.pipes.close()
 	pid, err := m.read()
 	if err != nil {
 		return nil, c.failure()
 	}
 	p := &runtime.Process{Pid: pid, Pidfd: -1, Console: m.console, Adopted: true}
-	if p.Pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+	if p.Pidfd, err = unix.PidfdOpen(pid, 0); err == nil {
+		err = m.pipes.goOn()
+	}
+	if err != nil {
+		sys.CloseAll(p.Pidfd)
 		return nil, c.failure()
 	}
 	// It ends with an error when the monitor has ended already.
@@ -230,7 +260,7 @@ func (c *Container) executed(pid int) bool {
 // read returns what the hook writes. Errors: ESRCH if the monitor ends before.
 func (m *monitor) read() (int, error) {
 	for {
-		poll := []unix.PollFd{{Fd: int32(m.fifo), Events: unix.POLLIN}, {Fd: int32(m.pidfd), Events: unix.POLLIN}}
+		poll := []unix.PollFd{{Fd: int32(m.pipes.pid), Events: unix.POLLIN}, {Fd: int32(m.pidfd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(poll, int(bundle.Limit.Milliseconds())); err == unix.EINTR {
 			continue
 		} else if err != nil {
@@ -240,7 +270,7 @@ func (m *monitor) read() (int, error) {
 			return 0, unix.ESRCH
 		}
 		buf := make([]byte, 32)
-		n, err := unix.Read(m.fifo, buf)
+		n, err := unix.Read(m.pipes.pid, buf)
 		if err != nil {
 			return 0, sys.Error("read", filePid, err)
 		}

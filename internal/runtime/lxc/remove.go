@@ -39,6 +39,14 @@ func (c *Container) endMonitor() error {
 		return err
 	}
 	defer sys.CloseAll(pidfd)
+	// A supervisor that was lost in the middle of a start has left the hook
+	// waiting.
+	if p, err := c.openPipes(); err == nil {
+		defer p.close()
+		if err := p.goOn(); err != nil {
+			return err
+		}
+	}
 	if ended(pidfd, monitorTime) {
 		return nil
 	}
