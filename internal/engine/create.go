@@ -286,7 +286,10 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")
 	}
-	name, _, err := e.Runtimes.Find(hc.Runtime)
+	name, other, err := e.Runtimes.Find(hc.Runtime)
+	if err == nil && other != nil && other.Kind == kindLXC {
+		err = lxcCannot(c, hc)
+	}
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/sys"
@@ -69,6 +70,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	p = made
+	failpoint.Hit("foreign.created")
 	if p.Cgroup, err = c.group(spec); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/sys"
@@ -216,6 +217,7 @@ func (c *Container) await(ctx context.Context, m *monitor, s *specs.Spec) (_ *ru
 		return nil, c.failure()
 	}
 	p := &runtime.Process{Pid: pid, Pidfd: -1, Console: m.console, Adopted: true}
+	failpoint.Hit("foreign.created")
 	if p.Pidfd, err = unix.PidfdOpen(pid, 0); err == nil {
 		err = m.pipes.goOn()
 	}
