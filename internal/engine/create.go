@@ -52,7 +52,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := mergeImage(&config, img.Config); err != nil {
 		return r, err
 	}
-	if err := e.hostDefaults(&hc); err != nil {
+	if err := e.hostDefaults(&config, &hc); err != nil {
 		return r, err
 	}
 	if hc.UsernsMode == "" {
@@ -236,7 +236,7 @@ func mergeEnv(image, user []string) []string {
 
 // hostDefaults fills what the request leaves open, so that inspect shows what
 // holds.
-func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
+func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
 	d := e.Defaults
 	switch hc.NetworkMode {
 	case "", "default":
