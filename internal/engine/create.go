@@ -81,10 +81,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
-	owner, err := e.sharedWith(&hc)
-	if err == nil {
-		rec.UserNS, err = e.ranges.choose(id, &config, &hc, owner)
-	}
+	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
 	if err == nil {
 		e.prepareUser(&rec)
 		err = e.create(ctx, &rec, img)

@@ -342,7 +342,7 @@ func (e *host) bindSource(r *container.Record, m container.Mount) error {
 			return errdefs.Invalidf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
 		}
 	}
-	if err := os.MkdirAll(m.Source, 0o755); err != nil {
+	if err := makeSource(m.Source, r.UserNS); err != nil {
 		return errdefs.Internalf("error while creating mount source path '%s': %w", m.Source, err)
 	}
 	return nil

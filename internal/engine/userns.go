@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"os/user"
@@ -298,8 +300,9 @@ func (u *idRanges) close() {
 }
 
 // sharedWith returns the container whose network, pid or ipc namespace another
-// one joins, or nil. Errors: NotFound.
-func (e *host) sharedWith(hc *apicontainer.HostConfig) (*container.Record, error) {
+// one joins, or nil; also when there is no such container, which is for those to
+// tell that join it.
+func (e *host) sharedWith(hc *apicontainer.HostConfig) *container.Record {
 	name := ""
 	switch {
 	case hc.NetworkMode.IsContainer():
@@ -309,13 +312,13 @@ func (e *host) sharedWith(hc *apicontainer.HostConfig) (*container.Record, error
 	case hc.IpcMode.IsContainer():
 		name = hc.IpcMode.Container()
 	default:
-		return nil, nil
+		return nil
 	}
 	a, err := e.containers.find(name)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	return a.View(), nil
+	return a.View()
 }
 
 // prepareUser makes, beside the caller, the user namespace of a container that is
@@ -324,7 +327,7 @@ func (e *host) prepareUser(r *container.Record) {
 	if r.UserNS == nil {
 		return
 	}
-	if owner, err := e.sharedWith(r.HostConfig); err != nil || owner != nil {
+	if e.sharedWith(r.HostConfig) != nil {
 		return
 	}
 	ready := e.ranges.reserve(r.ID)
@@ -355,11 +358,7 @@ func (u *launchUser) close() { (&readyUser{user: u.user, net: u.net}).close() }
 
 // launchUser returns the user namespace for a start. The caller must close it.
 func (e *host) launchUser(ctx context.Context, r *container.Record) (u launchUser, err error) {
-	owner, err := e.sharedWith(r.HostConfig)
-	if err != nil {
-		return u, err
-	}
-	if owner != nil {
+	if owner := e.sharedWith(r.HostConfig); owner != nil {
 		// Whoever it is by now.
 		if owner.UserNS != nil && owner.State.Alive() && owner.Pid > 0 {
 			u.ids, u.path = owner.UserNS.IDs, filepath.Join("/proc", itoa(owner.Pid), "ns/user")
@@ -428,4 +427,29 @@ func idLines(lines []specs.LinuxIDMapping) string {
 		out = append(out, strconv.FormatUint(uint64(l.ContainerID), 10)+":"+strconv.FormatUint(uint64(l.HostID), 10)+":"+strconv.FormatUint(uint64(l.Size), 10))
 	}
 	return strings.Join(out, ",")
+}
+
+// makeSource makes a directory, and those that lead to it; what is new belongs to
+// the container's root.
+func makeSource(dir string, ns *container.UserNS) error {
+	var made []string
+	for p := dir; ; p = filepath.Dir(p) {
+		if _, err := os.Lstat(p); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, p)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil || ns == nil {
+		return err
+	}
+	uid, gid, ok := ns.IDs.Host(0, 0)
+	if !ok {
+		return nil // then nobody there could use it as root
+	}
+	for _, p := range made {
+		if err := os.Lchown(p, int(uid), int(gid)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
