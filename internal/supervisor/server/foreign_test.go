@@ -144,7 +144,7 @@ func TestForeign(t *testing.T) {
 	if got := e.logged(id); !slices.Equal(got, []string{"stdout out\n"}) {
 		t.Errorf("log: %q", got)
 	}
-	e.events.until("the clean-up", func() bool { return o.said("remove "+id) })
+	e.events.until("the clean-up", func() bool { return o.said("remove " + id) })
 }
 
 // TestForeignKill ends the process that we see, whatever the runtime
