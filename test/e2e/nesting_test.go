@@ -99,9 +99,14 @@ func TestNesting(t *testing.T) {
 func bootInit(n nest) {
 	n.run("run", "-d", "-t", "--name", "init", "--tmpfs", "/run", "--tmpfs", "/run/lock", "--stop-signal", "SIGRTMIN+3",
 		"--security-opt", "writable-cgroups=true", "-m", "256m", "--memory-swap", "256m", debian, "/sbin/init")
-	n.eventually("exec", "init", "systemctl", "is-system-running", "--wait")
-	if got := n.run("exec", "init", "systemctl", "is-system-running"); got != "running" {
-		n.t.Errorf("the system is %s\n%s", got, n.run("exec", "init", "systemctl", "--failed"))
+	booted := func() (state string) {
+		state, _, _ = n.try(nil, "exec", "init", "systemctl", "is-system-running", "--wait")
+		return state
+	}
+	for end := time.Now().Add(need.Patience(30 * time.Second)); booted() != "running"; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			n.t.Fatalf("the system is %q\n%s\n%s", booted(), n.run("exec", "init", "systemctl", "--failed"), n.run("exec", "init", "journalctl", "-b", "-p", "warning"))
+		}
 	}
 	n.run("exec", "init", "systemd-run", "--unit", "job", "sleep", "4242")
 	if len(n.groups("init", "payload/system.slice/job.service")) == 0 {
