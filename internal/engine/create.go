@@ -58,6 +58,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if hc.UsernsMode == "" {
 		hc.UsernsMode = apicontainer.UsernsMode(hc.Annotations[spec.UserAnnotation])
 	}
+	if err := spec.ApplyNesting(&hc); err != nil {
+		return r, err
+	}
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
 	if err != nil {
 		return r, err

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
 	"lade/internal/trace"
@@ -375,8 +377,28 @@ const loIndex = 1
 func defaults() error {
 	return errors.Join(
 		netns.Sysctl("net/ipv4/ip_unprivileged_port_start", "0"),
-		netns.Sysctl("net/ipv4/ping_group_range", "0 2147483647"),
+		pingGroups(),
 	)
+}
+
+// pingGroups lets every group ping. Where the engine itself is in a user
+// namespace it can name no others than those that are mapped there.
+func pingGroups() error {
+	const file, all = "net/ipv4/ping_group_range", "0 2147483647"
+	err := netns.Sysctl(file, all)
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	ids, err := idmap.Of(os.Getpid())
+	if err != nil {
+		return err
+	}
+	for _, m := range ids.GID {
+		if m.ContainerID == 0 {
+			return netns.Sysctl(file, "0 "+strconv.FormatUint(uint64(m.Size-1), 10))
+		}
+	}
+	return nil
 }
 
 // setSysctls writes parameters inside a namespace. Errors: Invalid.

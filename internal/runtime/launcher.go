@@ -18,6 +18,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
@@ -54,6 +55,7 @@ type facts struct {
 	features sys.Features
 	lastCap  int
 	permit   caps.Set // what this process may give away
+	nested   bool     // it is in a user namespace
 	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
 }
 
@@ -101,7 +103,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 }
 
 func (l *Launcher) learn() (err error) {
-	l.host.features = sys.Probe()
+	l.host.features, l.host.nested = sys.Probe(), idmap.Nested()
 	if !l.host.features.MountSetattr {
 		return errdefs.Unavailablef("the kernel has no mount_setattr(2)")
 	}

@@ -196,7 +196,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 				return o, err
 			}
 		}
-		if err := b.giveGroup(s); err != nil {
+		if err := b.giveGroup(c); err != nil {
 			return o, err
 		}
 		if err := b.attachGroup(b.home, &o); err != nil {
@@ -386,7 +386,11 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 		case n.Type == specs.MountNamespace:
 			// A copy of the empty one: every mount that is copied costs 1.2 µs, and
 			// again at the end.
-			b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(b.l.empty), flag)
+			base, err := b.base()
+			if err != nil {
+				return err
+			}
+			b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(base), flag)
 			here |= flag
 		default:
 			o.Flags |= flag
@@ -500,6 +504,9 @@ func (b *builder) device(d device) {
 	dir := b.dev
 	if parent != "/dev/" || !dir.valid() {
 		dir = b.ensure(strings.TrimSuffix(parent, "/"), false)
+	}
+	if b.l.host.nested && b.bindDevice(d) {
+		return
 	}
 	at := b.p.String(name)
 	b.sys("mknodat", d.path, unix.SYS_MKNODAT, dir, at, uint64(d.kind|d.mode), unix.Mkdev(d.major, d.minor)).Allow(unix.EEXIST)

@@ -3,7 +3,6 @@ package runtime
 import (
 	"context"
 	"errors"
-	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -164,22 +163,11 @@ func (b *builder) giveStreams(streams [3]int, id *identity) error {
 
 // giveGroup gives the container's root its control group, as far as the kernel
 // says that this is safe.
-func (b *builder) giveGroup(s *specs.Spec) error {
-	if b.user == nil || !b.delegates(s) {
+func (b *builder) giveGroup(c *Container) error {
+	if b.user == nil || !c.Delegate && !b.delegates(c.Spec) {
 		return nil
 	}
-	dir := b.l.groups.Mounts()[""] + b.home.Path()
-	names := []string{"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
-	if list, err := os.ReadFile("/sys/kernel/cgroup/delegate"); err == nil { // Linux 4.15
-		names = strings.Fields(string(list))
-	}
-	for _, name := range append(names, "") {
-		err := os.Chown(path.Join(dir, name), int(b.user.uid), int(b.user.gid))
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // of a controller that is off
-			return err
-		}
-	}
-	return nil
+	return b.home.Give(int(b.user.uid), int(b.user.gid))
 }
 
 // translated returns the directory that holds all of an overlay's layers, and a
@@ -309,12 +297,18 @@ func (l *Launcher) makeVisible() (fd int, err error) {
 	}
 	defer l.give(p)
 	b := newBuilder(l, p)
+	// Made before the namespace is entered: in a user namespace they too can be
+	// made only where others are in sight.
+	kinds := [...][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}}
+	var made [len(kinds)]ref
+	for i, fs := range kinds {
+		made[i] = b.filesystem(fs[0], nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	}
 	p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(fd), unix.CLONE_NEWNS)
-	for _, fs := range [...][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}} {
+	for i, fs := range kinds {
 		at := p.String(fs[1])
 		p.Sys("mkdir", fs[1], unix.SYS_MKDIRAT, atCWD, at, 0o555)
-		from := b.filesystem(fs[0], nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-		b.sys("move_mount", fs[1], unix.SYS_MOVE_MOUNT, from, b.addr.empty, atCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
+		b.sys("move_mount", fs[1], unix.SYS_MOVE_MOUNT, made[i], b.addr.empty, atCWD, at, unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
 	p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
 	r, err := l.run(context.Background(), p, program.Options{Flags: unix.CLONE_NEWPID | unix.CLONE_NEWNET, Cgroup: -1, PidNS: -1}, "proc and sysfs")

@@ -20,6 +20,7 @@ type security struct {
 	labels          []string
 	systemPaths     bool // systempaths=unconfined
 	writableCgroups *bool
+	nesting         bool // see ApplyNesting
 }
 
 // parseSecurity reads the options. Errors: Invalid.
@@ -46,6 +47,11 @@ func parseSecurity(hc *container.HostConfig) (*security, error) {
 			s.noNewPrivileges = yes
 		case "writable-cgroups":
 			s.writableCgroups = &yes
+		case "nesting":
+			var err error
+			if s.nesting, err = nestingOption(opt, value); err != nil {
+				return nil, err
+			}
 		case "disable":
 			s.labels = append(s.labels, "disable")
 		case "label":
@@ -102,7 +108,11 @@ func (s *security) profile(in Input, bounding []string) (*specs.LinuxSeccomp, er
 	case custom:
 		return seccomp.LoadProfile([]byte(s.seccomp), bounding)
 	}
-	return seccomp.DefaultProfile(bounding)
+	profile, err := seccomp.DefaultProfile(bounding)
+	if err == nil && s.nesting {
+		profile = openForNesting(profile)
+	}
+	return profile, err
 }
 
 // MaskedPaths returns the paths that are hidden from a container that does not

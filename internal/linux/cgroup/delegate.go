@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // payload is the name of a delegated group, as systemd-nspawn(1) has it.
@@ -31,6 +33,44 @@ func (g *Group) Delegate() (*Group, error) {
 		}
 	}
 	return below, nil
+}
+
+// Give makes the group one of a user of the host's: it can make groups below and
+// move its own processes into them, and no more. Errors: of the file system.
+//
+// Source: cgroups(7), "Cgroups v2 delegation"; cgroup_procs_write_permission in
+// kernel/cgroup for both versions.
+func (g *Group) Give(uid, gid int) error {
+	for _, m := range slices.Concat(g.withTasks(), g.unified()) {
+		files := []string{"cgroup.procs", "tasks"}
+		if m.v2 {
+			files = delegable()
+		}
+		for _, file := range append(files, "") {
+			err := unix.Fchownat(m.dir, join(g.path, file), uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+			if err != nil && err != unix.ENOENT { // of a controller that is off
+				return &os.PathError{Op: "chown", Path: m.name(g.path, file), Err: err}
+			}
+		}
+	}
+	return nil
+}
+
+// delegable are the files of a version 2 group that may be given away.
+func delegable() []string {
+	list, err := os.ReadFile("/sys/kernel/cgroup/delegate") // Linux 4.15
+	if err != nil {
+		return []string{"cgroup.procs", "cgroup.subtree_control", "cgroup.threads"}
+	}
+	return strings.Fields(string(list))
+}
+
+// unified returns the hierarchy of version 2, if there is one.
+func (g *Group) unified() []*hierarchy {
+	if g.h.unified == nil {
+		return nil
+	}
+	return []*hierarchy{g.h.unified}
 }
 
 // Delegated returns the group that Delegate made below g, or nil.

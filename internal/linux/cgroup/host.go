@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 )
 
 // Version is the layout of the host's control groups.
@@ -33,6 +34,7 @@ type Host struct {
 	at      map[string]*hierarchy // where a controller is, by the name it has there
 	kill    bool                  // groups of the unified hierarchy have cgroup.kill (Linux 5.14)
 	devices deviceProgram
+	nested  bool // this process is in a user namespace
 }
 
 // hierarchy is one mounted tree of control groups.
@@ -62,7 +64,7 @@ func Detect() (*Host, error) {
 // newHost opens the mount points. On failure the descriptors opened before are
 // lost to the caller, so they are closed.
 func newHost(found []*hierarchy) (_ *Host, err error) {
-	h := &Host{at: map[string]*hierarchy{}}
+	h := &Host{at: map[string]*hierarchy{}, nested: idmap.Nested()}
 	h.devices.fd = -1
 	var opened []int
 	defer func() {

@@ -146,7 +146,9 @@ func (g *Group) apply(p *plan, fresh bool) error {
 			return g.refused(s, err)
 		}
 	}
-	if p.devices == nil {
+	// The kernel takes rules for devices from the host's root alone; in a user
+	// namespace no device can be made anyway.
+	if p.devices == nil || g.h.nested {
 		return nil
 	}
 	if m, ok := g.h.v1At("devices"); ok {
