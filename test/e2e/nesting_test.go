@@ -87,11 +87,16 @@ func TestNesting(t *testing.T) {
 	e := harness.Start(t)
 	e.ImportFile(tar, debian)
 	t.Run("systemd", func(t *testing.T) { bootInit(nest{e, t, "lade"}) })
-	t.Run("docker", func(t *testing.T) {
-		need.Program(t, "docker", "Debian's docker-cli")
-		engineInside(nest{e, t, "docker"}, "docker", "dockerd", "/var/lib/docker")
-	})
-	t.Run("lade", func(t *testing.T) { engineInside(nest{e, t, "lade"}, "lade", "laded", "/var/lib/lade") })
+	for _, c := range []struct{ client, daemon, root string }{{"docker", "dockerd", "/var/lib/docker"}, {"lade", "laded", "/var/lib/lade"}} {
+		for name, flags := range map[string][]string{"privileged": {"--privileged"}, "nesting": {"--security-opt", "nesting=true"}} {
+			t.Run(c.client+"/"+name, func(t *testing.T) {
+				if c.client == "docker" {
+					need.Program(t, "docker", "Debian's docker-cli")
+				}
+				engineInside(nest{e, t, c.client}, c.client, c.daemon, c.root, flags)
+			})
+		}
+	}
 }
 
 // bootInit boots Debian's init, which makes control groups for its services
@@ -131,11 +136,11 @@ func bootInit(n nest) {
 	n.run("rm", "init")
 }
 
-// engineInside runs an engine in a privileged container and uses it: its
+// engineInside runs an engine in a container with some flags and uses it: its
 // image, its overlay on a volume, its network with a published port, its
 // control groups below ours, its process namespace in ours.
-func engineInside(n nest, client, daemon, root string) {
-	flags := []string{"run", "-d", "--privileged", "--name", "outer", "-v", "nested:" + root}
+func engineInside(n nest, client, daemon, root string, more []string) {
+	flags := append([]string{"run", "-d", "--name", "outer", "-v", "nested:" + root}, more...)
 	if client == "lade" {
 		for _, bin := range []string{"lade", "laded", "lade-supervisor", "lade-init"} {
 			flags = append(flags, "-v", filepath.Join(n.Bin, bin)+":/usr/local/bin/"+bin+":ro")
@@ -177,6 +182,53 @@ func engineInside(n nest, client, daemon, root string) {
 		}
 	}
 	n.run("exec", "outer", client, "rm", "-f", "web")
+}
+
+// TestNestingIsNotPrivileged: what a container that may nest still cannot do.
+func TestNestingIsNotPrivileged(t *testing.T) {
+	need.Root(t)
+	clients(t, func(t *testing.T, e *harness.Engine, run func(args ...string) string) {
+		run("run", "-d", "--name", "nest", "--security-opt", "nesting=true", "-m", "64m", "--memory-swap", "64m", "lade/hello", "sleep", "4244")
+		pid := sleeper(t, "4244")
+		for _, what := range []string{"Uid:", "Gid:"} {
+			if ids := strings.Fields(statusLine(t, pid, what)); len(ids) != 4 || ids[0] == "0" {
+				t.Errorf("%s %v on the host", what, ids)
+			}
+		}
+		for _, try := range []string{
+			"echo 1 > /proc/sys/kernel/panic", "echo b > /proc/sysrq-trigger", "echo 1 > /proc/sys/vm/drop_caches",
+			"mkdir /tmp/d && mount -t ext4 /dev/vda /tmp/d", "mount -t debugfs none /tmp", "cat /proc/kcore | head -c 1 | grep -q .",
+			"hostname x && hostname | grep -qx " + hostname(t),
+		} {
+			if _, _, code := e.Try("exec", "nest", "sh", "-c", try); code == 0 {
+				t.Errorf("the container can: %s", try)
+			}
+		}
+		// Its own namespaces are its own.
+		run("exec", "nest", "sh", "-c", "mkdir -p /tmp/t && mount -t tmpfs none /tmp/t && touch /tmp/t/f && umount /tmp/t")
+		run("exec", "nest", "sh", "-c", "mkdir -p /tmp/p && mount -t proc proc /tmp/p && test -e /tmp/p/1 && umount /tmp/p")
+		run("exec", "nest", "sh", "-c", "d=/sys/fs/cgroup; [ ! -d $d/memory ] || d=$d/memory; mkdir $d/below && echo 0 > $d/below/cgroup.procs")
+		// The limit is above what it can write to.
+		_, _, code := e.Try("exec", "nest", "sh", "-c", "for f in /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes /sys/fs/cgroup/memory/memory.limit_in_bytes; do [ ! -e $f ] || echo -1 > $f; done; head -c 100000000 /dev/zero > /dev/shm/f")
+		if got := run("exec", "nest", "stat", "-c", "%s", "/dev/shm/f"); code == 0 && got == "100000000" {
+			t.Error("the container lifted its limit of memory")
+		}
+		for _, flags := range [][]string{{"--privileged"}, {"--userns", "host"}} {
+			args := append([]string{"run", "--rm", "--security-opt", "nesting=true"}, flags...)
+			if _, stderr, code := e.Try(append(args, "lade/hello", "true")...); code != 125 || !strings.Contains(stderr, "conflicting options: nesting and the ") {
+				t.Errorf("%v: exit code %d, %s", flags, code, stderr)
+			}
+		}
+	})
+}
+
+func hostname(t *testing.T) string {
+	t.Helper()
+	name, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // sleeper finds the process that sleeps for that many seconds, as the host
