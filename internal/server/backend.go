@@ -40,7 +40,7 @@ type Containers interface {
 	ContainerInspect(ctx context.Context, name string, size bool) (*container.InspectResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
 	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
-	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*container.StatsResponse, error], error)
+	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*stats.Sample, error], error)
 	ContainerLogs(ctx context.Context, name string, o engine.LogsOptions) (engine.LogStream, error)
 	ContainerChanges(ctx context.Context, name string) ([]container.FilesystemChange, error)
 	// ContainerWait returns when waiting has begun; the channel then delivers

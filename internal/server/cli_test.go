@@ -84,9 +84,9 @@ func (s *scene) ContainerTop(context.Context, string, []string) (container.TopRe
 	return recorded[container.TopResponse](s.t, "03-run/0103-GET-v1.50_containers_full_top.json"), nil
 }
 
-func (s *scene) ContainerStats(context.Context, string, stats.Options) (iter.Seq2[*container.StatsResponse, error], error) {
-	one := recorded[*container.StatsResponse](s.t, "03-run/0105-GET-v1.50_containers_full_stats.json")
-	return func(yield func(*container.StatsResponse, error) bool) { yield(one, nil) }, nil
+func (s *scene) ContainerStats(context.Context, string, stats.Options) (iter.Seq2[*stats.Sample, error], error) {
+	one := &stats.Sample{StatsResponse: recorded[*container.StatsResponse](s.t, "03-run/0105-GET-v1.50_containers_full_stats.json")}
+	return func(yield func(*stats.Sample, error) bool) { yield(one, nil) }, nil
 }
 
 func (s *scene) ContainerChanges(context.Context, string) ([]container.FilesystemChange, error) {

@@ -111,11 +111,11 @@ func (f *fake) ContainerList(ctx context.Context, o engine.ListOptions) ([]conta
 func (f *fake) ContainerTop(ctx context.Context, _ string, _ []string) (container.TopResponse, error) {
 	return canned[container.TopResponse](f, ctx, "ContainerTop")
 }
-func (f *fake) ContainerStats(ctx context.Context, _ string, o stats.Options) (iter.Seq2[*container.StatsResponse, error], error) {
+func (f *fake) ContainerStats(ctx context.Context, _ string, o stats.Options) (iter.Seq2[*stats.Sample, error], error) {
 	one, err := canned[*container.StatsResponse](f, ctx, "ContainerStats")
-	return func(yield func(*container.StatsResponse, error) bool) {
+	return func(yield func(*stats.Sample, error) bool) {
 		for range 2 {
-			if !yield(one, nil) || !o.Stream {
+			if !yield(&stats.Sample{StatsResponse: one}, nil) || !o.Stream {
 				return
 			}
 		}

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	apicontainer "github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/engine/stats"
 	"lade/internal/need"
 	"lade/test/harness"
 )
@@ -41,7 +41,7 @@ func TestGroups(t *testing.T) {
 	}{
 		{"cpus", groups.cpus}, {"shares", groups.shares}, {"cpuset", groups.cpuset}, {"realtime", groups.realtime}, {"memory", groups.memory},
 		{"oomKillDisable", groups.oomKillDisable}, {"oomScore", groups.oomScore}, {"pids", groups.pids}, {"blockIO", groups.blockIO},
-		{"devices", groups.devices}, {"freezer", groups.freezer}, {"parent", groups.parent}, {"conf", groups.conf}, {"update", groups.update},
+		{"devices", groups.devices}, {"freezer", groups.freezer}, {"pressure", groups.pressure}, {"joined", groups.joined}, {"parent", groups.parent}, {"conf", groups.conf}, {"update", groups.update},
 		{"refused", groups.refused},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(groups{e, t, err == nil}) })
@@ -96,8 +96,8 @@ func (g groups) share(pid int, over time.Duration) float64 {
 	return float64(g.cpuTime(pid)-used) / float64(time.Since(began))
 }
 
-// stats is one sample of the API.
-func (g groups) stats(container string) (s apicontainer.StatsResponse) {
+// stats is one sample of the API, with what lade adds to Docker's.
+func (g groups) stats(container string) (s stats.Sample) {
 	g.t.Helper()
 	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", g.Socket)
@@ -135,19 +135,23 @@ func (g groups) status(pid int, key string) string {
 	return ""
 }
 
-// cpus: what would use all of a processor gets a fifth, by any of the flags,
-// and more as soon as the limit is lifted.
+// cpus: what would use all of a processor gets a twentieth, by any of the
+// flags: less than others leave it. It is held back no more as soon as the
+// limit is lifted.
 func (g groups) cpus() {
-	for name, flags := range map[string][]string{"cpus": {"--cpus", "0.2"}, "quota": {"--cpu-period", "50000", "--cpu-quota", "10000"}} {
+	for name, flags := range map[string][]string{"cpus": {"--cpus", "0.05"}, "quota": {"--cpu-period", "50000", "--cpu-quota", "2500"}} {
 		g.start(name, busy(flags...)...)
 		pid := g.pid(name)
-		if share := g.share(pid, 1500*time.Millisecond); share > 0.3 || share < 0.02 {
-			g.t.Errorf("%s: %.2f of a processor, want 0.2", name, share)
+		if share := g.share(pid, 1500*time.Millisecond); share > 0.1 || share == 0 {
+			g.t.Errorf("%s: %.2f of a processor, want 0.05", name, share)
 		}
+		g.soon(func() error {
+			if d := g.stats(name).CPUStats.ThrottlingData; d.Periods == 0 || d.ThrottledPeriods == 0 || d.ThrottledTime == 0 {
+				return fmt.Errorf("%s: throttling %+v", name, d)
+			}
+			return nil
+		})
 		s := g.stats(name).CPUStats
-		if s.ThrottlingData.Periods == 0 || s.ThrottlingData.ThrottledPeriods == 0 || s.ThrottlingData.ThrottledTime == 0 {
-			g.t.Errorf("%s: throttling %+v", name, s.ThrottlingData)
-		}
 		if used := g.cpuTime(pid); s.CPUUsage.TotalUsage < uint64(used)/2 || s.CPUUsage.TotalUsage > uint64(used)*2+1e8 {
 			g.t.Errorf("%s: stats say %d ns, the process used %v", name, s.CPUUsage.TotalUsage, used)
 		}
@@ -477,6 +481,35 @@ func (g groups) freezer() {
 		}
 		return nil
 	})
+}
+
+// pressure: two that want one processor wait for each other half of the time.
+func (g groups) pressure() {
+	g.start("pressed", "--cpuset-cpus", "0", harness.Image, "sh", "-c", "while :; do :; done & while :; do :; done")
+	before := g.stats("pressed").Pressure
+	if before == nil {
+		if _, err := os.Stat("/proc/pressure/cpu"); err == nil {
+			g.t.Errorf("the kernel knows pressure, stats do not")
+		}
+		g.t.Logf("this kernel does not tell pressure")
+		return
+	}
+	time.Sleep(time.Second)
+	waited := g.stats("pressed").Pressure.CPU.Some.Total - before.CPU.Some.Total
+	if waited < 200000 {
+		g.t.Errorf("some process waited %d µs of a second", waited)
+	}
+}
+
+// joined: who joins another's network has its numbers.
+func (g groups) joined() {
+	g.Run("run", "-d", "--name", "owner", harness.Image, "sleep", "1000")
+	g.t.Cleanup(func() { g.Try("rm", "-f", "owner") })
+	g.Run("run", "-d", "--name", "guest", "--network", "container:owner", harness.Image, "sleep", "1000")
+	g.t.Cleanup(func() { g.Try("rm", "-f", "guest") })
+	if n := g.stats("guest").Networks; len(n) != 1 || len(g.stats("owner").Networks) != 1 {
+		g.t.Errorf("networks %v", n)
+	}
 }
 
 // parent: groups below the one that was asked for, which are gone afterwards.

@@ -53,15 +53,15 @@ type Options struct {
 // (at once with OneShot, else after two samples, so that a share of processor
 // time can be computed), else one a second until ctx ends or the container is
 // removed. A container that does not run gives zeroes.
-func (p *Sampler) ContainerStats(ctx context.Context, name string, o Options) (iter.Seq2[*apicontainer.StatsResponse, error], error) {
+func (p *Sampler) ContainerStats(ctx context.Context, name string, o Options) (iter.Seq2[*Sample, error], error) {
 	a, err := p.host.Find(name)
 	if err != nil {
 		return nil, err
 	}
-	return func(yield func(*apicontainer.StatsResponse, error) bool) {
+	return func(yield func(*Sample, error) bool) {
 		tick := time.NewTicker(interval)
 		defer tick.Stop()
-		var last *apicontainer.StatsResponse
+		var last *Sample
 		for {
 			s, err := p.sample(a.View())
 			if err != nil {
@@ -90,8 +90,8 @@ func (p *Sampler) ContainerStats(ctx context.Context, name string, o Options) (i
 }
 
 // sample reads a container's counters.
-func (p *Sampler) sample(r *container.Record) (*apicontainer.StatsResponse, error) {
-	s := &apicontainer.StatsResponse{ID: r.ID, Name: "/" + r.Name, OSType: "linux"}
+func (p *Sampler) sample(r *container.Record) (*Sample, error) {
+	s := &Sample{StatsResponse: &apicontainer.StatsResponse{ID: r.ID, Name: "/" + r.Name, OSType: "linux"}}
 	if !r.State.Alive() {
 		return s, nil
 	}
@@ -133,6 +133,7 @@ func (p *Sampler) sample(r *container.Record) (*apicontainer.StatsResponse, erro
 		s.PidsStats.Limit = 0
 	}
 	s.BlkioStats = blkio(c.IO)
+	s.Pressure = pressure(c.Pressure)
 	if s.Networks, err = p.networkStats(r); err != nil {
 		return nil, err
 	}
@@ -165,9 +166,13 @@ func blkio(all []cgroup.IO) apicontainer.BlkioStats {
 }
 
 func (p *Sampler) networkStats(r *container.Record) (map[string]apicontainer.NetworkStats, error) {
-	counters, err := p.network.Stats(r.ID)
+	owner, err := p.networkOwner(r)
 	if err != nil {
-		if errdefs.KindOf(err) == errdefs.NotFound { // it joined another's network, or ended
+		return nil, nil // it is gone, and its network with it
+	}
+	counters, err := p.network.Stats(owner)
+	if err != nil {
+		if errdefs.KindOf(err) == errdefs.NotFound { // it has none of its own, or ended
 			return nil, nil
 		}
 		return nil, err
@@ -180,4 +185,17 @@ func (p *Sampler) networkStats(r *container.Record) (map[string]apicontainer.Net
 		}
 	}
 	return out, nil
+}
+
+// networkOwner returns the container whose network r is in: its own, or that of
+// one that it has joined.
+func (p *Sampler) networkOwner(r *container.Record) (string, error) {
+	for r.HostConfig.NetworkMode.IsContainer() {
+		a, err := p.host.Find(r.HostConfig.NetworkMode.ConnectedContainer())
+		if err != nil {
+			return "", err
+		}
+		r = a.View()
+	}
+	return r.ID, nil
 }

@@ -39,7 +39,7 @@ type Memory struct {
 	Usage     uint64
 	MaxUsage  uint64 // 0 where the kernel does not record it (v2 before 5.19)
 	Limit     uint64
-	FailCount uint64 // v1 memory.failcnt; v2 memory.events "max"
+	FailCount uint64 // v1 memory.failcnt; v2 memory.events "oom", as Docker has it
 	SwapUsage uint64 // v1: memory and swap; v2: swap
 	SwapLimit uint64
 	OOMKills  uint64
@@ -225,7 +225,7 @@ func (r *reader) memory(s *Memory) {
 	if m.v2 {
 		pairs(r.read(m, "memory.events"), func(k string, v uint64) {
 			switch k {
-			case "max":
+			case "oom":
 				s.FailCount = v
 			case "oom_kill":
 				s.OOMKills = v

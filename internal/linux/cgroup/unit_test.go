@@ -230,7 +230,7 @@ func TestFakeV2(t *testing.T) {
 	}
 	want := &Stats{
 		CPU: CPU{Usage: 10000, User: 6000, System: 4000, Periods: 5, ThrottledPeriods: 2, ThrottledTime: 7000},
-		Memory: Memory{Usage: 4096, MaxUsage: 8192, Limit: 100, FailCount: 2, SwapUsage: 1, SwapLimit: 50, OOMKills: 1,
+		Memory: Memory{Usage: 4096, MaxUsage: 8192, Limit: 100, FailCount: 1, SwapUsage: 1, SwapLimit: 50, OOMKills: 1,
 			Stat: map[string]uint64{"anon": 5, "file": 6}},
 		Pids: Pids{3, 9},
 		IO: []IO{{8, 0, "io.stat", "rbytes", 1}, {8, 0, "io.stat", "wbytes", 2}, {8, 0, "io.stat", "rios", 3}, {8, 0, "io.stat", "wios", 4},
