@@ -67,6 +67,9 @@ func create(t testing.TB, h *Host, r *specs.LinuxResources) *Group {
 const enter = "LADE_TEST_ENTER"
 
 func TestMain(m *testing.M) {
+	if size := os.Getenv(huge); size != "" {
+		mapHuge(size)
+	}
 	if n, err := strconv.Atoi(os.Getenv(enter)); err == nil {
 		// The runtime's threads were made before: move all of them. The shell
 		// that follows has one.
