@@ -40,8 +40,8 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	i := &system.Info{
 		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: e.Snapshots.Status(),
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
-		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Controllers["cpu"], CPUCfsQuota: e.Facts.Controllers["cpu"],
-		CPUShares: e.Facts.Controllers["cpu"], CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
+		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Limits.CPUQuota, CPUCfsQuota: e.Facts.Limits.CPUQuota,
+		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
 		OomKillDisable: e.Facts.Limits.OOMDisable, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		Debug: e.log.Enabled(ctx, slog.LevelDebug), NEventsListener: e.events.Subscribers(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: e.cgroupDriver(), CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
@@ -82,6 +82,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		text string
 	}{
 		{i.MemoryLimit, "WARNING: No memory limit support"}, {i.SwapLimit, "WARNING: No swap limit support"},
+		{i.OomKillDisable || e.Facts.CgroupVersion == 2, "WARNING: No oom kill disable support"},
 		{i.CPUCfsQuota, "WARNING: No cpu cfs quota support"}, {i.CPUCfsPeriod, "WARNING: No cpu cfs period support"},
 		{i.CPUShares, "WARNING: No cpu shares support"}, {i.CPUSet, "WARNING: No cpuset support"}, {i.PidsLimit, "WARNING: No pids limit support"},
 		{i.IPv4Forwarding, "WARNING: IPv4 forwarding is disabled"},
