@@ -87,7 +87,7 @@ const cleanUpTime = 30 * time.Second
 
 // The bundle's files.
 const (
-	fileLog     = "log"
+	fileLog     = "lxc.log"
 	fileSeccomp = "seccomp"
 	filePid     = "pid"     // a pipe
 	fileGate    = "gate"    // another one
