@@ -20,7 +20,7 @@ const maxInsns = 4096
 // own architecture and those of the profile that it can run. Names that no
 // kernel of these architectures has are ignored, as profiles list the system
 // calls of all. Errors: Invalid for a profile that says what a filter cannot
-// do; NotImplemented for SCMP_ACT_NOTIFY.
+// do, or hands calls over to nobody.
 func Compile(s *specs.LinuxSeccomp) ([]byte, error) {
 	prog, err := compile(s, runtime.GOARCH)
 	if err != nil {
@@ -38,12 +38,17 @@ func Compile(s *specs.LinuxSeccomp) ([]byte, error) {
 // Flags returns the flags with which seccomp(SECCOMP_SET_MODE_FILTER) loads
 // the profile. Without any in the profile it is SPEC_ALLOW, as runc has it:
 // before Linux 5.16 a filter switched off speculative store bypass, which is
-// slow. Errors: Invalid.
+// slow. A profile that hands calls over has NEW_LISTENER: the answer of the
+// call is then the listener. Errors: Invalid.
 func Flags(s *specs.LinuxSeccomp) (uint, error) {
-	if len(s.Flags) == 0 {
-		return unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, nil
-	}
 	var flags uint
+	if len(s.Flags) == 0 {
+		flags = unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
+	}
+	notifies := Notifies(s)
+	if notifies {
+		flags |= unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
 	for _, f := range s.Flags {
 		switch f {
 		case specs.LinuxSeccompFlagLog:
@@ -51,12 +56,43 @@ func Flags(s *specs.LinuxSeccomp) (uint, error) {
 		case specs.LinuxSeccompFlagSpecAllow:
 			flags |= unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 		case "SECCOMP_FILTER_FLAG_TSYNC": // the process has one thread
-		case specs.LinuxSeccompFlagWaitKillableRecv: // of use with SCMP_ACT_NOTIFY only
+		case specs.LinuxSeccompFlagWaitKillableRecv:
+			if notifies { // without a listener the kernel refuses it
+				flags |= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+			}
 		default:
 			return 0, errdefs.Invalidf("seccomp flag %q not supported", f)
 		}
 	}
 	return flags, nil
+}
+
+// Notifies reports whether a profile hands system calls over to a listener.
+func Notifies(s *specs.LinuxSeccomp) bool {
+	return slices.ContainsFunc(s.Syscalls, func(c specs.LinuxSyscall) bool { return c.Action == specs.ActNotify })
+}
+
+// sender is the call by which the runtime passes the listener on, with the
+// filter in force.
+const sender = "sendmsg"
+
+// checkListener refuses what would leave a process waiting for an answer that
+// nobody can give.
+func checkListener(s *specs.LinuxSeccomp) error {
+	switch {
+	case s.ListenerPath == "" && s.ListenerMetadata != "":
+		return errdefs.Invalidf("seccomp: listenerMetadata needs a listenerPath")
+	case s.DefaultAction == specs.ActNotify:
+		return errdefs.Invalidf("seccomp: %s cannot be the default action", specs.ActNotify)
+	case Notifies(s) && s.ListenerPath == "":
+		return errdefs.Invalidf("seccomp: %s needs a listenerPath", specs.ActNotify)
+	}
+	for _, c := range s.Syscalls {
+		if c.Action == specs.ActNotify && slices.Contains(c.Names, sender) {
+			return errdefs.Invalidf("seccomp: %s cannot be used for the %s system call", specs.ActNotify, sender)
+		}
+	}
+	return nil
 }
 
 // ret translates an action to a filter's return value.
@@ -84,7 +120,7 @@ func ret(action specs.LinuxSeccompAction, errno *uint) (uint32, error) {
 	case specs.ActLog:
 		return unix.SECCOMP_RET_LOG, nil
 	case specs.ActNotify:
-		return 0, errdefs.NotImplementedf("seccomp action %s is not supported", action)
+		return unix.SECCOMP_RET_USER_NOTIF, nil
 	}
 	return 0, errdefs.Invalidf("seccomp action %q not supported", action)
 }
@@ -123,8 +159,8 @@ type profile struct {
 }
 
 func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
-	if s.ListenerPath != "" {
-		return nil, errdefs.NotImplementedf("seccomp: listenerPath is not supported")
+	if err := checkListener(s); err != nil {
+		return nil, err
 	}
 	def, err := ret(s.DefaultAction, s.DefaultErrnoRet)
 	if err != nil {

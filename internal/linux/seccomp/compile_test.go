@@ -415,8 +415,26 @@ func TestInvalid(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if _, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActNotify}); !errors.Is(err, errdefs.NotImplemented) {
-		t.Errorf("notify: %v", err)
+	notify := func(name string) []specs.LinuxSyscall {
+		return []specs.LinuxSyscall{{Names: []string{name}, Action: specs.ActNotify}}
+	}
+	for name, s := range map[string]*specs.LinuxSeccomp{
+		"default":     {DefaultAction: specs.ActNotify, ListenerPath: "/x"},
+		"no listener": {DefaultAction: specs.ActAllow, Syscalls: notify("mkdir")},
+		"metadata":    {DefaultAction: specs.ActAllow, ListenerMetadata: "m"},
+		"sender":      {DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: notify(sender)},
+	} {
+		if _, err := Compile(s); !errors.Is(err, errdefs.Invalid) {
+			t.Errorf("notify, %s: %v", name, err)
+		}
+	}
+	s := &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/x", Syscalls: notify("mkdir"), Flags: []specs.LinuxSeccompFlag{specs.LinuxSeccompFlagWaitKillableRecv}}
+	flags, err := Flags(s)
+	if want := uint(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV); err != nil || flags != want {
+		t.Errorf("flags %#x, %v; want %#x", flags, err, want)
+	}
+	if _, err := Compile(s); err != nil {
+		t.Error(err)
 	}
 	if _, err := LoadProfile([]byte("{"), nil); !errors.Is(err, errdefs.Invalid) || err.Error()[:34] != "Decoding seccomp profile failed: u" {
 		t.Errorf("broken JSON: %v", err)

@@ -66,6 +66,7 @@ func Key(s *specs.LinuxSeccomp) (string, error) {
 		text(string(f))
 	}
 	text(s.ListenerPath)
+	text(s.ListenerMetadata)
 	for i := range s.Syscalls {
 		sc := &s.Syscalls[i]
 		text(string(sc.Action))
