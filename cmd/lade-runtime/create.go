@@ -17,7 +17,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
-	"lade/internal/linux/seccomp"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 )
@@ -86,10 +85,9 @@ func (c *container) request(bundle string, s *specs.Spec) (_ *runtime.Container,
 		return nil, err
 	}
 	r := &runtime.Container{ID: c.ID, Spec: s, Rootfs: runtime.Rootfs{Path: root}, SpecUser: true, NetNS: -1, Stdin: 0, Stdout: 1, Stderr: 2}
-	if s.Linux.Seccomp != nil {
-		if r.Filter, err = seccomp.Compile(s.Linux.Seccomp); err != nil {
-			return nil, err
-		}
+	state := specs.State{Version: specs.Version, ID: c.ID, Status: specs.StateCreating, Bundle: bundle, Annotations: s.Annotations}
+	if r.Filter, r.FilterFlags, r.Listener, err = filter(s.Linux.Seccomp, state); err != nil {
+		return nil, err
 	}
 	if h := s.Hooks; h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0 {
 		return nil, errdefs.NotImplementedf("hooks createContainer and startContainer")

@@ -24,7 +24,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/pidfd"
-	"lade/internal/linux/seccomp"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 )
@@ -243,11 +242,11 @@ func execVerb(ctx context.Context, a *app, args []string) error {
 	if g, err := c.group(); err == nil {
 		e.Cgroup = g
 	}
-	if s.Linux.Seccomp != nil {
-		if e.Filter, err = seccomp.Compile(s.Linux.Seccomp); err != nil {
-			return err
-		}
+	if e.Filter, e.FilterFlags, e.Listener, err = filter(s.Linux.Seccomp, c.State); err != nil {
+		return err
 	}
+	// Earlier execs may have had more than the container, but nobody noted that.
+	e.Traced = mayTrace(s.Process) || mayTrace(p)
 	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log})
 	if err != nil {
 		return err
@@ -517,7 +516,7 @@ func featuresVerb(_ context.Context, a *app, args []string) error {
 			Capabilities: caps.Set(1<<(last+1) - 1).Names(),
 			Cgroup:       &features.Cgroup{V1: &yes, V2: &yes, Systemd: &yes, SystemdUser: &no},
 			Seccomp:      &features.Seccomp{Enabled: &yes},
-			Apparmor:     &features.Apparmor{Enabled: &no},
+			Apparmor:     &features.Apparmor{Enabled: &yes},
 			Selinux:      &features.Selinux{Enabled: &no},
 		},
 	})

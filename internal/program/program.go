@@ -84,9 +84,11 @@ var ErrTooLong = fmt.Errorf("start program: %w", syscall.E2BIG)
 // usable; see New.
 type Program struct {
 	mem    []byte
+	page   []byte // of the block, with Apart
 	a      *arena
-	n      int // ops
-	used   int // bytes of data
+	b      *block // in the arena, or in page
+	n      int    // ops
+	used   int    // bytes of data
 	names  []name
 	full   bool
 	forkOp int // the op of Fork, or -1
@@ -104,16 +106,31 @@ const (
 	Vfork Memory = unix.MAP_PRIVATE
 	// Parked shares only the arena: the child may outlive the caller. See Spawn.
 	Parked Memory = unix.MAP_SHARED
+	// Apart shares nothing but a page that says how far the child came, which
+	// the caller does not trust: for a child that others may tamper with. Of the
+	// results of ops, only the failure of one is known. See Spawn, Forget.
+	Apart Memory = -1
 )
 
 // New returns an empty program. The caller must Close it; it is made to be
 // used again and again (Reset).
 func New(m Memory) (*Program, error) {
-	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(arena{})), unix.PROT_READ|unix.PROT_WRITE, int(m)|unix.MAP_ANON|unix.MAP_NORESERVE)
+	how := int(m)
+	if m == Apart {
+		how = unix.MAP_PRIVATE
+	}
+	mem, err := unix.Mmap(-1, 0, int(unsafe.Sizeof(arena{})), unix.PROT_READ|unix.PROT_WRITE, how|unix.MAP_ANON|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("start program: mmap: %w", err)
 	}
 	p := &Program{mem: mem, a: (*arena)(unsafe.Pointer(&mem[0])), names: make([]name, 0, 256)}
+	p.b = &p.a.block
+	if m == Apart {
+		if p.page, err = unix.Mmap(-1, 0, unix.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON); err != nil {
+			return nil, errors.Join(fmt.Errorf("start program: mmap: %w", err), p.Close())
+		}
+		p.b = (*block)(unsafe.Pointer(&p.page[0]))
+	}
 	p.Reset()
 	return p, nil
 }
@@ -123,9 +140,13 @@ func (p *Program) Close() error {
 	if p.mem == nil {
 		return nil
 	}
-	mem := p.mem
-	p.mem, p.a = nil, nil
-	return unix.Munmap(mem)
+	mem, page := p.mem, p.page
+	p.mem, p.page, p.a, p.b = nil, nil, nil, nil
+	err := unix.Munmap(mem)
+	if page != nil {
+		err = errors.Join(err, unix.Munmap(page))
+	}
+	return err
 }
 
 // Reset empties the program. Memory that an unusually big one used is given
@@ -175,11 +196,17 @@ func (o Op) Index() int { return o.i }
 func (o Op) Valid() bool { return o.p != nil }
 
 // Into stores the op's result in argument i of t, an op that comes later.
-func (o Op) Into(t Op, i int) Op {
+func (o Op) Into(t Op, i int) Op { return o.store(uintptr(unsafe.Pointer(&t.p.a.ops[t.i].args[i]))) }
+
+// Store stores the op's result in the first 8 bytes of b, memory of Space, for
+// an op that comes later to read there.
+func (o Op) Store(b []byte) Op { return o.store(uintptr(unsafe.Pointer(&b[0]))) }
+
+func (o Op) store(to uintptr) Op {
 	mem := o.p.Space(int(unsafe.Sizeof(patch{})))
 	pt := (*patch)(unsafe.Pointer(&mem[0]))
 	self := &o.p.a.ops[o.i]
-	*pt = patch{to: uintptr(unsafe.Pointer(&t.p.a.ops[t.i].args[i])), next: self.patches}
+	*pt = patch{to: to, next: self.patches}
 	self.patches = uintptr(unsafe.Pointer(pt))
 	return o
 }
@@ -341,17 +368,17 @@ func (p *Program) arm(o Options, flags uint64) {
 		a.clone.flags |= unix.CLONE_INTO_CGROUP
 		a.clone.cgroup = uint64(o.Cgroup)
 	}
-	a.block = block{
+	*p.b = block{
 		cloneNr: unix.SYS_CLONE3, cloneArg0: uint64(uintptr(unsafe.Pointer(&a.clone))), cloneArg1: uint64(unsafe.Sizeof(a.clone)),
 		ops: uintptr(unsafe.Pointer(&a.ops)), end: uintptr(unsafe.Pointer(&a.ops)) + uintptr(p.n)*uintptr(opSize),
 		enter: -1, leave: -1, allSignals: ^uint64(0),
 	}
 	if p.forkOp >= 0 {
-		a.block.fork, a.last = uintptr(unsafe.Pointer(&a.ops[p.forkOp])), 0
+		p.b.fork, a.last = uintptr(unsafe.Pointer(&a.ops[p.forkOp])), 0
 		a.fork.flags |= flags &^ unix.CLONE_CLEAR_SIGHAND // they are cleared
 	}
 	if o.PidNS >= 0 {
-		a.block.enter, a.block.leave, a.block.enterKind = int64(o.PidNS), int64(o.OwnPidNS), o.PidNSKind
+		p.b.enter, p.b.leave, p.b.enterKind = int64(o.PidNS), int64(o.OwnPidNS), o.PidNSKind
 	}
 	p.before = time.Now()
 }
@@ -359,7 +386,7 @@ func (p *Program) arm(o Options, flags uint64) {
 // collect turns what the interpreter left behind into a result.
 func (p *Program) collect() (Result, error) {
 	p.after = time.Now()
-	b := &p.a.block
+	b := p.b
 	r := Result{Pid: int(b.cloned), Pidfd: int(int32(p.a.pidfd)), Began: p.before, Took: p.after.Sub(p.before)}
 	switch {
 	case b.enterErr != 0:
@@ -384,7 +411,7 @@ func (p *Program) Run(o Options) (Result, error) {
 		return Result{Pidfd: -1}, ErrTooLong
 	}
 	p.arm(o, unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_CLEAR_SIGHAND)
-	start(&p.a.block)
+	start(p.b)
 	r, err := p.collect()
 	if err != nil {
 		return r, err
@@ -397,14 +424,20 @@ func (p *Program) Run(o Options) (Result, error) {
 
 // outcome tells how far the child came.
 func (p *Program) outcome() error {
-	b := &p.a.block
+	b := p.b
 	if b.failed != 0 {
 		i := p.index(b.failed)
+		if i < 0 || i >= p.n { // tampered with
+			return ErrKilled
+		}
 		return &OpError{i, p.names[i].call, p.names[i].object, syscall.Errno(b.errno)}
 	}
 	i := p.index(b.progress)
 	if i >= p.n { // fell off the end: the last op returned
 		return &OpError{p.n - 1, p.names[p.n-1].call, p.names[p.n-1].object, p.Errno(p.n - 1)}
+	}
+	if i < 0 { // before the first op, or tampered with
+		return ErrKilled
 	}
 	if nr := p.a.ops[i].nr; b.progress == 0 || nr != unix.SYS_EXECVE && nr != unix.SYS_EXECVEAT && nr != unix.SYS_EXIT_GROUP {
 		return ErrKilled
@@ -418,20 +451,20 @@ func (p *Program) index(addr uintptr) int {
 
 // Spawn runs the program in a child with memory of its own, and returns at
 // once. The program should contain an op that waits (read(2) from a pipe);
-// Progress tells whether it was reached. It needs an arena of kind Parked.
+// Progress tells whether it was reached. It needs an arena of kind Parked or Apart.
 func (p *Program) Spawn(o Options) (Result, error) {
 	if p.full {
 		return Result{Pidfd: -1}, ErrTooLong
 	}
 	p.arm(o, unix.CLONE_CLEAR_SIGHAND)
-	start(&p.a.block)
+	start(p.b)
 	return p.collect()
 }
 
 // Progress returns the index of the op under way in a spawned child, or the
 // error with which it stopped.
 func (p *Program) Progress() (int, error) {
-	b := &p.a.block
+	b := p.b
 	if b.failed != 0 {
 		return -1, p.outcome()
 	}
@@ -440,6 +473,10 @@ func (p *Program) Progress() (int, error) {
 	}
 	return p.index(b.progress), nil
 }
+
+// Outcome returns how a spawned child ended that has ended: nil if it executed
+// another program or exited by an op of its own. Errors: as Run.
+func (p *Program) Outcome() error { return p.outcome() }
 
 // Errno returns the error of op i in the last run, 0 if it succeeded or was
 // not reached.
@@ -462,7 +499,7 @@ type Step struct {
 // released.
 func (p *Program) Steps() iter.Seq[Step] {
 	return func(yield func(Step) bool) {
-		b := &p.a.block
+		b := p.b
 		// The clock's frequency is not known; both ends of the run are.
 		ticks := max(float64(b.released-b.began), 1)
 		scale := float64(p.after.Sub(p.before)) / ticks

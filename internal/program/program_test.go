@@ -201,8 +201,8 @@ func TestKilled(t *testing.T) {
 func (p *Program) fork(t *testing.T) int {
 	t.Helper()
 	p.arm(none, 0)
-	p.a.block.cloneNr, p.a.block.cloneArg0, p.a.block.cloneArg1 = unix.SYS_CLONE, uint64(unix.SIGCHLD), 0
-	start(&p.a.block)
+	p.b.cloneNr, p.b.cloneArg0, p.b.cloneArg1 = unix.SYS_CLONE, uint64(unix.SIGCHLD), 0
+	start(p.b)
 	r, err := p.collect()
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +297,7 @@ func TestInterpret(t *testing.T) {
 			t.Errorf("status %d", st)
 		}
 		// The forking caller does not wait: only the order can be checked here.
-		if b := &p.a.block; b.began == 0 || b.entered < b.began || p.a.ops[0].time <= b.entered {
+		if b := p.b; b.began == 0 || b.entered < b.began || p.a.ops[0].time <= b.entered {
 			t.Errorf("began %d, entered %d, op %d", b.began, b.entered, p.a.ops[0].time)
 		}
 	})

@@ -43,7 +43,12 @@ type Container struct {
 	// Filter is the seccomp program as an array of sock_filter; nil: none.
 	// Spec.Linux.Seccomp is not looked at.
 	Filter []byte
-	Rootfs Rootfs
+	// FilterFlags are those of seccomp(SECCOMP_SET_MODE_FILTER).
+	FilterFlags uint
+	// Listener is told of the calls that the filter hands over; nil: it hands
+	// none over.
+	Listener *Listener
+	Rootfs   Rootfs
 	// User is "user[:group]" by name or number, resolved in the container's own
 	// /etc/passwd and /etc/group. Empty, it means Spec.Process.User, or, when
 	// that says nothing but 0, root with its supplementary groups.
@@ -92,10 +97,14 @@ type Exec struct {
 	// Process is the process's part of the spec.
 	Process               *specs.Process
 	Filter                []byte
+	FilterFlags           uint
+	Listener              *Listener
 	User                  string
 	GroupAdd              []string
 	SpecUser              bool
 	Stdin, Stdout, Stderr int
+	// Traced says that a process of the container may have CAP_SYS_PTRACE.
+	Traced bool
 }
 
 // StartError is a failed start whose reason is the request: the command, the

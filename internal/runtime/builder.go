@@ -29,6 +29,9 @@ type builder struct {
 	// fresh are the directories of file systems made by this program: nobody
 	// else can have put a symbolic link there.
 	fresh map[string]ref
+	// kernel are procfs and sysfs by where they are mounted, as long as nothing
+	// covers them.
+	kernel map[string]ref
 	// readOnly are mounts to be closed to writing when all is in place.
 	readOnly []ref
 	pts      int // devpts with the terminal
@@ -38,10 +41,12 @@ type builder struct {
 	home     *cgroup.Group // where the processes are: group, or what is delegated below it
 	tasks    []int         // files of the group to write to
 
-	park *parking // nil: the program runs through
-	user *user    // nil: that of the caller
-	maps []mapping
-	time bool // with a time namespace of its own
+	park     *parking  // nil: the program runs through
+	listener *listener // nil: the filter hands nothing over
+	guard    *guard    // nil: nobody in the container may trace
+	user     *user     // nil: that of the caller
+	maps     []mapping
+	time     bool // with a time namespace of its own
 
 	// made are the ops that open what ensure has made; make is what must be made
 	// beforehand.
@@ -54,7 +59,7 @@ type builder struct {
 	statOp    int
 	statBuf   []byte
 
-	addr struct{ empty, dir, any, dot, zero uint64 } // often needed arguments
+	addr struct{ empty, dir, plain, any, dot, zero uint64 } // often needed arguments
 }
 
 // ref is a descriptor as the program sees it: known now, or the result of an op
@@ -82,6 +87,7 @@ func newBuilder(l *Launcher, p *program.Program) *builder {
 	b.addr.dot = p.String(".")
 	b.addr.zero = p.String("0")
 	b.addr.dir = p.Words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, rootpath.Resolve)
+	b.addr.plain = p.Words(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0, rootpath.Resolve|unix.RESOLVE_NO_SYMLINKS)
 	b.addr.any = p.Words(unix.O_PATH|unix.O_CLOEXEC, 0, rootpath.Resolve)
 	return b
 }
@@ -129,7 +135,12 @@ func (b *builder) into(r ref, o program.Op, i int) {
 
 // openat2 opens a path of the container.
 func (b *builder) openat2(p string, how uint64) program.Op {
-	return b.p.Sys("openat2", p, unix.SYS_OPENAT2, uint64(b.root), b.p.String(p), how, 24).Retry(attempts)
+	return b.openIn(known(b.root), p, how)
+}
+
+// openIn opens a path below dir, as which the path's root counts.
+func (b *builder) openIn(dir ref, p string, how uint64) program.Op {
+	return b.sys("openat2", p, unix.SYS_OPENAT2, dir, b.p.String(p), how, 24).Retry(attempts)
 }
 
 // ensure opens a path of the container, after making what is missing of it:
@@ -138,10 +149,14 @@ func (b *builder) ensure(p string, file bool) ref {
 	if p == "" || p == "/" {
 		return known(b.root)
 	}
-	how := b.addr.dir
 	if file {
-		how = b.addr.any
+		return b.ensureAs(p, true, b.addr.any)
 	}
+	return b.ensureAs(p, false, b.addr.dir)
+}
+
+// ensureAs is ensure with a struct open_how of its own.
+func (b *builder) ensureAs(p string, file bool, how uint64) ref {
 	first := b.openat2(p, how).Allow(unix.ENOENT)
 	for i := 1; i <= len(p); i++ {
 		if i < len(p) && p[i] != '/' {

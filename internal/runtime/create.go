@@ -65,9 +65,10 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 	if err != nil {
 		return nil, err
 	}
+	b.listener.forward()
 	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true}, c.ID)
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, b.explain(errors.Join(err, b.forwarded()))
 	}
 	if b.user != nil {
 		if r, err = p.Second(r); err != nil {
@@ -84,6 +85,9 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 	err = sys.Retry(func() (err error) { n, err = unix.Read(ready[0], buf[:]); return err })
 	if err != nil || n == 0 {
 		l.discard(r)
+		if failed := b.forwarded(); failed != nil {
+			return nil, failed
+		}
 		if err == nil {
 			_, err = p.Progress()
 		}
@@ -91,6 +95,10 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 			err = program.ErrKilled
 		}
 		return nil, b.explain(err)
+	}
+	if err := b.forwarded(); err != nil {
+		l.discard(r)
+		return nil, err
 	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
@@ -108,14 +116,16 @@ func (b *builder) release(fd int) {
 	sys.CloseAll(fd)
 }
 
+// high duplicates a descriptor to a number that nothing else takes.
+func (b *builder) high(fd int) ref {
+	return result(b.p.Sys("fcntl", "F_DUPFD_CLOEXEC", unix.SYS_FCNTL, uint64(fd), unix.F_DUPFD_CLOEXEC, 64))
+}
+
 // keepParking moves the descriptors of the parking to where they stay, and
 // returns the first one that does not.
 func (b *builder) keepParking() uint64 {
 	// By a detour: the numbers may be each other's.
-	high := func(fd int) ref {
-		return result(b.p.Sys("fcntl", "F_DUPFD_CLOEXEC", unix.SYS_FCNTL, uint64(fd), unix.F_DUPFD_CLOEXEC, 64))
-	}
-	fifo, ready := high(b.park.fifo), high(b.park.ready)
+	fifo, ready := b.high(b.park.fifo), b.high(b.park.ready)
 	b.sys("dup3", "exec fifo", unix.SYS_DUP3, fifo, parkFifo, unix.O_CLOEXEC)
 	b.sys("dup3", "ready", unix.SYS_DUP3, ready, parkReady, unix.O_CLOEXEC)
 	return parkFirst
@@ -123,6 +133,15 @@ func (b *builder) keepParking() uint64 {
 
 // parkHere makes sure that the command exists, says so, and waits.
 func (b *builder) parkHere(files []string) {
+	b.lookup(files)
+	b.internal()
+	b.p.Sys("write", "ready", unix.SYS_WRITE, parkReady, b.addr.zero, 1)
+	b.p.Sys("read", "exec fifo", unix.SYS_READ, parkFifo, program.Address(b.p.Space(8)), 1)
+}
+
+// lookup fails if the command does not exist: for a child whose execve nobody
+// waits for.
+func (b *builder) lookup(files []string) {
 	var found []program.Op
 	for i, f := range files {
 		o := b.p.Sys(callLookup, f, unix.SYS_FACCESSAT, atCWD, b.p.String(f), unix.X_OK)
@@ -134,7 +153,4 @@ func (b *builder) parkHere(files []string) {
 	for _, o := range found {
 		o.ThenNext()
 	}
-	b.internal()
-	b.p.Sys("write", "ready", unix.SYS_WRITE, parkReady, b.addr.zero, 1)
-	b.p.Sys("read", "exec fifo", unix.SYS_READ, parkFifo, program.Address(b.p.Space(8)), 1)
 }

@@ -3,7 +3,7 @@
 //
 // Sources: the OCI runtime-spec (config.md, config-linux.md, runtime-linux.md),
 // namespaces(7), pid_namespaces(7), mount_setattr(2), move_mount(2), openat2(2),
-// pivot_root(2), capabilities(7), seccomp(2), pty(7).
+// pivot_root(2), capabilities(7), seccomp(2), seccomp_unotify(2), pty(7).
 //
 // # How a start goes
 //
@@ -24,7 +24,10 @@
 //   - The process that uses a Launcher is not dumpable (PR_SET_DUMPABLE=0):
 //     between clone3 and execve the child shares its memory, and a process of
 //     the container may look at it through /proc.
-//   - The engine's own binary is never reachable from inside.
+//   - The engine's own binary cannot be written to from inside (Shield), and is
+//     no command there.
+//   - Where a process of the container may trace, nothing of the engine is seen
+//     in its process namespace (guard.go).
 //   - A failed start leaves no process, mount or descriptor. The control group
 //     is removed when the start created it.
 //

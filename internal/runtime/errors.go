@@ -86,6 +86,9 @@ func (b *builder) explain(err error) error {
 	if !ok || oe.Index < 0 {
 		return err
 	}
+	if b.guard != nil && oe.Index >= b.execFirst {
+		return &StartError{Code: codeNotExecutable, Op: opExec, Path: b.command(), Errno: oe.Errno}
+	}
 	if b.execFirst > 0 && oe.Index >= b.execFirst {
 		return b.explainExec()
 	}

@@ -29,6 +29,17 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (_ *Process, err error) {
 	if err := checkProcess(e.Process); err != nil {
 		return nil, err
 	}
+	if e.Traced && inOurUser(e.Pid) {
+		p, err := l.guarded(ctx, e, began)
+		if err != nil {
+			if !pidfd.Alive(e.Pidfd) {
+				err = errdefs.Conflictf("cannot exec in a stopped container: %w", err)
+			}
+			return nil, err
+		}
+		p.Cgroup = e.Cgroup
+		return p, nil
+	}
 	p, err := l.take()
 	if err != nil {
 		return nil, err
@@ -48,7 +59,7 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (_ *Process, err error) {
 		}
 		return nil, err
 	}
-	r, err := l.run(ctx, p, o, strconv.Itoa(e.Pid))
+	r, err := b.run(ctx, o, strconv.Itoa(e.Pid))
 	if err != nil {
 		if !pidfd.Alive(e.Pidfd) {
 			return nil, errdefs.Conflictf("cannot exec in a stopped container: %w", err)
@@ -70,6 +81,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		return o, sys.Error("open", path, err)
 	}
 	b.own(root)
+	if err := b.listen(e.Listener); err != nil {
+		return o, err
+	}
 	// Only now is it known that the pid was still the container's.
 	if !pidfd.Alive(e.Pidfd) {
 		return o, unix.ESRCH
@@ -108,6 +122,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		join |= unix.CLONE_NEWUSER
 	}
 	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), join)
+	if b.guard != nil { // of its children
+		b.p.Sys("setns", "pid namespace", unix.SYS_SETNS, uint64(e.Pidfd), unix.CLONE_NEWPID)
+	}
 	if b.user != nil {
 		b.becomeRoot()
 	}
@@ -115,7 +132,7 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		b.label(b.procfs(), e.Process)
 	}
 	b.standard(streams, id, e.Process.Terminal)
-	b.become(e.Process, id, e.Filter)
+	b.become(e.Process, id, filter{e.Filter, e.FilterFlags})
 	return o, nil
 }
 

@@ -161,6 +161,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 			return fail(err)
 		}
 		b.own(fd)
+		if err := checkProc(dest, what, fd); err != nil {
+			return err
+		}
 		if err := b.translate(fd, o, m); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
@@ -172,6 +175,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		b.covered(dest)
 		return nil
 	}
+	if err := checkProc(dest, what, -1); err != nil && m.Type != "proc" {
+		return err
+	}
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
 	switch m.Type {
 	case "sysfs", "mqueue", "tmpfs":
@@ -182,9 +188,10 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	switch m.Type {
 	case "proc":
 		b.proc = b.filesystem("proc", o.Super, o.Set)
-		b.attach(b.proc, dest, false)
-		b.covered(dest)
-	case "sysfs", "mqueue":
+		b.attachKernel(b.proc, dest)
+	case "sysfs":
+		b.attachKernel(b.filesystem("sysfs", o.Super, o.Set), dest)
+	case "mqueue":
 		b.attach(b.filesystem(m.Type, o.Super, o.Set), dest, false)
 		b.covered(dest)
 	case "devpts":
@@ -218,6 +225,7 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 // is mounted there now.
 func (b *builder) covered(dest string) {
 	maps.DeleteFunc(b.fresh, func(p string, _ ref) bool { return p == dest || strings.HasPrefix(p, dest+"/") })
+	delete(b.kernel, dest)
 	if dest == "/dev" {
 		b.dev = ref{}
 	}
@@ -389,10 +397,11 @@ func (b *builder) cgroupHierarchy(top ref, name, at string, o *mount.Options) er
 func (b *builder) mask(p string) {
 	b.stage(`error mounting "" to rootfs at "`+p+`"`, "")
 	p = inside(p)
-	dir := b.openat2(p, b.addr.dir).Allow(unix.ENOENT, unix.ENOTDIR)
+	at, name := b.fileSystemOf(p)
+	dir := b.openIn(at, name, b.addr.dir).Allow(unix.ENOENT, unix.ENOTDIR)
 	o := b.attachTo(b.cloneTree(b.empty, "/empty", 0), result(dir), p)
 	dir.ElseNext()
-	file := b.openat2(p, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
+	file := b.openIn(at, name, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
 	b.attachTo(b.cloneTree(b.null, "/null", 0), result(file), p)
 	o.ThenNext()
 	file.ElseNext()
@@ -402,7 +411,8 @@ func (b *builder) mask(p string) {
 func (b *builder) protect(p string) {
 	b.stage(`error mounting "`+p+`" to rootfs at "`+p+`"`, "")
 	p = inside(p)
-	there := b.openat2(p, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
+	at, name := b.fileSystemOf(p)
+	there := b.openIn(at, name, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
 	tree := b.cloneTree(result(there), p, unix.AT_RECURSIVE)
 	b.attributes(tree, p, unix.MOUNT_ATTR_RDONLY, unix.AT_RECURSIVE)
 	b.attachTo(tree, result(there), p)

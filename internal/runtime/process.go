@@ -103,12 +103,25 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 			b.p.Sys("fchown", strconv.Itoa(i), unix.SYS_FCHOWN, uint64(i), uint64(id.UID), ^uint64(0)).AllowAll()
 		}
 	}
-	if terminal {
+	if terminal && b.guard == nil {
 		b.p.Sys("ioctl", "TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 	first := uint64(3)
+	var socket ref
+	if b.listener != nil {
+		socket = b.high(b.listener.theirs) // its number may be one that is about to be taken
+	}
+	if b.guard != nil {
+		socket = b.high(b.guard.theirs)
+	}
 	if b.park != nil {
 		first = b.keepParking()
+	}
+	if b.listener != nil {
+		first = b.keepListener(socket, first)
+	}
+	if b.guard != nil {
+		first = b.keepGuard(socket, first)
 	}
 	b.p.Sys("close_range", "", unix.SYS_CLOSE_RANGE, first, fileLimit, 0)
 }
@@ -136,7 +149,7 @@ func isPipe(fd int) bool {
 
 // become turns the child into the process of the spec: directory, limits,
 // identity, privileges, filter, program. It must come last.
-func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
+func (b *builder) become(proc *specs.Process, id identity, f filter) {
 	b.argv0 = proc.Args[0]
 	cwd := proc.Cwd
 	if cwd == "" {
@@ -166,7 +179,9 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 	env := environment(proc.Env, id.Home)
 	files := candidates(proc.Args[0], env)
 	b.check(files)
-	if b.park != nil {
+	// Who creates a container passes its listener on, and is gone when it is
+	// started: then it waits with the filter in force.
+	if b.park != nil && b.listener == nil {
 		b.parkHere(files)
 	}
 	if proc.NoNewPrivileges {
@@ -174,25 +189,39 @@ func (b *builder) become(proc *specs.Process, id identity, filter []byte) {
 	} else {
 		// Installing a filter needs CAP_SYS_ADMIN then, so it comes before that
 		// goes; what follows must be allowed by it.
-		b.filter(filter)
+		b.install(f)
 	}
 	b.credentials(id, sets)
 	if proc.NoNewPrivileges {
-		b.filter(filter)
+		b.install(f)
+	}
+	if b.park != nil && b.listener != nil {
+		b.parkHere(files)
+	}
+	if b.guard != nil {
+		b.split(files)
 	}
 	b.p.Sys("rt_sigprocmask", "", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, b.p.Words(0), 0, 8)
 	b.execute(files, proc.Args, env)
 }
 
-func (b *builder) filter(code []byte) {
-	if len(code) == 0 {
+// filter is a seccomp program and the flags to load it with.
+type filter struct {
+	code  []byte
+	flags uint
+}
+
+// install loads a filter, and hands its listener to our side.
+func (b *builder) install(f filter) {
+	if len(f.code) == 0 {
 		return
 	}
 	b.stage("unable to init seccomp", "")
-	prog := b.p.Words(uint64(len(code)/8), b.p.Bytes(code))
-	// SPEC_ALLOW as runc does: a filter must not switch speculation off, which
-	// makes everything in the container slower (seccomp(2), since Linux 4.17).
-	b.p.Sys("seccomp", "", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW, prog)
+	prog := b.p.Words(uint64(len(f.code)/8), b.p.Bytes(f.code))
+	o := b.p.Sys("seccomp", "", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uint64(f.flags), prog)
+	if b.listener != nil {
+		b.sendListener(o)
+	}
 }
 
 // capabilitySets are the five sets of capabilities(7).
@@ -282,9 +311,12 @@ func (b *builder) check(files []string) {
 func (b *builder) execute(files, args, env []string) {
 	argv, envp := b.p.Strings(args), b.p.Strings(env)
 	b.execFirst, b.execs = b.p.Len(), len(files)
-	for _, f := range files {
-		b.p.Sys("execve", f, unix.SYS_EXECVE, b.p.String(f), argv, envp).
-			Allow(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENODEV, unix.ESTALE, unix.ETIMEDOUT)
+	for i, f := range files {
+		o := b.p.Sys("execve", f, unix.SYS_EXECVE, b.p.String(f), argv, envp)
+		if b.guard != nil && i == len(files)-1 {
+			break // only the op that fails is known of such a child
+		}
+		o.Allow(unix.ENOENT, unix.EACCES, unix.ENOTDIR, unix.ELOOP, unix.ENAMETOOLONG, unix.ENODEV, unix.ESTALE, unix.ETIMEDOUT)
 	}
 	// Only reached when nothing could be executed: tells a missing file from a
 	// missing interpreter, and a directory from a file.

@@ -78,7 +78,7 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := l.run(ctx, p, o, c.ID)
+	r, err := b.run(ctx, o, c.ID)
 	if err != nil {
 		return nil, b.danglingTarget(err), b.explain(err)
 	}
@@ -173,6 +173,9 @@ func checkProcess(p *specs.Process) error {
 // container compiles the start of a container.
 func (b *builder) container(ctx context.Context, c *Container) (program.Options, error) {
 	o := program.Options{Cgroup: -1, PidNS: -1, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
+	if err := b.listen(c.Listener); err != nil {
+		return o, err
+	}
 	s := c.Spec
 	proc := *s.Process
 	if err := b.enterUser(ctx, c); err != nil {
@@ -280,7 +283,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 		}
 	}
 	b.standard(streams, id, proc.Terminal)
-	b.become(&proc, id, c.Filter)
+	b.become(&proc, id, filter{c.Filter, c.FilterFlags})
 	return o, nil
 }
 

@@ -30,6 +30,7 @@ type container struct {
 
 	frozen, oom bool
 	sharedPids  bool // it has no process namespace of its own
+	traced      bool // a process of it may have CAP_SYS_PTRACE
 }
 
 // processes yields the container's running processes.

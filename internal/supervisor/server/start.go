@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -51,6 +52,7 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	if c.sharedPids = !ownPids(m.Spec); c.sharedPids {
 		s.expectOrphans()
 	}
+	c.traced = mayTrace(m.Spec.Process)
 	l, err := s.prepare(r, newProcess(c, "", m.Stdio, m.Spec.Process.Terminal), m.Attach, m.NetNS)
 	if err == nil {
 		l.user, err = r.f.File(m.UserNS)
@@ -70,7 +72,8 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	}
 	s.forgetExit(key{c.id, ""})
 	ask := &runtime.Container{
-		ID: m.ID, Spec: m.Spec, Filter: filter, User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, UserNS: max(l.user, 0), Init: m.Init, Delegate: m.Delegate,
+		ID: m.ID, Spec: m.Spec, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateCreating, 0),
+		User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, UserNS: max(l.user, 0), Init: m.Init, Delegate: m.Delegate,
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
@@ -131,14 +134,30 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 	c.execs[m.ExecID] = l.p
 	ask := &runtime.Exec{
 		Pid: c.init.pid, Pidfd: c.init.pidfd, Cgroup: c.group,
-		Process: m.Process, Filter: filter, User: m.User, GroupAdd: m.GroupAdd,
+		Process: m.Process, Traced: c.traced, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateRunning, c.init.pid), User: m.User, GroupAdd: m.GroupAdd,
 		Stdin: l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
-	c.busy++ // its pidfd and its group stay
+	c.traced = c.traced || mayTrace(m.Process) // from now on
+	c.busy++                                   // its pidfd and its group stay
 	c.launching++
 	l.r.c.starts++
 	l.run(func() (*runtime.Process, error) { return c.launcher().Exec(context.Background(), ask) })
 	return nil
+}
+
+// mayTrace reports whether a process may look at others whatever these are:
+// runtime.Exec, Traced.
+func mayTrace(p *specs.Process) bool {
+	return p != nil && p.Capabilities != nil && slices.Contains(p.Capabilities.Bounding, "CAP_SYS_PTRACE")
+}
+
+// seccompListener adds to a request's listener what it is told of the
+// container; pid is that of its first process, if it has one.
+func seccompListener(l *wire.Listener, id string, status specs.ContainerState, pid int) *runtime.Listener {
+	if l == nil {
+		return nil
+	}
+	return &runtime.Listener{Path: l.Path, Metadata: l.Metadata, State: specs.State{Version: specs.Version, ID: id, Status: status, Pid: pid}}
 }
 
 // adopt takes over a process that another supervisor started.
@@ -157,6 +176,7 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 	if m.ExecID == "" {
 		c = s.newContainer(m.ID)
 		c.frozen = m.Frozen
+		c.traced = true // what was executed in it is not known
 		if c.sharedPids = !firstOfNamespace(m.Pid); c.sharedPids {
 			s.expectOrphans()
 		}

@@ -58,7 +58,8 @@ type (
 		OOM        bool           `json:"oom,omitempty"`
 		Frozen     bool           `json:"frozen,omitempty"`
 		SharedPids bool           `json:"shared_pids,omitempty"`
-		Processes  []processState `json:"processes"` // the first is the container's first
+		Untraced   bool           `json:"untraced,omitempty"` // not said by older supervisors
+		Processes  []processState `json:"processes"`          // the first is the container's first
 	}
 	processState struct {
 		Exec      string        `json:"exec,omitempty"`
@@ -202,7 +203,7 @@ func (s *Server) state() (st state, fds []int) {
 	keep(s.lock, s.sock)
 	for _, c := range s.containers {
 		cs := containerState{
-			ID: c.id, OOMNotify: c.oomfd, OOMKills: c.kills, OOM: c.oom, Frozen: c.frozen, SharedPids: c.sharedPids,
+			ID: c.id, OOMNotify: c.oomfd, OOMKills: c.kills, OOM: c.oom, Frozen: c.frozen, SharedPids: c.sharedPids, Untraced: !c.traced,
 			Processes: []processState{c.init.state()},
 		}
 		if c.group != nil {
@@ -304,7 +305,7 @@ func (s *Server) restore(memfd int) error {
 
 func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 	c := s.newContainer(cs.ID)
-	c.oomfd, c.kills, c.oom, c.frozen, c.sharedPids = cs.OOMNotify, cs.OOMKills, cs.OOM, cs.Frozen, cs.SharedPids
+	c.oomfd, c.kills, c.oom, c.frozen, c.sharedPids, c.traced = cs.OOMNotify, cs.OOMKills, cs.OOM, cs.Frozen, cs.SharedPids, !cs.Untraced
 	if c.sharedPids {
 		s.expectOrphans()
 	}

@@ -66,7 +66,10 @@ type Start struct {
 	Spec *specs.Spec `json:"spec"` // linux.seccomp is empty: see Filter
 	// Filter is the digest of a filter given before, or empty for none.
 	Filter string `json:"filter,omitempty"`
-	Rootfs Rootfs `json:"rootfs"`
+	// FilterFlags are those of seccomp(SECCOMP_SET_MODE_FILTER).
+	FilterFlags uint      `json:"filter_flags,omitempty"`
+	Listener    *Listener `json:"listener,omitempty"`
+	Rootfs      Rootfs    `json:"rootfs"`
 	// User is "user[:group]" by name or number, resolved in the container's own
 	// /etc/passwd and /etc/group; it overrides spec.process.user.
 	User     string   `json:"user"`
@@ -87,6 +90,13 @@ type Start struct {
 	Log    Log   `json:"log"`
 	// Attach are the clients that attached before the start.
 	Attach []Attach `json:"attach,omitempty"`
+}
+
+// Listener names the socket of the program that answers the system calls that
+// a filter hands over: OCI runtime-spec, config-linux.md, "Seccomp".
+type Listener struct {
+	Path     string `json:"path"`
+	Metadata string `json:"metadata,omitempty"`
 }
 
 // Runtime is a program that runs containers.
@@ -147,14 +157,17 @@ type Started struct {
 // Exec starts an additional process in a running container. The answer is
 // Started; its end is an Exited with the ExecID.
 type Exec struct {
-	ID       string         `json:"id"`
-	ExecID   string         `json:"exec_id"`
-	Process  *specs.Process `json:"process"`
-	Filter   string         `json:"filter,omitempty"`
-	User     string         `json:"user"`
-	GroupAdd []string       `json:"group_add,omitempty"`
-	Stdio    Stdio          `json:"stdio"`
-	Attach   []Attach       `json:"attach,omitempty"` // at most one
+	ID      string         `json:"id"`
+	ExecID  string         `json:"exec_id"`
+	Process *specs.Process `json:"process"`
+	Filter  string         `json:"filter,omitempty"`
+	// FilterFlags and Listener are as in Start.
+	FilterFlags uint      `json:"filter_flags,omitempty"`
+	Listener    *Listener `json:"listener,omitempty"`
+	User        string    `json:"user"`
+	GroupAdd    []string  `json:"group_add,omitempty"`
+	Stdio       Stdio     `json:"stdio"`
+	Attach      []Attach  `json:"attach,omitempty"` // at most one
 }
 
 // Attach connects a client's stream with a running process. Output is framed
