@@ -144,13 +144,17 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err := networks.wait(); err != nil {
 		return p, err
 	}
+	security, err := securityDefaults(ctx, c, log)
+	if err != nil {
+		return p, err
+	}
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
-			UsernsRemap: c.UsernsRemap,
+			UsernsRemap: c.UsernsRemap, Security: security,
 		},
 		Runtimes: runtimesOf(&c.Containers),
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {

@@ -56,6 +56,7 @@ type Defaults struct {
 	DNS          []string
 	DNSSearch    []string
 	DNSOptions   []string
+	Security     spec.SecurityDefaults
 	// UsernsRemap is the user namespace of containers that ask for none, as in
 	// dockerd's --userns-remap; "": the host's.
 	UsernsRemap string

@@ -213,7 +213,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	if err != nil {
 		return err
 	}
-	w := &wire.Exec{ID: r.ID, ExecID: x.id, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd}
+	w := &wire.Exec{ID: r.ID, ExecID: x.id, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd, FilterFlags: filter.flags, Listener: filter.listener}
 	if w.User == "" {
 		w.User = r.Config.User
 	}
@@ -238,7 +238,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	if conn.File != nil {
 		fds = append(fds, conn.File)
 	}
-	got, err := e.sup.exec(ctx, w, filter, fds...)
+	got, err := e.sup.exec(ctx, w, filter.code, fds...)
 	if err != nil {
 		return startError(err, "OCI runtime exec failed: exec failed: unable to start container process: ")
 	}

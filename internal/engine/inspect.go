@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/ids"
@@ -34,7 +35,8 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	out := &apicontainer.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
 		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", HostConfig: shownHostConfig(r), Config: r.Config,
-		Mounts: mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
+		AppArmorProfile: spec.AppArmorProfile(r.HostConfig, e.Facts, e.Defaults.Security),
+		Mounts:          mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
 		GraphDriver: e.graphDriver(ctx, r.ID),
 		State: &apicontainer.State{
 			Status: r.API(), Running: r.State.Alive() || r.Returning(), Paused: r.State == container.Paused,

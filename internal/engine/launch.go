@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/docker/go-units"
@@ -25,7 +24,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/device"
-	"lade/internal/linux/seccomp"
 	nets "lade/internal/network"
 	"lade/internal/network/etc"
 	"lade/internal/snapshot"
@@ -93,10 +91,10 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
-	var filter []byte
+	held := &filter{}
 	if other != nil {
 		out.Spec.Linux.Seccomp = out.Seccomp // it compiles its own
-	} else if filter, err = e.filters.compile(out.Seccomp); err != nil {
+	} else if held, err = e.filters.compile(out.Seccomp); err != nil {
 		return container.Launched{}, err
 	}
 	if netns != nil { // Connect has written those of the network
@@ -112,8 +110,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	w.FilterFlags, w.Listener = held.flags, held.listener
 	failpoint.Hit("engine.launch")
-	got, err := e.sup.start(ctx, w, filter, fds...)
+	got, err := e.sup.start(ctx, w, held.code, fds...)
 	failpoint.Hit("engine.launched")
 	if err = scopeEnd(err); err != nil {
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
@@ -298,7 +297,7 @@ func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
 	in := spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
-		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Devices: device.Find,
+		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.Defaults.Security, Devices: device.Find,
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
 		in.Shm = sharedMemory(ns.IPC)
@@ -436,58 +435,19 @@ func (e *host) Limit(ctx context.Context, r *container.Record) error {
 }
 
 // execProcess is the specification of an additional process, and its filter.
-func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, []byte, error) {
+func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest, size *[2]uint) (*specs.Process, *filter, error) {
 	x := specExec(q)
 	x.ConsoleSize = size
 	if named, err := e.named(r); err == nil { // else the owner of its network is gone, and with it the names
 		r = named
 	}
-	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Devices: device.Find}
+	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Security: e.Defaults.Security, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {
 		return nil, nil, err
 	}
 	filter, err := e.filters.compile(profile)
 	return p, filter, err
-}
-
-// filterCache keeps compiled seccomp filters: containers with the same
-// capabilities share one.
-type filterCache struct {
-	mu   sync.Mutex
-	code map[string][]byte // by the profile's key
-}
-
-func newFilterCache() *filterCache { return &filterCache{code: map[string][]byte{}} }
-
-// maxFilters bounds the cache: custom profiles are rare, but come from users.
-const maxFilters = 64
-
-// compile returns a profile's filter; none for no profile.
-func (c *filterCache) compile(p *specs.LinuxSeccomp) ([]byte, error) {
-	if p == nil {
-		return nil, nil
-	}
-	key, err := seccomp.Key(p)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	code, ok := c.code[key]
-	c.mu.Unlock()
-	if ok {
-		return code, nil
-	}
-	if code, err = seccomp.Compile(p); err != nil {
-		return nil, errdefs.Invalidf("seccomp profile: %w", err)
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.code) >= maxFilters {
-		clear(c.code)
-	}
-	c.code[key] = code
-	return code, nil
 }
 
 // etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.

@@ -59,13 +59,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	if i.Labels == nil {
 		i.Labels = []string{}
 	}
-	if e.Facts.Seccomp {
-		i.SecurityOptions = append(i.SecurityOptions, "name=seccomp,profile=builtin")
-	}
-	if !e.ranges.remap.Empty() {
-		i.SecurityOptions = append(i.SecurityOptions, "name=userns")
-	}
-	i.SecurityOptions = append(i.SecurityOptions, "name=cgroupns")
+	e.securityInfo(i)
 	for _, a := range e.containers.all() {
 		i.Containers++
 		switch r := a.View(); {

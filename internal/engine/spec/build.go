@@ -19,7 +19,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // Build makes a container's specification. The slices and maps of in are not
 // kept or changed. Errors: Invalid for what Docker refuses.
 func Build(in Input) (*Output, error) {
-	sec, err := parseSecurity(in.Host)
+	sec, err := parseSecurity(in.Host, in.Security)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func Exec(in Input, x ExecInput) (*specs.Process, *specs.LinuxSeccomp, error) {
 	if len(x.Cmd) == 0 {
 		return nil, nil, errdefs.Invalidf("No exec command specified")
 	}
-	sec, err := parseSecurity(in.Host)
+	sec, err := parseSecurity(in.Host, in.Security)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/linux/apparmor"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/cgroup"
 )
@@ -41,7 +42,7 @@ func Detect(h *cgroup.Host) (Facts, error) {
 	// seccomp(2): PR_GET_SECCOMP fails with EINVAL where there is none.
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	f.Seccomp = err == nil
-	f.AppArmor = strings.HasPrefix(word("/sys/module/apparmor/parameters/enabled"), "Y") && exists("/sys/kernel/security/apparmor")
+	f.AppArmor = apparmor.Enabled()
 	f.SELinux = exists("/sys/fs/selinux/enforce")
 	f.CPUSet, f.MemSet = word("/sys/devices/system/cpu/online"), word("/sys/devices/system/node/online")
 	// An invalid call of mount_setattr(2) tells EINVAL or EBADF where it exists.

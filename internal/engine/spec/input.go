@@ -58,6 +58,19 @@ type Namespaces struct {
 	Net, IPC, PID, UTS, Cgroup string
 }
 
+// SecurityDefaults are what the daemon's configuration says for containers
+// that do not say otherwise.
+type SecurityDefaults struct {
+	NoNewPrivileges bool
+	// Seccomp is "" for the built-in profile, "unconfined", or the profile's JSON.
+	Seccomp string
+	// AppArmor is the profile of containers that name none and are not
+	// privileged; empty: none.
+	AppArmor string
+	// SeccompName is how info names it: "builtin", "unconfined" or the file's path.
+	SeccompName string
+}
+
 // Input is all that a specification is made of.
 type Input struct {
 	ID         string
@@ -79,6 +92,7 @@ type Input struct {
 	UserNS     string
 	CgroupPath string
 	Facts      Facts
+	Security   SecurityDefaults
 	// Devices returns the devices of a host path: one, or those below a
 	// directory; with "/dev" all of the host's (--privileged).
 	Devices func(path string) ([]specs.LinuxDevice, error)

@@ -29,7 +29,7 @@ func nestingCaps() []string {
 //
 // What the request says itself stands. Errors: Invalid for what contradicts it.
 func ApplyNesting(hc *container.HostConfig) error {
-	sec, err := parseSecurity(hc)
+	sec, err := parseSecurity(hc, SecurityDefaults{})
 	if err != nil || !sec.nesting {
 		return err
 	}

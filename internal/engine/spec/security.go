@@ -24,8 +24,8 @@ type security struct {
 }
 
 // parseSecurity reads the options. Errors: Invalid.
-func parseSecurity(hc *container.HostConfig) (*security, error) {
-	s := &security{}
+func parseSecurity(hc *container.HostConfig, d SecurityDefaults) (*security, error) {
+	s := &security{noNewPrivileges: d.NoNewPrivileges}
 	for _, opt := range hc.SecurityOpt {
 		key, value, ok := strings.Cut(opt, "=")
 		if !ok {
@@ -72,41 +72,61 @@ func parseSecurity(hc *container.HostConfig) (*security, error) {
 	return s, nil
 }
 
+// labelled reports whether an SELinux label is asked for.
+func (s *security) labelled() bool {
+	return slices.ContainsFunc(s.labels, func(l string) bool { return l != "disable" })
+}
+
 // warnings tells which options this host cannot follow.
 func (s *security) warnings(f Facts) (w []string) {
 	if s.apparmor != "" && s.apparmor != "unconfined" && !f.AppArmor {
 		w = append(w, "Your kernel does not support AppArmor or it is not enabled. AppArmor profile discarded.")
 	}
-	if !f.SELinux && slices.ContainsFunc(s.labels, func(l string) bool { return l != "disable" }) {
+	if !f.SELinux && s.labelled() {
 		w = append(w, "Your kernel does not support SELinux or it is not enabled. Labels discarded.")
 	}
 	return w
 }
 
 // apparmorProfile names the profile that the process runs under; empty: that
-// of the supervisor. An engine does not load one by itself.
+// of the supervisor.
 func (s *security) apparmorProfile(in Input) string {
-	if !in.Facts.AppArmor || s.apparmor == "" && !in.Host.Privileged {
+	switch {
+	case !in.Facts.AppArmor:
 		return ""
-	}
-	if s.apparmor == "" {
+	case s.apparmor != "":
+		return s.apparmor
+	case in.Host.Privileged:
 		return "unconfined"
 	}
-	return s.apparmor
+	return in.Security.AppArmor
+}
+
+// AppArmorProfile is the profile that inspect shows of a container.
+func AppArmorProfile(hc *container.HostConfig, f Facts, d SecurityDefaults) string {
+	s, err := parseSecurity(hc, d)
+	if err != nil { // refused when the container was created
+		return ""
+	}
+	return s.apparmorProfile(Input{Host: hc, Facts: f, Security: d})
 }
 
 // profile returns the seccomp profile for a bounding set; nil: none.
 func (s *security) profile(in Input, bounding []string) (*specs.LinuxSeccomp, error) {
-	custom := s.seccomp != "" && s.seccomp != "builtin"
+	which := s.seccomp
+	if which == "" && !in.Host.Privileged {
+		which = in.Security.Seccomp
+	}
+	custom := which != "" && which != "builtin"
 	switch {
-	case s.seccomp == "unconfined", in.Host.Privileged && !custom:
+	case which == "unconfined", in.Host.Privileged && !custom:
 		return nil, nil
 	case !in.Facts.Seccomp && custom:
 		return nil, errdefs.Invalidf("seccomp is not enabled in your kernel, cannot run a custom seccomp profile")
 	case !in.Facts.Seccomp:
 		return nil, nil
 	case custom:
-		return seccomp.LoadProfile([]byte(s.seccomp), bounding)
+		return seccomp.LoadProfile([]byte(which), bounding)
 	}
 	profile, err := seccomp.DefaultProfile(bounding)
 	if err == nil && s.nesting {

@@ -299,9 +299,12 @@ func (v *validator) host(hc *container.HostConfig) error {
 			return errdefs.Invalidf("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
 	}
-	sec, err := parseSecurity(hc)
+	sec, err := parseSecurity(hc, SecurityDefaults{})
 	if err != nil {
 		return err
+	}
+	if f.SELinux && sec.labelled() {
+		return errdefs.NotImplementedf("SELinux labels (--security-opt label) are not implemented yet")
 	}
 	v.warnings = append(v.warnings, sec.warnings(f)...)
 	if _, err := ParseUser(string(hc.UsernsMode)); err != nil {

@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"lade/internal/engine/spec"
+	"lade/internal/errdefs"
+	"lade/internal/linux/apparmor"
+	"lade/internal/linux/seccomp"
+)
+
+// securityDefaults reads what the configuration says for containers that do
+// not say otherwise: a seccomp profile's file is read once, here. Errors:
+// Invalid for a file that is none.
+//
+// Where the kernel enforces AppArmor it loads the engine's profile; without
+// apparmor_parser(8), and without a profile of an earlier start, containers
+// have none, which the log says.
+func securityDefaults(ctx context.Context, c *Config, log *slog.Logger) (spec.SecurityDefaults, error) {
+	d := spec.SecurityDefaults{NoNewPrivileges: c.NoNewPrivileges, SeccompName: c.SeccompProfile}
+	if apparmor.Enabled() {
+		d.AppArmor = defaultProfile(ctx, log)
+	}
+	switch c.SeccompProfile {
+	case "", "builtin":
+		d.SeccompName = "builtin"
+	case "unconfined":
+		d.Seccomp = c.SeccompProfile
+	default:
+		b, err := os.ReadFile(c.SeccompProfile)
+		if err != nil {
+			return d, errdefs.Invalidf("opening seccomp profile (%s) failed: %w", c.SeccompProfile, err)
+		}
+		profile, err := seccomp.LoadProfile(b, nil)
+		if err != nil {
+			return d, errdefs.Invalidf("seccomp profile %s: %w", c.SeccompProfile, err)
+		}
+		d.Seccomp = string(b)
+		if profile == nil { // it filters nothing
+			d.Seccomp = "unconfined"
+		}
+	}
+	return d, nil
+}
+
+// defaultProfile loads the engine's AppArmor profile and returns its name, or
+// nothing if there is none to use.
+func defaultProfile(ctx context.Context, log *slog.Logger) string {
+	err := apparmor.Load(ctx, apparmor.Current())
+	if err == nil {
+		return apparmor.Default
+	}
+	if there, _ := apparmor.Loaded(apparmor.Default); there {
+		log.Warn("the AppArmor profile of an earlier start is used", "error", err)
+		return apparmor.Default
+	}
+	log.Warn("containers run without an AppArmor profile", "error", err)
+	return ""
+}
