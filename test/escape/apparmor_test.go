@@ -1,0 +1,88 @@
+package escape
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"lade/internal/linux/apparmor"
+	"lade/test/harness"
+)
+
+// TestAppArmor tries what only the engine's AppArmor profile holds back, in
+// containers that have no masks and every capability: where the kernel has
+// AppArmor (scripts/test-vm with VM_OPTIONS="--lsm apparmor").
+func TestAppArmor(t *testing.T) {
+	if !apparmor.Enabled() {
+		t.Skip("the kernel has no AppArmor: see scripts/test-vm")
+	}
+	e := harness.Start(t)
+	e.Import()
+	if got := e.Run("info", "--format", "{{.SecurityOptions}}"); !strings.Contains(got, "name=apparmor") {
+		t.Errorf("info: %s", got)
+	}
+	if there, err := apparmor.Loaded(apparmor.Default); !there || err != nil {
+		t.Fatalf("%s is not loaded: %v\n%s", apparmor.Default, err, e.Log())
+	}
+	run := func(o options, script string) (string, int) {
+		t.Helper()
+		out, stderr, code := e.Try(append(append(options{"run", "--rm"}, o...), harness.Image, "sh", "-c", script)...)
+		return strings.TrimSpace(out + stderr), code
+	}
+	label := func(o options) string {
+		t.Helper()
+		out, _ := run(o, "cat /proc/self/attr/current")
+		return out
+	}
+	for want, o := range map[string]options{
+		"lade-default (enforce)": nil, "unconfined": {"--security-opt", "apparmor=unconfined"},
+	} {
+		if got := label(o); got != want {
+			t.Errorf("%v: the label is %q, want %q", o, got, want)
+		}
+	}
+	if got := label(options{"--privileged"}); got != "unconfined" {
+		t.Errorf("privileged: %q", got)
+	}
+	if out, code := run(options{"--security-opt", "apparmor=no-such-profile"}, "true"); code == 0 || !strings.Contains(out, "apparmor") {
+		t.Errorf("a profile that is not there: %d %s", code, out)
+	}
+	// Everything open but for the profile.
+	open := options{"--cap-add", "ALL", "--security-opt", "systempaths=unconfined", "--security-opt", "seccomp=unconfined"}
+	free := append(options{"--security-opt", "apparmor=unconfined"}, open...)
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{
+		"mount -t tmpfs none /tmp",
+		// The same value: what is shown is that it can be written.
+		"cat /proc/sys/kernel/core_pattern >/tmp/x; cat /tmp/x >/proc/sys/kernel/core_pattern",
+		"cat /proc/sys/vm/swappiness >/tmp/x; cat /tmp/x >/proc/sys/vm/swappiness",
+		"ls /sys/firmware/memmap /sys/firmware/acpi >/dev/null",
+	} {
+		if out, code := run(open, script); code == 0 {
+			t.Errorf("the profile allows %s: %s", script, out)
+		}
+		if out, code := run(free, script); code != 0 && !strings.Contains(script, "firmware") {
+			t.Errorf("the attack is not real: %s: %d %s", script, code, out)
+		}
+	}
+	if after, err := os.ReadFile("/proc/sys/kernel/core_pattern"); err != nil || string(after) != string(pattern) {
+		t.Errorf("core_pattern was %q and is %q, %v", pattern, after, err)
+	}
+	// What belongs to the container's namespaces stays its own, and its
+	// processes may signal each other.
+	if out, code := run(options{"--cap-add", "SYS_ADMIN", "--security-opt", "systempaths=unconfined"},
+		"echo other >/proc/sys/kernel/hostname && hostname && echo 5 >/proc/sys/net/ipv4/ip_default_ttl && sleep 9 & kill $!"); code != 0 {
+		t.Errorf("%d %s", code, out)
+	}
+	e.Run("run", "-d", "--name", "box", harness.Image, "sleep", "60")
+	if got := e.Run("exec", "box", "cat", "/proc/self/attr/current"); got != "lade-default (enforce)" {
+		t.Errorf("an exec has the label %q", got)
+	}
+	if got := e.Run("inspect", "--format", "{{.AppArmorProfile}}", "box"); got != "lade-default" {
+		t.Errorf("inspect: %q", got)
+	}
+	e.Run("stop", "-t", "5", "box")
+}
