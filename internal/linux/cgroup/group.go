@@ -42,8 +42,9 @@ func clean(p string) (string, error) {
 // Create makes the group at path, with its parents, in every hierarchy and
 // writes the limits of r, which may be nil. When it fails, it removes what it
 // made, parents excepted. An empty group of the same path, a leftover, is
-// replaced; that of a Scope is taken as it is. Errors: Conflict if the group exists and has processes; Invalid if
-// the kernel refuses a value or the host lacks what a limit needs.
+// replaced; that of a Scope is taken as it is. Errors: Conflict if the group
+// exists and has processes; Invalid if the kernel refuses a value or the host
+// lacks what a limit needs.
 func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error) {
 	rel, err := clean(path)
 	if err != nil {
@@ -67,6 +68,9 @@ func (h *Host) Create(path string, r *specs.LinuxResources) (_ *Group, err error
 			return nil, err
 		}
 		made = append(made, m)
+	}
+	if err = h.reserve(rel, r); err != nil {
+		return nil, err
 	}
 	if err = g.apply(p, true); err != nil {
 		return nil, err
@@ -302,6 +306,9 @@ func (g *Group) Update(r *specs.LinuxResources) error {
 		if err := g.h.enable(g.h.unified, path.Dir(g.path), p); err != nil {
 			return err
 		}
+	}
+	if err := g.h.reserve(g.path, r); err != nil {
+		return err
 	}
 	return g.apply(p, false)
 }

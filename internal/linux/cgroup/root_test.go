@@ -70,6 +70,9 @@ func TestMain(m *testing.M) {
 	if size := os.Getenv(huge); size != "" {
 		mapHuge(size)
 	}
+	if os.Getenv(fifo) != "" {
+		beFIFO()
+	}
 	if n, err := strconv.Atoi(os.Getenv(enter)); err == nil {
 		// The runtime's threads were made before: move all of them. The shell
 		// that follows has one.
