@@ -31,8 +31,11 @@ type Scope struct {
 // ParseScope reads the notation. ok says whether s is it; a path, which begins
 // with a slash, is not.
 func ParseScope(s string) (_ Scope, ok bool) {
+	if strings.Contains(s, "/") {
+		return Scope{}, false
+	}
 	f := strings.Split(s, ":")
-	if len(f) != 3 || strings.Contains(s, "/") || f[2] == "" {
+	if len(f) != 3 || f[2] == "" {
 		return Scope{}, false
 	}
 	if f[0] == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -118,7 +119,7 @@ type Scope struct {
 	m      *Manager
 	scope  cgroup.Scope
 	holder *exec.Cmd
-	stdin  interface{ Close() error }
+	stdin  io.Closer
 }
 
 // Start makes the scope, with limits as its properties, and returns when its
