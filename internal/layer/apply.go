@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"context"
 	"io"
 	"strings"
@@ -133,7 +134,7 @@ func (l *layering) hideBelow(fd int, base string) error {
 
 // whiteout carries out the entry name if it stands for a deletion. It reports
 // whether the entry is dealt with.
-func (l *layering) whiteout(u *unpacker, name string) (bool, error) {
+func (l *layering) whiteout(u *unpacker, name string, h *tar.Header) (bool, error) {
 	if !strings.Contains(name, whiteoutPrefix) {
 		return false, nil
 	}
@@ -175,7 +176,12 @@ func (l *layering) whiteout(u *unpacker, name string) (bool, error) {
 	if err == unix.ENAMETOOLONG {
 		return true, errdefs.Invalidf("layer: %.100q: %w", name, err)
 	}
-	return true, pathError("mknodat", name, err)
+	if err != nil {
+		return true, pathError("mknodat", name, err)
+	}
+	// It keeps its time, so that Diff makes the same stream again.
+	t := times(h)
+	return true, pathError("utimensat", name, unix.UtimesNanoAt(p.fd, hidden, t[:], unix.AT_SYMLINK_NOFOLLOW))
 }
 
 // opaque hides what the layers below have in dir.

@@ -83,6 +83,11 @@ func TestDiffApply(t *testing.T) {
 	}
 	apply(t, two, first.Bytes(), ApplyOptions{})
 	expect(t, tree(t, two), tree(t, one))
+	for _, d := range []string{one, two} {
+		if fi, err := os.Lstat(filepath.Join(d, "gone")); err != nil || fi.ModTime().Unix() != at.Unix() {
+			t.Errorf("the whiteout has not the time of the stream: %v, %v", fi.ModTime(), err)
+		}
+	}
 	if err := Diff(t.Context(), DiffOptions{Upper: two}, &second); err != nil {
 		t.Fatal(err)
 	}

@@ -180,7 +180,7 @@ func (u *unpacker) entry(ctx context.Context, h *tar.Header, tr *tar.Reader, src
 		return err
 	}
 	if u.lay != nil {
-		if done, err := u.lay.whiteout(u, name); done || err != nil {
+		if done, err := u.lay.whiteout(u, name, h); done || err != nil {
 			return err
 		}
 	}
