@@ -422,6 +422,10 @@ func (p *Program) Run(o Options) (Result, error) {
 	return r, p.outcome()
 }
 
+// Outcome tells how far the child of a spawned program came, once it is known to
+// have executed another program or ended: as Run.
+func (p *Program) Outcome() error { return p.outcome() }
+
 // outcome tells how far the child came.
 func (p *Program) outcome() error {
 	b := p.b
@@ -473,10 +477,6 @@ func (p *Program) Progress() (int, error) {
 	}
 	return p.index(b.progress), nil
 }
-
-// Outcome returns how a spawned child ended that has ended: nil if it executed
-// another program or exited by an op of its own. Errors: as Run.
-func (p *Program) Outcome() error { return p.outcome() }
 
 // Errno returns the error of op i in the last run, 0 if it succeeded or was
 // not reached.

@@ -21,7 +21,7 @@ const shared = unix.CLONE_NEWNS | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.C
 
 // Exec starts a process in a running container and returns when its program was
 // executed; see Start. Errors: as Start; Conflict when the container has ended.
-func (l *Launcher) Exec(ctx context.Context, e *Exec) (_ *Process, err error) {
+func (l *Launcher) Exec(ctx context.Context, e *Exec) (*Process, error) {
 	began := time.Now()
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
@@ -40,36 +40,44 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (_ *Process, err error) {
 		p.Cgroup = e.Cgroup
 		return p, nil
 	}
-	p, err := l.take()
-	if err != nil {
-		return nil, err
+	run := l.execHere
+	if l.otherClocks(e.Pid) {
+		run = l.execElsewhere
 	}
-	defer l.give(p)
-	b := newBuilder(l, p)
-	defer b.close()
-	defer func() {
-		if err != nil {
+	b, r, err := run(ctx, e)
+	if err != nil {
+		if b != nil {
 			sys.CloseAll(b.master)
 		}
-	}()
-	o, err := b.exec(e)
-	if err != nil {
 		if !pidfd.Alive(e.Pidfd) {
 			err = errdefs.Conflictf("cannot exec in a stopped container: %w", err)
 		}
 		return nil, err
 	}
-	r, err := b.run(ctx, o, strconv.Itoa(e.Pid))
-	if err != nil {
-		if !pidfd.Alive(e.Pidfd) {
-			return nil, errdefs.Conflictf("cannot exec in a stopped container: %w", err)
-		}
-		return nil, b.explain(err)
-	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: e.Cgroup,
 		StartedAt: r.Began.Add(r.Took), Prepare: r.Began.Sub(began), Program: r.Took,
 	}, nil
+}
+
+// execHere is the part of Exec that runs the program, on our memory.
+func (l *Launcher) execHere(ctx context.Context, e *Exec) (*builder, program.Result, error) {
+	p, err := l.take()
+	if err != nil {
+		return nil, program.Result{}, err
+	}
+	defer l.give(p)
+	b := newBuilder(l, p)
+	defer b.close()
+	o, err := b.exec(e)
+	if err != nil {
+		return b, program.Result{}, err
+	}
+	r, err := b.run(ctx, o, strconv.Itoa(e.Pid))
+	if err != nil {
+		return b, r, b.explain(err)
+	}
+	return b, r, nil
 }
 
 // exec compiles an exec.
@@ -120,6 +128,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	join := uint64(shared)
 	if b.user != nil {
 		join |= unix.CLONE_NEWUSER
+	}
+	if b.time {
+		join |= unix.CLONE_NEWTIME
 	}
 	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), join)
 	if b.guard != nil { // of its children

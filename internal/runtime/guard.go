@@ -68,6 +68,7 @@ func (l *Launcher) guarded(ctx context.Context, e *Exec, began time.Time) (_ *Pr
 		return nil, sys.Error("socketpair", "", err)
 	}
 	b.guard = &guard{ours: b.own(pair[0]), theirs: b.own(pair[1]), terminal: e.Process.Terminal}
+	b.time = l.otherClocks(e.Pid) // the child has memory of its own, so it may enter
 	b.internal()
 	if err := p.Forget(); err != nil {
 		return nil, err

@@ -57,6 +57,8 @@ type facts struct {
 	permit   caps.Set // what this process may give away
 	nested   bool     // it is in a user namespace
 	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
+	user     ns.ID    // our user namespace
+	clocks   ns.ID    // our time namespace
 }
 
 // job is a program to run.
@@ -114,6 +116,12 @@ func (l *Launcher) learn() (err error) {
 		return err
 	}
 	if l.host.ignored, err = ignoredSignals(); err != nil {
+		return err
+	}
+	if l.host.user, err = ns.Of(0, unix.CLONE_NEWUSER); err != nil {
+		return err
+	}
+	if l.host.clocks, err = ns.Of(0, unix.CLONE_NEWTIME); err != nil {
 		return err
 	}
 	l.groups, err = cgroup.Detect()

@@ -1,16 +1,19 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/ns"
+	"lade/internal/linux/sys"
 	"lade/internal/program"
 )
 
@@ -53,15 +56,74 @@ func (b *builder) timeOffsets(proc ref, li *specs.Linux) {
 
 // checkClocks ends a process that did not get into its time namespace.
 func (l *Launcher) checkClocks(r program.Result) error {
-	same, err := ns.Same(r.Pid, unix.CLONE_NEWTIME)
+	theirs, err := ns.Of(r.Pid, unix.CLONE_NEWTIME)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has ended: its clocks do not matter any more
 	}
-	if err == nil && same {
+	if err == nil && theirs == l.host.clocks {
 		err = errdefs.NotImplementedf("a private time namespace needs Linux 6.3")
 	}
 	if err != nil {
 		l.discard(r)
 	}
 	return err
+}
+
+// execElsewhere is the part of Exec that runs the program where the container
+// has a time namespace of its own. No process enters one while it shares its
+// memory (timens_install in kernel/time/namespace.c), so the child has a copy of
+// ours: that costs what a fork does.
+func (l *Launcher) execElsewhere(ctx context.Context, e *Exec) (_ *builder, _ program.Result, err error) {
+	p, err := program.New(program.Parked)
+	if err != nil {
+		return nil, program.Result{}, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	var ready, through [2]int
+	if err := unix.Pipe2(ready[:], unix.O_CLOEXEC); err != nil {
+		return nil, program.Result{}, sys.Error("pipe2", "", err)
+	}
+	defer sys.CloseAll(ready[0])
+	b := newBuilder(l, p)
+	defer b.close()
+	b.own(ready[1])
+	if err := unix.Pipe2(through[:], unix.O_CLOEXEC); err != nil {
+		return b, program.Result{}, sys.Error("pipe2", "", err)
+	}
+	b.own(through[0])
+	b.own(through[1])
+	// It parks as a created container does, but may go on at once.
+	if _, err := unix.Write(through[1], []byte{0}); err != nil {
+		return b, program.Result{}, sys.Error("write", "pipe", err)
+	}
+	b.park, b.time = &parking{through[0], ready[1]}, true
+	o, err := b.exec(e)
+	if err != nil {
+		return b, program.Result{}, err
+	}
+	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true}, strconv.Itoa(e.Pid))
+	if err != nil {
+		return b, r, b.explain(err)
+	}
+	b.release(ready[1])
+	// execve closes the last copy of the other end.
+	var buf [2]byte
+	for n := 1; n > 0 && err == nil; {
+		err = sys.Retry(func() (err error) { n, err = unix.Read(ready[0], buf[:]); return err })
+	}
+	if err == nil {
+		err = p.Outcome()
+	}
+	if err != nil {
+		l.discard(r)
+		return b, r, b.explain(err)
+	}
+	r.Took = time.Since(r.Began)
+	return b, r, nil
+}
+
+// otherClocks reports whether a process has a time namespace of its own.
+func (l *Launcher) otherClocks(pid int) bool {
+	theirs, err := ns.Of(pid, unix.CLONE_NEWTIME)
+	return err == nil && theirs != l.host.clocks
 }

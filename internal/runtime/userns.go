@@ -73,8 +73,8 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 
 // joinUser notes the user namespace of a running container, if it is not ours.
 func (b *builder) joinUser(pid int) error {
-	same, err := ns.Same(pid, unix.CLONE_NEWUSER)
-	if err != nil || same {
+	theirs, err := ns.Of(pid, unix.CLONE_NEWUSER)
+	if err != nil || theirs == b.l.host.user {
 		return err
 	}
 	b.user = &user{fd: -1}

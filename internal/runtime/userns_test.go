@@ -413,6 +413,40 @@ func TestTimeNamespace(t *testing.T) {
 	}
 }
 
+func TestTimeExec(t *testing.T) {
+	s := newSandbox(t)
+	const day = 86400
+	for _, user := range []bool{false, true} {
+		c := s.container("sleep")
+		if user {
+			withUser(c)
+		}
+		c.Spec.Linux.Namespaces = append(c.Spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+		c.Spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: 100 * day}}
+		r, err := s.start(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proc := *c.Spec.Process
+		proc.Args = []string{"payload", "try", "clock=monotonic"}
+		out, code := s.exec(r, &Exec{Process: &proc, User: "app", Filter: defaultFilter(t)})
+		n, err := strconv.Atoi(strings.TrimSpace(strings.TrimPrefix(out, "clock=monotonic: ")))
+		if code != 0 || err != nil || n < 100*day {
+			t.Errorf("%d %q", code, out)
+		}
+		proc.Args = []string{"payload", "report"}
+		out, _ = s.exec(r, &Exec{Process: &proc})
+		if rep := parseReport(t, out); !slices.Equal(rep.FDs, []string{"0", "1", "2"}) {
+			t.Errorf("%+v", rep)
+		}
+		proc.Args = []string{"nosuch"}
+		_, err = s.l.Exec(t.Context(), &Exec{Pid: r.Pid, Pidfd: r.Pidfd, Cgroup: r.Cgroup, Process: &proc, Stdin: -1, Stdout: -1, Stderr: -1})
+		if e, ok := errors.AsType[*StartError](err); !ok || e.Code != 127 {
+			t.Errorf("err = %v", err)
+		}
+	}
+}
+
 // BenchmarkUser compares a start with a user namespace to one without, in turns.
 func BenchmarkUser(b *testing.B) {
 	s := newSandbox(b)

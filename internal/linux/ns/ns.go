@@ -66,17 +66,31 @@ func Open(pid int, flag uint64) (int, error) {
 	return fd, sys.Error("open", path, err)
 }
 
+// ID identifies a namespace while it exists.
+type ID struct{ dev, ino uint64 }
+
+// Of returns which namespace of a kind process pid (0: the caller's thread) is in.
+func Of(pid int, flag uint64) (ID, error) {
+	who := "thread-self"
+	if pid != 0 {
+		who = strconv.Itoa(pid)
+	}
+	path := "/proc/" + who + "/ns/" + file(flag)
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return ID{}, sys.Error("stat", path, err)
+	}
+	return ID{st.Dev, st.Ino}, nil
+}
+
 // Same reports whether process pid is in the same namespace as the caller.
 func Same(pid int, flag uint64) (bool, error) {
-	var a, b unix.Stat_t
-	mine, theirs := "/proc/thread-self/ns/"+file(flag), "/proc/"+strconv.Itoa(pid)+"/ns/"+file(flag)
-	if err := unix.Stat(mine, &a); err != nil {
-		return false, sys.Error("stat", mine, err)
+	mine, err := Of(0, flag)
+	if err != nil {
+		return false, err
 	}
-	if err := unix.Stat(theirs, &b); err != nil {
-		return false, sys.Error("stat", theirs, err)
-	}
-	return a.Dev == b.Dev && a.Ino == b.Ino, nil
+	theirs, err := Of(pid, flag)
+	return mine == theirs, err
 }
 
 // Empty makes a mount namespace whose only mount is an empty directory in
