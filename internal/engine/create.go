@@ -86,6 +86,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	rec.Path, rec.Args = args[0], args[1:]
 	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
 	if err == nil {
+		err = e.ownRuntime(&rec)
+	}
+	if err == nil {
 		e.prepareUser(&rec)
 		err = e.create(ctx, &rec, img)
 	}

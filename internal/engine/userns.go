@@ -453,3 +453,13 @@ func makeSource(dir string, ns *container.UserNS) error {
 	}
 	return nil
 }
+
+// ownRuntime refuses a user namespace to containers of other runtimes, whose
+// roots are mounted as the host sees them. Errors: NotImplemented.
+func (e *host) ownRuntime(r *container.Record) error {
+	other, err := e.runtime(r)
+	if err == nil && other != nil && r.UserNS != nil {
+		return errdefs.NotImplementedf("user namespaces with runtime %s are not implemented: use --userns=host", other.Name)
+	}
+	return err
+}

@@ -37,30 +37,36 @@ func (p *Program) Fork(flags uint64, cgroup int) Op {
 	return o
 }
 
-// handOver turns the first process's end into the second one's start.
-func (p *Program) handOver(r Result) (Result, error) {
+// handOver makes the second process the result of a run. The first one is ending,
+// which takes longer than the caller should wait: somebody else reaps it.
+func (p *Program) handOver(first Result) (Result, error) {
 	if p.a.last == 0 { // there is no second one
 		if err := p.outcome(); err != nil {
-			return r, err
+			return first, err
 		}
-		return r, ErrKilled
+		return first, ErrKilled
 	}
-	second, err := p.second()
-	code, sig, werr := pidfd.Wait(r.Pidfd)
-	sys.CloseAll(r.Pidfd)
-	r.Pid, r.Pidfd = int(p.a.last), second
-	if err == nil {
-		err = werr
-	}
-	if err == nil && (code != 0 || sig != 0) {
-		// It did not wait until the second was through with the memory.
+	r := first
+	r.Pid = int(p.a.last)
+	var err error
+	r.Pidfd, err = p.second()
+	// It comes back when the second has executed another program or ended, unless
+	// it was killed: then the second may still be using the memory.
+	if err == nil && p.a.block.through == 0 {
 		err = ErrKilled
 	}
+	go func() {
+		// Whoever reaps every child may have been here before.
+		_, _, _ = pidfd.Wait(first.Pidfd)
+		sys.CloseAll(first.Pidfd)
+	}()
 	if err == nil {
 		return r, p.outcome()
 	}
-	if second >= 0 {
-		_ = pidfd.Signal(second, unix.SIGKILL) // it may have ended
+	if r.Pidfd >= 0 {
+		_ = pidfd.Signal(r.Pidfd, unix.SIGKILL) // it may have ended
+		ended := []unix.PollFd{{Fd: int32(r.Pidfd), Events: unix.POLLIN}}
+		_ = sys.Retry(func() error { _, err := unix.Poll(ended, -1); return err })
 	}
 	return r, err
 }

@@ -148,10 +148,11 @@ finish:
 	JMP	finish
 
 	// Of the two that come back from the fork the child, whose result is 0,
-	// goes on; the parent ends and touches nothing: the child has used it all.
+	// goes on; the parent says that it is through, touches nothing else, and ends.
 forked:
 	TESTQ	AX, AX
 	JLE	store
+	MOVQ	$1, block_through(BX)
 ended:
 	MOVQ	$231, AX		// exit_group
 	XORL	DI, DI

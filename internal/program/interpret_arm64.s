@@ -140,10 +140,12 @@ finish:
 	B	finish
 
 	// Of the two that come back from the fork the child, whose result is 0,
-	// goes on; the parent ends and touches nothing: the child has used it all.
+	// goes on; the parent says that it is through, touches nothing else, and ends.
 forked:
 	CMP	$0, R0
 	BLE	store
+	MOVD	$1, R9
+	MOVD	R9, block_through(R19)
 ended:
 	MOVD	$94, R8			// exit_group
 	MOVD	$0, R0

@@ -28,6 +28,7 @@ type block struct {
 	oldSignals           uint64
 	progress             uintptr // the op under way
 	fork                 uintptr // the op of Fork, or 0
+	through              uint64  // the first process came back from it
 	began, entered       uint64  // clock readings
 	released             uint64
 }
