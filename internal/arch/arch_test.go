@@ -29,6 +29,7 @@ var rows = [][]string{
 	{"internal/reference", "internal/oci"},
 	// one kernel facility each
 	{"internal/linux/sys", "internal/linux/netlink"},
+	{"internal/linux/idmap"},
 	{"internal/linux/..."},
 	{"internal/linux/systemd"}, // of control groups
 	// mechanisms
