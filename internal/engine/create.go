@@ -65,6 +65,11 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err != nil {
 		return r, err
 	}
+	if hc.Runtime == lxcRuntime {
+		if err := lxcCannot(&config, &hc, e.Facts.Systemd); err != nil {
+			return r, err
+		}
+	}
 	if config.StopSignal != "" {
 		if _, err := signal.ParseSignal(config.StopSignal); err != nil {
 			return r, errdefs.Invalidf("%w", err)
@@ -289,10 +294,7 @@ func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfi
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")
 	}
-	name, other, err := e.Runtimes.Find(hc.Runtime)
-	if err == nil && other != nil && other.Kind == kindLXC {
-		err = lxcCannot(c, hc)
-	}
+	name, _, err := e.Runtimes.Find(hc.Runtime)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 
 // lxcCannot refuses at create what LXC would refuse at the start, as far as it
 // is seen in the configuration; see package runtime/lxc.
-func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
+func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig, systemd bool) error {
 	refuse := func(what string) error { return errdefs.Invalidf("runtime lxc cannot do this: %s", what) }
 	own := !hc.NetworkMode.IsHost() && !hc.NetworkMode.IsContainer()
 	for key := range hc.Sysctls {
@@ -25,6 +25,8 @@ func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
 	_, tmpfs := hc.Tmpfs["/dev"]
 	_, volume := c.Volumes["/dev"]
 	switch {
+	case systemd: // it makes them itself, and takes none that is there
+		return refuse("control groups by systemd")
 	case c.Domainname != "":
 		return refuse("domain name " + c.Domainname)
 	case hc.Umask != nil:

@@ -34,19 +34,22 @@ type Runtimes struct {
 // programs are the runtimes that need no configuration where their program is
 // in PATH: Debian's packages runc, crun, runsc and lxc.
 var programs = map[string]wire.Runtime{
-	"runc":  {Kind: kindOCI, Path: "runc"},
-	"crun":  {Kind: kindOCI, Path: "crun"},
-	"runsc": {Kind: kindOCI, Path: "runsc"},
-	"lxc":   {Kind: kindLXC, Path: "lxc-start"},
+	"runc":     {Kind: kindOCI, Path: "runc"},
+	"crun":     {Kind: kindOCI, Path: "crun"},
+	"runsc":    {Kind: kindOCI, Path: "runsc"},
+	lxcRuntime: {Kind: kindLXC, Path: "lxc-start"},
 }
 
 // ReservedRuntime reports whether a name cannot be configured.
 func ReservedRuntime(name string) bool {
-	return name == DefaultRuntime || name == containerdRuntime || name == "lxc"
+	return name == DefaultRuntime || name == containerdRuntime || name == lxcRuntime
 }
 
 // containerdRuntime is how clients name Docker's own runtime by its shim.
 const containerdRuntime = "io.containerd.runc.v2"
+
+// lxcRuntime is LXC's name.
+const lxcRuntime = "lxc"
 
 // Find returns what a name stands for: its own or another one's name, and the
 // runtime, nil for lade's own. "runc" is lade's own where neither a runc is

@@ -9,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/linux/cgroup"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
@@ -45,12 +46,18 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 		return nil, nil, err
 	}
 	s.Root = &specs.Root{Path: b.Rootfs(), Readonly: c.Spec.Root != nil && c.Spec.Root.Readonly}
+	linux := *s.Linux
+	s.Linux = &linux
+	// A unit's group is there already: the runtime need not talk with systemd.
+	if scope, ok := cgroup.ParseScope(linux.CgroupsPath); ok {
+		if linux.CgroupsPath, err = scope.Path(); err != nil {
+			return nil, nil, err
+		}
+	}
 	if c.NetNS >= 0 {
-		linux := *s.Linux
 		linux.Namespaces = slices.Clone(linux.Namespaces)
 		linux.Namespaces = slices.DeleteFunc(linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
 		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: ours(c.NetNS)})
-		s.Linux = &linux
 	}
 	if c.Init {
 		return root, runtime.WithInit(&s, initPath), nil

@@ -94,7 +94,7 @@ func run(t *testing.T, change func(c *runtime.Container), args ...string) (out s
 			t.Errorf("the bundle is there: %v", err)
 		}
 		if g, err := groups.Open(filepath.Dir(group)); err == nil {
-			if err := errors.Join(g.Delete(context.Background()), g.RemoveEmpty()); err != nil {
+			if err := g.Delete(context.Background()); err != nil {
 				t.Error(err)
 			}
 		}

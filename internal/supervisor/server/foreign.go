@@ -130,8 +130,6 @@ func (s *Server) clean(f Foreign, g *cgroup.Group, kill bool) error {
 	}
 	if g != nil {
 		err = errors.Join(err, deleteGroup(ctx, g, kill))
-		if f != nil {
-		}
 	}
 	return err
 }
