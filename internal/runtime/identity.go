@@ -24,6 +24,18 @@ func (r *Rootfs) Mount(f sys.Features) (fd int, err error) {
 	return cloneHost(r.Path, &mount.Options{Bind: true, Recursive: true})
 }
 
+// MountOf clones the mounts at a path that another process sees, given as
+// /proc/PID/root/…, because mount(2) takes nothing from another mount namespace.
+// ok is false for any other path. The descriptor is the caller's to close.
+func MountOf(source string) (fd int, ok bool, err error) {
+	pid, p, ok := ofProcess(source)
+	if !ok {
+		return -1, false, nil
+	}
+	fd, err = cloneWithin(pid, p, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
+	return fd, true, err
+}
+
 // Identify returns p with the numbers of its user and with HOME, both looked up
 // in the container whose root directory is open as root; user and groupAdd are
 // as in Container. p stays as it is. Errors: *StartError for a name that is not

@@ -16,14 +16,23 @@ import (
 	"lade/internal/trace"
 )
 
-// Root is a container's root, mounted nowhere yet.
-type Root struct{ fd int }
+// Root is a container's root, and what the runtime cannot mount itself, mounted
+// nowhere yet.
+type Root struct {
+	fd   int
+	more map[string]int // by the place in the bundle
+}
 
 // FD is its descriptor, which stays its own.
 func (r *Root) FD() int { return r.fd }
 
 // Close gives it back. What Attached has mounted stays.
-func (r *Root) Close() { sys.CloseAll(r.fd) }
+func (r *Root) Close() {
+	sys.CloseAll(r.fd)
+	for _, fd := range r.more {
+		sys.CloseAll(fd)
+	}
+}
 
 // Prepare makes the container's root, and of its specification one that is
 // complete without the rest of the description: root, user, network namespace
@@ -35,7 +44,7 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 	if err != nil {
 		return nil, nil, err
 	}
-	root := &Root{fd}
+	root := &Root{fd: fd, more: map[string]int{}}
 	defer func() {
 		if err != nil {
 			root.Close()
@@ -46,6 +55,9 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 		return nil, nil, err
 	}
 	s.Root = &specs.Root{Path: b.Rootfs(), Readonly: c.Spec.Root != nil && c.Spec.Root.Readonly}
+	if s.Mounts, err = b.borrow(root, s.Mounts); err != nil {
+		return nil, nil, err
+	}
 	linux := *s.Linux
 	s.Linux = &linux
 	// A unit's group is there already: the runtime need not talk with systemd.
@@ -63,6 +75,39 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 		return root, runtime.WithInit(&s, initPath), nil
 	}
 	return root, &s, nil
+}
+
+// borrow takes what mounts bind from other processes' mount namespaces, and
+// binds it from the bundle instead.
+func (b *Bundle) borrow(root *Root, mounts []specs.Mount) ([]specs.Mount, error) {
+	out := slices.Clone(mounts)
+	for i := range out {
+		if out[i].Type != "bind" {
+			continue
+		}
+		fd, ok, err := runtime.MountOf(out[i].Source)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		place := b.Path("bind" + strconv.Itoa(i))
+		root.more[place], out[i].Source = fd, place
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return nil, sys.Error("fstat", place, err)
+		}
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			err = os.Mkdir(place, 0o700)
+		} else {
+			err = os.WriteFile(place, nil, 0o600)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // ours is a path of a descriptor of this process that other processes can use.
@@ -93,6 +138,11 @@ func (b *Bundle) attach(root *Root) (err error) {
 	}
 	if err := isolate(b.Dir); err != nil {
 		return err
+	}
+	for place, fd := range root.more {
+		if err := unix.MoveMount(fd, "", unix.AT_FDCWD, place, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return sys.Error("move_mount", place, err)
+		}
 	}
 	err = unix.MoveMount(root.fd, "", unix.AT_FDCWD, b.Rootfs(), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	return sys.Error("move_mount", b.Rootfs(), err)
