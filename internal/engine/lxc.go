@@ -27,6 +27,8 @@ func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig, systemd bool
 	switch {
 	case systemd: // it makes them itself, and takes none that is there
 		return refuse("control groups by systemd")
+	case hc.CgroupnsMode.IsHost() && !hc.Privileged: // which implies it on version 1
+		return refuse("the host's control group namespace")
 	case c.Domainname != "":
 		return refuse("domain name " + c.Domainname)
 	case hc.Umask != nil:

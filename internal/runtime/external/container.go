@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -59,6 +60,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	defer root.Close()
+	nameDomain(spec)
 	if err := c.b.WriteJSON("config.json", spec); err != nil {
 		return nil, err
 	}
@@ -84,6 +86,19 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	p.StartedAt = time.Now()
 	p.Prepare, p.Program = created.Sub(began), p.StartedAt.Sub(created)
 	return p, nil
+}
+
+// nameDomain says the domain name in a second way, for runtimes of the time when
+// the specification had none (runc before 1.2).
+func nameDomain(s *specs.Spec) {
+	if s.Domainname == "" {
+		return
+	}
+	s.Linux.Sysctl = maps.Clone(s.Linux.Sysctl)
+	if s.Linux.Sysctl == nil {
+		s.Linux.Sysctl = map[string]string{}
+	}
+	s.Linux.Sysctl["kernel.domainname"] = s.Domainname
 }
 
 // cleanUpTime bounds the clean-up after a failure.
