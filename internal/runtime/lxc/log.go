@@ -2,10 +2,8 @@ package lxc
 
 import (
 	"os"
-	"regexp"
 	"strconv"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -82,11 +80,6 @@ func quoted(s string) string {
 	return `""`
 }
 
-// ends finds how the container's process ended.
-var ends = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`Child <\d+> ended on (error|signal) \((\d+)\)`)
-})
-
 // ExitStatus returns how the container's process, which has ended, did that, by
 // the word of the monitor, for kernels that do not tell. It waits for the
 // monitor.
@@ -103,15 +96,18 @@ func (c *Container) ExitStatus() (unix.WaitStatus, bool) {
 	return exitStatus(string(raw))
 }
 
-// exitStatus reads it in a log. Of an end without an error LXC writes nothing.
+// exitStatus reads it in a log: "Child <17> ended on error (3)", or "on signal
+// (9)". Of an end without an error LXC writes nothing.
 func exitStatus(log string) (unix.WaitStatus, bool) {
-	m := ends().FindStringSubmatch(log)
-	if m == nil {
+	_, how, ok := strings.Cut(log, "> ended on ")
+	if !ok {
 		return 0, !strings.Contains(log, "Failed to spawn container")
 	}
-	n, err := strconv.Atoi(m[2])
-	if m[1] == "signal" {
+	kind, rest, _ := strings.Cut(how, " (")
+	number, _, _ := strings.Cut(rest, ")")
+	n, err := strconv.Atoi(number)
+	if kind == "signal" {
 		return unix.WaitStatus(n), err == nil
 	}
-	return unix.WaitStatus(n << 8), err == nil
+	return unix.WaitStatus(n << 8), kind == "error" && err == nil
 }
