@@ -52,7 +52,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := mergeImage(&config, img.Config); err != nil {
 		return r, err
 	}
-	if err := e.hostDefaults(&config, &hc); err != nil {
+	if err := e.hostDefaults(&hc); err != nil {
 		return r, err
 	}
 	if hc.UsernsMode == "" {
@@ -90,6 +90,10 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
 	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
+	if err == nil && rec.UserNS != nil && hc.Runtime != DefaultRuntime {
+		// Layers and binds are mapped by the runtime, and only ours does.
+		err = errdefs.Invalidf("runtime %s cannot do this: a user namespace with mapped layers", hc.Runtime)
+	}
 	if err == nil {
 		err = e.ownRuntime(&rec)
 	}
@@ -244,7 +248,7 @@ func mergeEnv(image, user []string) []string {
 
 // hostDefaults fills what the request leaves open, so that inspect shows what
 // holds.
-func (e *Engine) hostDefaults(c *apicontainer.Config, hc *apicontainer.HostConfig) error {
+func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	d := e.Defaults
 	switch hc.NetworkMode {
 	case "", "default":

@@ -8,6 +8,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 )
 
@@ -29,6 +30,8 @@ func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig, systemd bool
 		return refuse("control groups by systemd")
 	case hc.CgroupnsMode.IsHost() && !hc.Privileged: // which implies it on version 1
 		return refuse("the host's control group namespace")
+	case hc.Annotations[spec.TimeAnnotation] != "":
+		return refuse("a time namespace")
 	case c.Domainname != "":
 		return refuse("domain name " + c.Domainname)
 	case hc.Umask != nil:
