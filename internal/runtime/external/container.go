@@ -60,6 +60,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	defer root.Close()
+	spec.Version = oldest
 	nameDomain(spec)
 	if err := c.b.WriteJSON("config.json", spec); err != nil {
 		return nil, err
@@ -87,6 +88,10 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	p.Prepare, p.Program = created.Sub(began), p.StartedAt.Sub(created)
 	return p, nil
 }
+
+// oldest is the version of the specification that every runtime knows; what is
+// younger in it is left alone by those that do not know it.
+const oldest = "1.0.2"
 
 // nameDomain says the domain name in a second way, for runtimes of the time when
 // the specification had none (runc before 1.2).
