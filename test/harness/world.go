@@ -31,7 +31,7 @@ func (w world) minus(before world) []string {
 	return more
 }
 
-// look lists mounts, links, tables, control groups and processes that belong
+// look lists mounts, links, tables, control groups, bundles and processes that belong
 // to the engine; others may come and go meanwhile.
 func look(e *Engine) world {
 	var w world
@@ -66,6 +66,11 @@ func look(e *Engine) world {
 			for _, dir := range found {
 				w = append(w, "control group "+dir)
 			}
+		}
+	}
+	if bundles, err := os.ReadDir(filepath.Join(e.Dir, "exec/bundles")); err == nil {
+		for _, b := range bundles {
+			w = append(w, "bundle "+b.Name())
 		}
 	}
 	for _, p := range processes(e) {
