@@ -1,6 +1,8 @@
 package main
 
 import (
+	"sync"
+
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/sys"
@@ -14,9 +16,7 @@ import (
 
 // foreign makes, or finds again, the containers of other runtimes.
 func foreign(root, initPath string, groups *cgroup.Host, own *runtime.Launcher) func(id string, r *wire.Runtime) (server.Foreign, error) {
-	features := sys.Probe()
-	oci := &external.Host{InitPath: initPath, Features: features, Cgroup: groups.Open}
-	lxcs := &lxc.Host{InitPath: initPath, Features: features, Cgroups: groups, Exec: own.Exec}
+	features := sync.OnceValue(sys.Probe) // not before somebody asks
 	return func(id string, r *wire.Runtime) (server.Foreign, error) {
 		var b *bundle.Bundle
 		var err error
@@ -30,9 +30,9 @@ func foreign(root, initPath string, groups *cgroup.Host, own *runtime.Launcher) 
 		}
 		switch b.Runtime.Kind {
 		case "oci":
-			return external.New(oci, b), nil
+			return external.New(&external.Host{InitPath: initPath, Features: features(), Cgroup: groups.Open}, b), nil
 		case "lxc":
-			return lxc.New(lxcs, b), nil
+			return lxc.New(&lxc.Host{InitPath: initPath, Features: features(), Cgroups: groups, Exec: own.Exec}, b), nil
 		}
 		return nil, errdefs.NotImplementedf("runtime %s is of the unknown kind %q", b.Runtime.Name, b.Runtime.Kind)
 	}
