@@ -2,6 +2,7 @@ package netrate
 
 import (
 	"math"
+	"strconv"
 
 	"github.com/docker/go-units"
 
@@ -18,6 +19,21 @@ type Limits struct {
 
 // Any reports whether a direction is limited.
 func (l Limits) Any() bool { return l.In != 0 || l.Out != 0 }
+
+// Options returns the limits by the names below, as a network's options. What
+// is not limited has none.
+func (l Limits) Options() map[string]string {
+	o := map[string]string{}
+	for name, b := range map[string]Bits{InName: l.In, OutName: l.Out} {
+		if b != 0 {
+			o[name] = b.String()
+		}
+	}
+	if l.Burst != 0 {
+		o[BurstName] = strconv.FormatInt(l.Burst, 10)
+	}
+	return o
+}
 
 // Asked are lade's own fields of the Docker API's HostConfig and UpdateConfig:
 // bits per second and bytes. A field that is nil was not asked for: create

@@ -42,7 +42,11 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	if _, ok := n.Endpoint(r.ContainerID); ok {
 		return nil, errdefs.Conflictf("container %s is already connected to a network", r.ContainerID)
 	}
-	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name}
+	limits, err := n.Limits(name, r.Rates)
+	if err != nil {
+		return nil, err
+	}
+	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name, Limits: limits}
 	var (
 		ns    *os.File
 		held  *slot
@@ -76,7 +80,7 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	n.mu.Lock()
 	n.endpoints[r.ContainerID] = rec
 	if held != nil {
-		n.leases[r.ContainerID] = &lease{slot: held, changed: len(r.Sysctls) > 0}
+		n.leases[r.ContainerID] = &lease{slot: held, changed: len(r.Sysctls) > 0 || rec.Limits.Any()}
 	}
 	n.mu.Unlock()
 	n.forget(rec)
@@ -143,6 +147,12 @@ func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*slot, e
 	}
 	steps.add(s.close)
 	rec.Link, rec.Noise = s.link, s.noise
+	if rec.Limits.Any() { // before the first packet
+		steps.add(func() { n.unshape(s.link) })
+		if err := n.shape(s.link, rec.Limits); err != nil {
+			return nil, fmt.Errorf("limit %s: %w", s.link, err)
+		}
+	}
 	if err := s.address(mac, rec.IPv4, n.gateway); err != nil {
 		return nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
 	}
@@ -230,6 +240,9 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 			n.ports.release(h)
 		}
 		n.forget(r)
+		if r.Limits.Any() { // in the background: the kernel takes its time
+			n.wg.Go(func() { n.unshape(r.Link) })
+		}
 		again = n.reuse(l, r)
 		n.releaseAddr(r.IPv4.Addr())
 	}
@@ -299,11 +312,21 @@ func (n *Networks) ours(l netlink.Link) bool {
 	return strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) && (l.Master == 0 || l.Master == int(n.pool.bridge.Load()))
 }
 
-// sweep removes the links of earlier processes of this engine that no endpoint
+// ourIFB reports whether a link is an ifb of this engine: one whose name says so,
+// and whose link is not another engine's.
+func (n *Networks) ourIFB(l netlink.Link, links []netlink.Link) bool {
+	return strings.HasPrefix(l.Name, IFBPrefix(n.c.Bridge)) && !slices.ContainsFunc(links, func(v netlink.Link) bool {
+		return strings.HasPrefix(v.Name, linkKind) && ifbOf(v.Name) == l.Name && !n.ours(v)
+	})
+}
+
+// sweep brings limits to what the records say, and removes the links of earlier
+// processes of this engine that no endpoint
 // has: something still holds their namespaces, and may answer to an address
 // that another container gets.
 func (n *Networks) sweep(ctx context.Context) {
 	const patience = 2 * time.Second
+	n.reshape()
 	select {
 	case <-time.After(patience):
 	case <-ctx.Done():
@@ -318,10 +341,12 @@ func (n *Networks) sweep(ctx context.Context) {
 	n.mu.Lock()
 	for _, r := range n.endpoints {
 		known[r.Link] = true
+		known[ifbOf(r.Link)] = true // reshape has seen to it
 	}
 	n.mu.Unlock()
 	for _, l := range links {
-		if n.ours(l) && !strings.HasPrefix(l.Name, n.pool.prefix) && !known[l.Name] {
+		now := strings.HasPrefix(l.Name, n.pool.prefix) || strings.HasPrefix(l.Name, ifbOf(n.pool.prefix))
+		if (n.ours(l) || n.ourIFB(l, links)) && !now && !known[l.Name] {
 			if err := n.delLink(l); err != nil {
 				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
 			}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"lade/internal/netrate"
 	"lade/internal/store"
 )
 
@@ -42,11 +43,14 @@ func TestCrashing(t *testing.T) {
 		if err := n.Release(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
-		e, err := n.Connect(t.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: uint16(9000 + i%8)}, {Proto: "udp", Port: 80}}})
+		e, err := n.Connect(t.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: uint16(9000 + i%8)}, {Proto: "udp", Port: 80}}, Rates: asked(netrate.Bits(i%3)*1e6, netrate.Bits(i%2)*1e6)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		e.NetNS.Close()
+		if err := n.Limit(t.Context(), id, asked(netrate.Bits(i%2)*1e6, netrate.Bits(i%3)*1e6)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

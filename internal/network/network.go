@@ -8,6 +8,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
+	"lade/internal/netrate"
 	"lade/internal/store"
 )
 
@@ -26,6 +27,8 @@ type Config struct {
 	IPMasq      bool         // what containers send outside gets the host's address
 	IPForward   bool         // enable net.ipv4.ip_forward
 	DefaultBind netip.Addr   // host address of ports that name none; zero: 0.0.0.0
+
+	Limits netrate.Limits // of containers on the default bridge that ask for none
 
 	PoolSize int  // prepared namespaces; 0: 16, negative: none
 	Disabled bool // no default bridge (--bridge=none): only host and none
@@ -51,6 +54,7 @@ type Request struct {
 	IPv4        netip.Addr // zero: the next free one
 	Ports       []Publish
 	Sysctls     map[string]string // net.*, written inside the namespace
+	Rates       netrate.Asked     // what it does not say is as the network has it
 	// NetNS is a fresh namespace to connect instead of one of our own making,
 	// such as one that belongs to a user namespace. It stays the caller's and is
 	// not used again for another container.
@@ -67,6 +71,7 @@ type Endpoint struct {
 	IPv4        netip.Prefix     // address and length; zero without an interface
 	Gateway     netip.Addr
 	Ports       network.PortMap // what was bound; empty, not nil, without ports
+	Limits      netrate.Limits  // what holds
 	// NetNS is the namespace for the container's processes, set by Connect
 	// only, and nil for host. The caller closes it: the namespace, and the
 	// interface in it, die with their last process and descriptor.

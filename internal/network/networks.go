@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -46,6 +47,7 @@ type Networks struct {
 	leases    map[string]*lease          // by container: what it has of the pool
 
 	repairing sync.Mutex // one repairBridge at a time
+	shaping   sync.Mutex // limits and their records change one after the other
 
 	monitor *nft.Monitor
 	cancel  context.CancelFunc // of what Restore began
@@ -187,6 +189,9 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 		return err
 	}
 	n.mtu = bridge.MTU
+	if err := n.c.Limits.Check(n.mtu); err != nil {
+		return err
+	}
 	if r := n.records[network.NetworkBridge]; made && !r.Made {
 		r.Made = true
 		n.records[network.NetworkBridge] = r
@@ -299,7 +304,7 @@ func (n *Networks) Destroy(ctx context.Context) error {
 		links, err := n.rt.Links()
 		errs = append(errs, err)
 		for _, l := range links {
-			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || n.ours(l) {
+			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || n.ours(l) || n.ourIFB(l, links) {
 				errs = append(errs, n.delLink(l))
 			}
 		}
@@ -362,6 +367,7 @@ func (n *Networks) describe(name string) network.Network {
 			"com.docker.network.bridge.name":                 n.c.Bridge,
 			"com.docker.network.driver.mtu":                  strconv.Itoa(n.mtu),
 		}
+		maps.Copy(d.Options, n.networkLimits(name).Options())
 	}
 	return d
 }
@@ -436,7 +442,7 @@ func (n *Networks) record(containerID string) (*endpointRecord, bool) {
 func (n *Networks) endpoint(r *endpointRecord) *Endpoint {
 	e := &Endpoint{
 		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, EndpointID: r.ID, SandboxID: r.Sandbox,
-		MAC: r.mac(), IPv4: r.IPv4, Ports: r.portMap(),
+		MAC: r.mac(), IPv4: r.IPv4, Ports: r.portMap(), Limits: r.Limits,
 	}
 	if r.IPv4.IsValid() {
 		e.Gateway = n.gateway

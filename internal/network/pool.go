@@ -100,7 +100,7 @@ const scratch = 32 << 10
 func LinkPrefix(bridge string) string {
 	h := fnv.New32a()
 	h.Write([]byte(bridge))
-	return "veth" + letters(h.Sum32())[:3]
+	return linkKind + letters(h.Sum32())[:3]
 }
 
 // letters encodes a number as 7 lower case characters, the low bits first.

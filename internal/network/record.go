@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
+	"lade/internal/netrate"
 	"lade/internal/store"
 )
 
@@ -40,7 +41,8 @@ type endpointRecord struct {
 	IPv4    netip.Prefix `json:"ipv4,omitzero"`
 	Ports   []binding    `json:"ports,omitempty"`
 	// Noise is what eth0 had heard before this container.
-	Noise Counters `json:"noise,omitzero"`
+	Noise  Counters       `json:"noise,omitzero"`
+	Limits netrate.Limits `json:"limits,omitzero"`
 }
 
 func (r *endpointRecord) put(s *store.Store, container string) error {

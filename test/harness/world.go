@@ -46,7 +46,7 @@ func look(e *Engine) world {
 	links, err := net.Interfaces()
 	if err == nil {
 		for _, l := range links {
-			if l.Name == e.Bridge || strings.HasPrefix(l.Name, network.LinkPrefix(e.Bridge)) {
+			if l.Name == e.Bridge || strings.HasPrefix(l.Name, network.LinkPrefix(e.Bridge)) || strings.HasPrefix(l.Name, network.IFBPrefix(e.Bridge)) {
 				w = append(w, "link "+l.Name)
 			}
 		}
