@@ -61,6 +61,10 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := spec.ApplyNesting(&hc); err != nil {
 		return r, err
 	}
+	rates, err := e.askedRates(&hc, o.NetRates)
+	if err != nil {
+		return r, err
+	}
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
 	if err != nil {
 		return r, err
@@ -84,7 +88,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		return r, err
 	}
 	rec := container.Record{
-		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, ImageID: img.ID.String(),
+		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, NetRates: rates, ImageID: img.ID.String(),
 		Networks: endpoints(o.Networking, hc.NetworkMode), Driver: e.Snapshots.Name(), State: container.Created,
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)

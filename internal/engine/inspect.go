@@ -26,15 +26,16 @@ func (e *host) logPath(r *container.Record) string { return filepath.Join(e.dir(
 
 // ContainerInspect returns all that is known of a container; size adds its
 // disk usage. It never waits for the container.
-func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (*apicontainer.InspectResponse, error) {
+func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (*InspectResponse, error) {
 	a, err := e.containers.find(name)
 	if err != nil {
 		return nil, err
 	}
 	r := a.View()
-	out := &apicontainer.InspectResponse{
+	out := &InspectResponse{HostConfig: &HostConfig{*shownHostConfig(r), e.rates(r).Asked()}}
+	out.InspectResponse = &apicontainer.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
-		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", HostConfig: shownHostConfig(r), Config: r.Config,
+		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", Config: r.Config,
 		AppArmorProfile: spec.AppArmorProfile(r.HostConfig, e.Facts, e.Defaults.Security),
 		Mounts:          mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
 		GraphDriver: e.graphDriver(ctx, r.ID),

@@ -190,7 +190,7 @@ func (e *host) connect(ctx context.Context, r *container.Record, own *os.File) (
 	if err != nil {
 		return ns, nil, err
 	}
-	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls), NetNS: own}
+	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls), Rates: r.NetRates, NetNS: own}
 	if ep := r.Networks[mode.NetworkName()]; ep != nil {
 		q.MAC = net.HardwareAddr(ep.MacAddress)
 		if ep.IPAMConfig != nil && ep.IPAMConfig.IPv4Address.IsValid() {
@@ -428,10 +428,18 @@ func (e *host) Limit(ctx context.Context, r *container.Record) error {
 		return err
 	}
 	res.Devices = nil // not changed by an update
-	if err := e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res}); err != nil {
+	undo, err := e.limitNetwork(ctx, r)
+	if err != nil {
 		return err
 	}
-	return e.updateScope(ctx, e.cgroupPath(r), res)
+	err = e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res})
+	if err == nil {
+		err = e.updateScope(ctx, e.cgroupPath(r), res)
+	}
+	if err != nil {
+		return errors.Join(err, undo(ctx))
+	}
+	return nil
 }
 
 // execProcess is the specification of an additional process, and its filter.

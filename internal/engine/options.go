@@ -12,6 +12,7 @@ import (
 
 	"lade/internal/filters"
 	"lade/internal/logs"
+	"lade/internal/netrate"
 )
 
 // CreateOptions is the request of ContainerCreate.
@@ -20,6 +21,7 @@ type CreateOptions struct {
 	Platform   *ocispec.Platform
 	Config     *container.Config
 	HostConfig *container.HostConfig // nil: all defaults
+	NetRates   netrate.Asked         // beside those that annotations ask for
 	Networking *network.NetworkingConfig
 	// AdjustCPUShares is set for API versions before 1.22, which clamp.
 	AdjustCPUShares bool

@@ -7,6 +7,7 @@ import (
 	"github.com/moby/moby/api/types/blkiodev"
 	apicontainer "github.com/moby/moby/api/types/container"
 
+	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/linux/device"
@@ -16,7 +17,7 @@ import (
 // container at once; either all of it takes effect and is recorded, or nothing
 // is recorded. Errors: NotFound; Invalid for a value that cannot be; Conflict
 // for one that contradicts what the container has.
-func (e *Engine) ContainerUpdate(ctx context.Context, name string, u apicontainer.UpdateConfig) (apicontainer.UpdateResponse, error) {
+func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfig) (apicontainer.UpdateResponse, error) {
 	var r apicontainer.UpdateResponse
 	a, err := e.containers.find(name)
 	if err != nil {
@@ -33,13 +34,17 @@ func (e *Engine) ContainerUpdate(ctx context.Context, name string, u apicontaine
 			return r, errdefs.Invalidf("%w", err)
 		}
 	}
-	err = a.Update(ctx, func(hc apicontainer.HostConfig) (*apicontainer.HostConfig, error) {
-		if err := merge(a.View().ID, &hc, u); err != nil {
-			return nil, err
+	err = a.Update(ctx, func(next *container.Record) error {
+		if err := merge(next.ID, next.HostConfig, u.UpdateConfig); err != nil {
+			return err
+		}
+		next.NetRates = u.Asked.Over(next.NetRates)
+		if err := e.checkRates(next.HostConfig, next.NetRates); err != nil {
+			return err
 		}
 		// The kernel would refuse what contradicts itself in words of its own.
-		_, err := spec.Validate(a.View().Config, &hc, e.Facts)
-		return &hc, err
+		_, err := spec.Validate(next.Config, next.HostConfig, e.Facts)
+		return err
 	})
 	return r, err
 }

@@ -20,6 +20,9 @@ type Limits struct {
 // Any reports whether a direction is limited.
 func (l Limits) Any() bool { return l.In != 0 || l.Out != 0 }
 
+// Asked returns a request for exactly these limits.
+func (l Limits) Asked() Asked { return Asked{&l.In, &l.Out, &l.Burst} }
+
 // Options returns the limits by the names below, as a network's options. What
 // is not limited has none.
 func (l Limits) Options() map[string]string {

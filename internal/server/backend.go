@@ -33,11 +33,11 @@ type Containers interface {
 	ContainerPause(ctx context.Context, name string) error
 	ContainerUnpause(ctx context.Context, name string) error
 	ContainerRename(ctx context.Context, name, to string) error
-	ContainerUpdate(ctx context.Context, name string, u container.UpdateConfig) (container.UpdateResponse, error)
+	ContainerUpdate(ctx context.Context, name string, u engine.UpdateConfig) (container.UpdateResponse, error)
 	ContainerRemove(ctx context.Context, name string, o engine.RemoveOptions) error
 	ContainerPrune(ctx context.Context, f filters.Args) (container.PruneReport, error)
 
-	ContainerInspect(ctx context.Context, name string, size bool) (*container.InspectResponse, error)
+	ContainerInspect(ctx context.Context, name string, size bool) (*engine.InspectResponse, error)
 	ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
 	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
 	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*stats.Sample, error], error)

@@ -53,11 +53,11 @@ func (s *scene) ContainerList(context.Context, engine.ListOptions) ([]container.
 	return recorded[[]container.Summary](s.t, "03-run/0094-GET-containers_json.json"), nil
 }
 
-func (s *scene) ContainerInspect(_ context.Context, name string, _ bool) (*container.InspectResponse, error) {
+func (s *scene) ContainerInspect(_ context.Context, name string, _ bool) (*engine.InspectResponse, error) {
 	if name != "full" {
 		return nil, errdefs.NotFoundf("No such container: %s", name)
 	}
-	return recorded[*container.InspectResponse](s.t, "03-run/0091-GET-containers_full_json.json"), nil
+	return recorded[*engine.InspectResponse](s.t, "03-run/0091-GET-containers_full_json.json"), nil
 }
 
 func (s *scene) SystemVersion(context.Context) (system.VersionResponse, error) {

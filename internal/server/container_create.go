@@ -24,13 +24,16 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	created, err := s.backend.ContainerCreate(lasting(r), engine.CreateOptions{
+	o := engine.CreateOptions{
 		Name:       params(r).get("name"),
 		Platform:   platform,
 		Config:     req.Config,
-		HostConfig: req.HostConfig,
 		Networking: req.NetworkingConfig,
-	})
+	}
+	if h := req.HostConfig; h != nil {
+		o.HostConfig, o.NetRates = &h.HostConfig, h.Asked
+	}
+	created, err := s.backend.ContainerCreate(lasting(r), o)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,12 @@ package server
 import (
 	"net/http"
 
-	"github.com/moby/moby/api/types/container"
+	"lade/internal/engine"
 )
 
 // containerUpdate changes a container's limits and restart policy.
 func (s *server) containerUpdate(w http.ResponseWriter, r *http.Request) error {
-	var u container.UpdateConfig
+	var u engine.UpdateConfig
 	if err := s.decode(r, &u); err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ type fake struct {
 	pull   pull.Options
 	load   []byte
 	stop   engine.StopOptions
+	update engine.UpdateConfig
 	until  container.WaitCondition
 	ctx    context.Context
 }
@@ -92,7 +93,8 @@ func (f *fake) ContainerUnpause(ctx context.Context, _ string) error {
 func (f *fake) ContainerRename(ctx context.Context, _, _ string) error {
 	return f.none(ctx, "ContainerRename")
 }
-func (f *fake) ContainerUpdate(ctx context.Context, _ string, _ container.UpdateConfig) (container.UpdateResponse, error) {
+func (f *fake) ContainerUpdate(ctx context.Context, _ string, u engine.UpdateConfig) (container.UpdateResponse, error) {
+	f.update = u
 	return canned[container.UpdateResponse](f, ctx, "ContainerUpdate")
 }
 func (f *fake) ContainerRemove(ctx context.Context, _ string, _ engine.RemoveOptions) error {
@@ -101,8 +103,8 @@ func (f *fake) ContainerRemove(ctx context.Context, _ string, _ engine.RemoveOpt
 func (f *fake) ContainerPrune(ctx context.Context, _ filters.Args) (container.PruneReport, error) {
 	return canned[container.PruneReport](f, ctx, "ContainerPrune")
 }
-func (f *fake) ContainerInspect(ctx context.Context, _ string, _ bool) (*container.InspectResponse, error) {
-	return canned[*container.InspectResponse](f, ctx, "ContainerInspect")
+func (f *fake) ContainerInspect(ctx context.Context, _ string, _ bool) (*engine.InspectResponse, error) {
+	return canned[*engine.InspectResponse](f, ctx, "ContainerInspect")
 }
 func (f *fake) ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error) {
 	f.list = o

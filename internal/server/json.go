@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"lade/internal/errdefs"
 )
@@ -59,7 +60,7 @@ func (s *server) decode(r *http.Request, v any) error {
 			if errors.Is(err, io.EOF) {
 				return errdefs.Invalidf("invalid JSON: got EOF while reading request body")
 			}
-			return errdefs.Invalidf("invalid JSON: %w", err)
+			return errdefs.Invalidf("invalid JSON: %w", dockersField(err))
 		}
 		if d.More() {
 			return errdefs.Invalidf("unexpected content after JSON")
@@ -68,6 +69,17 @@ func (s *server) decode(r *http.Request, v any) error {
 	c := callOf(r.Context())
 	s.compat.Body(c.operation, c.version, v)
 	return nil
+}
+
+// dockersField takes from the path of a field that cannot be decoded the levels
+// that come from embedding Docker's types in ours.
+func dockersField(err error) error {
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		t.Field = strings.TrimPrefix(t.Field, "UpdateConfig.")
+		t.Field = strings.Replace(t.Field, "HostConfig.HostConfig.", "HostConfig.", 1)
+		t.Field = strings.Replace(t.Field, "Asked.", "", 1)
+	}
+	return err
 }
 
 // jsonBody checks the media type of the body. None is needed without a body.

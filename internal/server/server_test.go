@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/engine"
 	"lade/internal/errdefs"
+	"lade/internal/netrate"
 )
 
 func TestSplit(t *testing.T) {
@@ -217,6 +218,37 @@ func TestCreateVersions(t *testing.T) {
 		New(f, Options{}).ServeHTTP(rec, req)
 		if rec.Code != http.StatusCreated || !check(f) {
 			t.Errorf("%s: %d %s %+v", version, rec.Code, rec.Body, f.create.HostConfig)
+		}
+	}
+}
+
+// TestRates: lade's own fields reach the engine beside Docker's, and errors in
+// Docker's are named as ever.
+func TestRates(t *testing.T) {
+	for _, x := range []struct {
+		path, body, says string
+		check            func(*fake) bool
+	}{
+		{"/containers/create", `{"Image":"x","HostConfig":{"Memory":7,"NetRateIn":1000000,"NetRateOut":"10mbit","NetBurst":65536}}`, "", func(f *fake) bool {
+			r := f.create.NetRates
+			return *r.NetRateIn == 1e6 && *r.NetRateOut == 1e7 && *r.NetBurst == 65536 && f.create.HostConfig.Memory == 7
+		}},
+		{"/containers/create", `{"Image":"x","HostConfig":{}}`, "", func(f *fake) bool { return f.create.NetRates == netrate.Asked{} }},
+		{"/containers/a/update", `{"Memory":7,"NetRateIn":0}`, "", func(f *fake) bool {
+			return *f.update.NetRateIn == 0 && f.update.NetRateOut == nil && f.update.Memory == 7
+		}},
+		{"/containers/create", `{"Image":"x","HostConfig":{"NetRateIn":"fast"}}`, `invalid JSON: invalid network rate \"fast\": a number of bits per second is needed, as in 100mbit, 1.5g or 64000`, nil},
+		{"/containers/a/update", `{"NetRateOut":-1}`, `invalid JSON: invalid network rate \"-1\"`, nil},
+		{"/containers/a/update", `{"NetBurst":"x"}`, "invalid JSON: json: cannot unmarshal string into Go struct field UpdateConfig.NetBurst of type int64", nil},
+		{"/containers/a/update", `{"Memory":"x"}`, "invalid JSON: json: cannot unmarshal string into Go struct field UpdateConfig.Resources.Memory of type int64", nil},
+	} {
+		f := &fake{}
+		req := httptest.NewRequest("POST", x.path, strings.NewReader(x.body))
+		req.Header.Set("Content-Type", "application/json")
+		rec := httptest.NewRecorder()
+		New(f, Options{}).ServeHTTP(rec, req)
+		if x.check != nil && (rec.Code >= 400 || !x.check(f)) || x.check == nil && (rec.Code != http.StatusBadRequest || !strings.Contains(rec.Body.String(), x.says)) {
+			t.Errorf("%s %s: %d %s", x.path, x.body, rec.Code, rec.Body)
 		}
 	}
 }

@@ -380,18 +380,19 @@ func (a *Actor) Rename(ctx context.Context, name string) error {
 	})
 }
 
-// Update changes limits and restart policy: change returns the new host
-// configuration, made of a copy of the present one.
-func (a *Actor) Update(ctx context.Context, change func(container.HostConfig) (*container.HostConfig, error)) error {
+// Update changes limits and restart policy: change is given a copy of the
+// record with a host configuration of its own, and changes what is asked for
+// in it.
+func (a *Actor) Update(ctx context.Context, change func(*Record) error) error {
 	return a.call(ctx, func(reply func(error)) {
 		a.idle(func() {
 			next := a.rec
-			hc, err := change(*a.rec.HostConfig)
-			if err != nil {
+			hc := *a.rec.HostConfig
+			next.HostConfig = &hc
+			if err := change(&next); err != nil {
 				reply(err)
 				return
 			}
-			next.HostConfig = hc
 			if !a.rec.State.Alive() {
 				reply(a.commit(next, true, events.ActionUpdate, nil))
 				return
@@ -400,7 +401,7 @@ func (a *Actor) Update(ctx context.Context, change func(container.HostConfig) (*
 			a.outside(func(ctx context.Context) error { return a.host.Limit(ctx, &asked) }, func(err error) {
 				if err == nil {
 					next := a.rec // it may have ended meanwhile
-					next.HostConfig = hc
+					next.HostConfig, next.NetRates = asked.HostConfig, asked.NetRates
 					err = a.commit(next, true, events.ActionUpdate, nil)
 				}
 				reply(err)

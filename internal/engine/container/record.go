@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/linux/idmap"
+	"lade/internal/netrate"
 )
 
 // Record is all that is known of a container; its JSON is what is persisted.
@@ -22,6 +23,7 @@ type Record struct {
 
 	Config     *container.Config                    `json:"config"`
 	HostConfig *container.HostConfig                `json:"host_config"`
+	NetRates   netrate.Asked                        `json:"net_rates,omitzero"`
 	Networks   map[string]*network.EndpointSettings `json:"networks,omitempty"` // as asked for
 	ImageID    string                               `json:"image_id"`
 	Path       string                               `json:"path"` // what is run: entrypoint and command

@@ -9,7 +9,8 @@ import (
 // Sample is Docker's, with what lade tells beyond it.
 type Sample struct {
 	*apicontainer.StatsResponse
-	Pressure *Pressure `json:"pressure,omitempty"` // nil where the kernel says nothing
+	Pressure *Pressure `json:"pressure,omitempty"`  // nil where the kernel says nothing
+	NetRates *NetRates `json:"net_rates,omitempty"` // nil without limits
 }
 
 // Pressure tells how long processes of the container had to wait for something,

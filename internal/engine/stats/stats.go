@@ -32,6 +32,9 @@ type Network interface {
 	// Stats returns the counters of a container's devices by name. Errors:
 	// NotFound for one without a network of its own.
 	Stats(id string) (map[string]network.Counters, error)
+	// Shaping returns the limits of a container and what they did, nil for a
+	// direction without. Errors: as Stats.
+	Shaping(id string) (in, out *network.Shaped, err error)
 }
 
 // Sampler reads what containers use.
@@ -135,6 +138,9 @@ func (p *Sampler) sample(r *container.Record) (*Sample, error) {
 	s.BlkioStats = blkio(c.IO)
 	s.Pressure = pressure(c.Pressure)
 	if s.Networks, err = p.networkStats(r); err != nil {
+		return nil, err
+	}
+	if s.NetRates, err = p.netRates(r); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -27,6 +27,10 @@ func (e engine) Stats(string) (map[string]network.Counters, error) {
 	return nil, errors.New("it does not run")
 }
 
+func (e engine) Shaping(string) (in, out *network.Shaped, err error) {
+	return nil, nil, errors.New("it does not run")
+}
+
 // TestStopped checks that a container which does not run gives zeroes: one
 // sample when asked for one, and one after another until the reader leaves.
 func TestStopped(t *testing.T) {

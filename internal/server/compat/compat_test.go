@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/engine"
 	"lade/internal/errdefs"
 )
 
@@ -72,13 +73,13 @@ func TestResponses(t *testing.T) {
 	has(t, "ContainerList", 51, list, "ImageManifestDescriptor Annotations", "Health")
 	has(t, "ContainerList", 45, list, "", "Health ImageManifestDescriptor Annotations")
 
-	c := &container.InspectResponse{ID: strings.Repeat("ab", 32), Driver: "overlay2", ImageManifestDescriptor: d, NetworkSettings: &container.NetworkSettings{
+	c := &engine.InspectResponse{InspectResponse: &container.InspectResponse{ID: strings.Repeat("ab", 32), Driver: "overlay2", ImageManifestDescriptor: d, NetworkSettings: &container.NetworkSettings{
 		Networks: map[string]*network.EndpointSettings{"bridge": {EndpointID: "e1"}, "n1": {Aliases: []string{"x"}}},
-	}}
+	}}}
 	has(t, "ContainerInspect", 52, c, `"Aliases":["x"]`, `GraphDriver "NetworkSettings":{"SandboxID":"","SandboxKey":"","Ports":null,"Networks":{},"EndpointID"`)
 	has(t, "ContainerInspect", 51, c, `GraphDriver "Ports":null "EndpointID":"e1" ImageManifestDescriptor "Aliases":["x"]`, "")
 	has(t, "ContainerInspect", 44, c, `"Aliases":["x","abababababab"]`, "ImageManifestDescriptor")
-	has(t, "ContainerInspect", 24, &container.InspectResponse{}, "GraphDriver", "")
+	has(t, "ContainerInspect", 24, &engine.InspectResponse{InspectResponse: &container.InspectResponse{}}, "GraphDriver", "")
 
 	images := []image.Summary{{Containers: 3, Descriptor: d, Size: 7}}
 	has(t, "ImageList", 51, images, `"Containers":3`, "VirtualSize")

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
+	"lade/internal/engine"
 	"lade/internal/ids"
 )
 
@@ -18,7 +19,7 @@ import (
 // It is flat so that errors of decoding name fields as Docker does.
 type CreateRequest struct {
 	*container.Config
-	HostConfig       *container.HostConfig
+	HostConfig       *engine.HostConfig
 	NetworkingConfig *network.NetworkingConfig
 	// MacAddress was container-wide before 1.52.
 	MacAddress network.HardwareAddr
@@ -26,7 +27,7 @@ type CreateRequest struct {
 
 // containerInspect is the answer of ContainerInspect before 1.52.
 type containerInspect struct {
-	*container.InspectResponse
+	*engine.InspectResponse
 	NetworkSettings *networkSettings
 }
 
@@ -109,7 +110,7 @@ func containerRows() []Row {
 		}),
 
 		// A limit of 0 meant "unchanged" before it meant "none".
-		body("ContainerUpdate", 40, func(u *container.UpdateConfig) { u.PidsLimit = positive(u.PidsLimit) }),
+		body("ContainerUpdate", 40, func(u *engine.UpdateConfig) { u.PidsLimit = positive(u.PidsLimit) }),
 
 		query("ContainerStop", 42, drop("signal")),
 		query("ContainerRestart", 42, drop("signal")),
@@ -177,8 +178,9 @@ func positive(limit *int64) *int64 {
 	return limit
 }
 
-func legacyInspect(r *container.InspectResponse) any {
-	old := *r
+func legacyInspect(r *engine.InspectResponse) any {
+	inner := *r.InspectResponse
+	old := engine.InspectResponse{InspectResponse: &inner, HostConfig: r.HostConfig}
 	old.Storage = nil
 	if old.GraphDriver == nil {
 		old.GraphDriver = &storage.DriverData{Name: old.Driver}
