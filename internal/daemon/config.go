@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+
+	"lade/internal/netrate"
 )
 
 // Bytes is an amount of memory or storage.
@@ -74,6 +76,7 @@ type Bridge struct {
 	AddressPools                     []AddressPool
 	DNS, DNSSearch, DNSOptions       []string
 	HostGatewayIPs                   []string
+	Limits                           netrate.Limits // of containers that ask for none
 }
 
 // AddressPool is a range that subnets of new networks are cut from.

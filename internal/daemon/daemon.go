@@ -255,7 +255,7 @@ func snapshots(c *Config, log *slog.Logger) (snapshot.Snapshotter, error) {
 
 // networkConfig reads the addresses of the default bridge.
 func networkConfig(c *Config) (network.Config, error) {
-	n := network.Config{Bridge: c.Bridge.Bridge, MTU: c.MTU, ICC: c.ICC, IPMasq: c.IPMasq, IPForward: c.IPForward}
+	n := network.Config{Bridge: c.Bridge.Bridge, MTU: c.MTU, ICC: c.ICC, IPMasq: c.IPMasq, IPForward: c.IPForward, Limits: c.Limits}
 	if n.Bridge == "" {
 		n.Bridge = "docker0"
 	}

@@ -22,6 +22,7 @@ import (
 
 	"lade/internal/engine"
 	"lade/internal/errdefs"
+	"lade/internal/netrate"
 )
 
 var testBuild = engine.Build{Version: "0.0-test", Commit: "0123456789"}
@@ -59,8 +60,8 @@ func TestLoad(t *testing.T) {
 	c, err := Load([]string{
 		"-H", "unix:///tmp/x.sock", "-H", "tcp://:1234", "--data-root", "/d", "--exec-root=/e", "--bip=10.1.0.1/24", "--label=a=b", "--label", "c=d,e",
 		"--default-ulimit=nofile=10:20", "--default-shm-size=1g", "--log-opt", "max-size=1m", "--add-runtime=crun=/usr/bin/crun", "--icc=false",
-		"--storage-driver=overlay2", "--default-address-pool", "base=10.0.0.0/8,size=24", "--shutdown-timeout=3", "--live-restore", "--experimental", "--feature=cdi",
-		config(t, `{"debug":true,"dns":["1.1.1.1"],"proxies":{"https-proxy":"http://p"},"default-stop-timeout":7,"registry-mirrors":["https://m.example"],"selinux-enabled":false}`),
+		"--storage-driver=overlay2", "--default-address-pool", "base=10.0.0.0/8,size=24", "--shutdown-timeout=3", "--live-restore", "--experimental", "--feature=cdi", "--net-rate-in=100mbit", "--net-burst=64k",
+		config(t, `{"debug":true,"dns":["1.1.1.1"],"proxies":{"https-proxy":"http://p"},"default-stop-timeout":7,"registry-mirrors":["https://m.example"],"net-rate-out":"1.5g","selinux-enabled":false}`),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +81,7 @@ func TestLoad(t *testing.T) {
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
 		"without": strings.Join(c.Without, " ") == "default-address-pool feature experimental selinux-enabled",
 		"feature": c.Features["cdi"],
+		"rates":   c.Limits == netrate.Limits{In: 1e8, Out: 15e8, Burst: 64 << 10},
 	} {
 		if !ok {
 			t.Errorf("%s: %+v", what, c)
@@ -129,6 +131,9 @@ func TestLoadErrors(t *testing.T) {
 		{nil, `{`, "unexpected end of JSON input"},
 		{nil, `{"debug":"x"}`, "debug: json: cannot unmarshal string into Go value of type bool"},
 		{nil, `{"mtu":-1}`, "invalid default MTU: -1"},
+		{nil, `{"net-rate-in":"fast"}`, "net-rate-in: invalid network rate \"fast\": a number of bits per second is needed, as in 100mbit, 1.5g or 64000"},
+		{nil, `{"net-rate-out":5}`, "invalid network rate \"5\": it must be between 8kbit and 1tbit, or 0 for no limit"},
+		{[]string{"--net-burst=1k"}, "", "invalid network burst 1024: it must be between 1518 bytes"},
 		{[]string{"--config-file=/nonexistent.json"}, "", "unable to configure the Docker daemon with file /nonexistent.json: open /nonexistent.json: no such file or directory"},
 		{[]string{"--nope"}, "", "unknown flag: --nope"},
 		{[]string{"x"}, "", "accepts no arguments"},

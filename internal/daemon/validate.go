@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"path/filepath"
@@ -115,6 +116,9 @@ func (l *Logging) validate() error {
 func (b *Bridge) validate() error {
 	if b.MTU < 0 {
 		return errdefs.Invalidf("invalid default MTU: %d", b.MTU)
+	}
+	if err := b.Limits.Check(cmp.Or(b.MTU, 1500)); err != nil {
+		return err
 	}
 	if b.Bridge == "none" && b.BIP != "" {
 		return errdefs.Invalidf("bip cannot be set when the default bridge is disabled (bridge: none)")

@@ -1,6 +1,7 @@
 package netrate
 
 import (
+	"maps"
 	"math"
 	"strconv"
 
@@ -26,15 +27,8 @@ func (l Limits) Asked() Asked { return Asked{&l.In, &l.Out, &l.Burst} }
 // Options returns the limits by the names below, as a network's options. What
 // is not limited has none.
 func (l Limits) Options() map[string]string {
-	o := map[string]string{}
-	for name, b := range map[string]Bits{InName: l.In, OutName: l.Out} {
-		if b != 0 {
-			o[name] = b.String()
-		}
-	}
-	if l.Burst != 0 {
-		o[BurstName] = strconv.FormatInt(l.Burst, 10)
-	}
+	o := l.Asked().AsAnnotations()
+	maps.DeleteFunc(o, func(_, value string) bool { return value == "0" })
 	return o
 }
 
@@ -77,6 +71,21 @@ const (
 	OutName   = "lade.net-rate-out"
 	BurstName = "lade.net-burst"
 )
+
+// AsAnnotations returns what FromAnnotations reads.
+func (a Asked) AsAnnotations() map[string]string {
+	m := map[string]string{}
+	if a.NetRateIn != nil {
+		m[InName] = a.NetRateIn.String()
+	}
+	if a.NetRateOut != nil {
+		m[OutName] = a.NetRateOut.String()
+	}
+	if a.NetBurst != nil {
+		m[BurstName] = strconv.FormatInt(*a.NetBurst, 10)
+	}
+	return m
+}
 
 // FromAnnotations reads what annotations ask for. Errors: Invalid.
 func FromAnnotations(all map[string]string) (a Asked, err error) {

@@ -170,6 +170,10 @@ func (c *creation) create(ctx context.Context, e *app.Env, s *spec) (id string, 
 	if err != nil {
 		return "", err
 	}
+	if err := c.rates.need(ctx, api); err != nil {
+		return "", err
+	}
+	c.rates.annotate(s.host)
 	req := moby.ContainerCreateOptions{Config: s.config, HostConfig: s.host, NetworkingConfig: s.network, Platform: platform, Name: c.name}
 	res, err := api.ContainerCreate(ctx, req)
 	if errdefs.IsNotFound(err) && named != nil && c.pull == "missing" {

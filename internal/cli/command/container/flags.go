@@ -10,7 +10,8 @@ import (
 
 // flags are what run and create say about the new container.
 type flags struct {
-	set *pflag.FlagSet
+	set   *pflag.FlagSet
+	rates *rates
 
 	attach, volumes, tmpfs, links, aliases, linkLocalIPs        *opt.List
 	env, envFile, labels, labelFile, deviceRules, devices       *opt.List
@@ -54,6 +55,7 @@ func newFlags(f *pflag.FlagSet) *flags {
 	o.storageFlags(f)
 	o.health(f)
 	o.resources(f)
+	o.rates = newRates(f)
 	return o
 }
 

@@ -21,6 +21,7 @@ import (
 	"lade/internal/cli/app"
 	"lade/internal/cli/format"
 	"lade/internal/cli/opt"
+	"lade/internal/netrate"
 )
 
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
@@ -358,6 +359,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.Int64Var(&pids, "pids-limit", 0, `Tune container pids limit (set -1 for unlimited)`)
 	f.Var(&cpus, "cpus", "Number of CPUs")
 	devices := newDeviceLimits(f)
+	rates := newRates(f)
 	return func(ctx context.Context, args []string) error {
 		if f.NFlag() == 0 {
 			return errors.New("you must provide one or more flags when using this command")
@@ -378,10 +380,21 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 		if err != nil {
 			return err
 		}
+		if err := rates.need(ctx, api); err != nil {
+			return err
+		}
+		update := func(id string) (warnings []string, err error) {
+			if rates.asked() != (netrate.Asked{}) {
+				res, err := rates.update(ctx, e, api, id, container.UpdateConfig{Resources: r, RestartPolicy: policy})
+				return res.Warnings, err
+			}
+			res, err := api.ContainerUpdate(ctx, id, moby.ContainerUpdateOptions{Resources: &r, RestartPolicy: &policy})
+			return res.Warnings, err
+		}
 		var warnings []string
 		var errs []error
 		for _, id := range args {
-			res, err := api.ContainerUpdate(ctx, id, moby.ContainerUpdateOptions{Resources: &r, RestartPolicy: &policy})
+			said, err := update(id)
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -389,7 +402,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 			if err := e.Println(id); err != nil {
 				return err
 			}
-			warnings = append(warnings, res.Warnings...)
+			warnings = append(warnings, said...)
 		}
 		if len(warnings) > 0 {
 			if err := e.Println(strings.Join(warnings, "\n")); err != nil {
