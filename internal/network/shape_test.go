@@ -79,14 +79,14 @@ func (x *box) tcp(out bool, seconds int) float64 {
 	return result.End.Received.Rate * frame / segment
 }
 
-// near checks a rate measured against a limit. More is never right; less may be
-// the machine's fault, and is measured again.
+// near checks a rate measured against a limit. A busy machine may read too late
+// what came in time, or not send enough: it gets three tries.
 func (x *box) near(limit netrate.Bits, tolerance float64, out bool, seconds int) {
 	x.b.t.Helper()
 	var share float64
 	for range 3 {
 		share = x.tcp(out, seconds) / float64(limit)
-		if share > 1-tolerance {
+		if share > 1-tolerance && share < 1+tolerance {
 			break
 		}
 	}
@@ -117,10 +117,12 @@ func TestRates(t *testing.T) {
 // datagram is what udp sends in each packet, and what its frame counts.
 const datagram, datagramFrame = 1400, 1400 + 8 + 20 + 14
 
+const flood = 600 * time.Millisecond
+
 // udp sends datagrams from the machine to a container, or back, as fast as it
 // can, and returns how many bytes of frames arrived in the first tenth of a
-// second, and in bits per second from 0.3 to 0.7 s.
-func (x *box) udp(out bool) (first, rate float64) {
+// second, and in all of flood.
+func (x *box) udp(out bool) (first, all float64) {
 	t := x.b.t
 	t.Helper()
 	var from, to *os.File
@@ -163,19 +165,17 @@ func (x *box) udp(out bool) (first, rate float64) {
 	for {
 		server.SetReadDeadline(time.Now().Add(3 * time.Second))
 		if _, err := server.Read(buf); err != nil {
-			return first, rate
+			return first, all
 		}
 		if start.IsZero() {
 			start = time.Now()
 		}
-		switch d := time.Since(start); {
-		case d < 100*time.Millisecond:
-			first += datagramFrame
-		case d < 300*time.Millisecond:
-		case d < 700*time.Millisecond:
-			rate += datagramFrame * 8 / 0.4
-		default:
-			return first, rate
+		d := time.Since(start)
+		if d > flood {
+			return first, all
+		}
+		if all += datagramFrame; d < 100*time.Millisecond {
+			first = all
 		}
 	}
 }
@@ -183,12 +183,14 @@ func (x *box) udp(out bool) (first, rate float64) {
 // limited checks what a flood gets through: most of the limit, and no more.
 func (x *box) limited(what string, limit netrate.Bits, out bool) {
 	x.b.t.Helper()
-	first, rate := x.udp(out)
-	if rate < 0.8*float64(limit) || rate > 1.05*float64(limit) {
-		x.b.t.Errorf("%s, out=%v: %.0f bit/s at a limit of %s", what, out, rate, limit)
+	first, all := x.udp(out)
+	burst := float64(bucket(limit, 0, x.b.n.mtu).Burst)
+	during := func(d time.Duration) float64 { return float64(limit) / 8 * d.Seconds() }
+	if all < 0.8*during(flood) || all > 1.02*during(flood)+2*burst { // a change fills the bucket
+		x.b.t.Errorf("%s, out=%v: %.0f bytes in %s at a limit of %s", what, out, all, flood, limit)
 	}
-	if most := 2*float64(bucket(limit, 0, x.b.n.mtu).Burst) + float64(limit)/8/10*1.2; first > most {
-		x.b.t.Errorf("%s, out=%v: %.0f bytes in the first tenth of a second, at most %.0f are right", what, out, first, most)
+	if first > during(100*time.Millisecond)*1.2+2*burst {
+		x.b.t.Errorf("%s, out=%v: %.0f bytes in the first tenth of a second at a limit of %s", what, out, first, limit)
 	}
 }
 
@@ -203,8 +205,8 @@ func (x *box) both(what string, in, out netrate.Bits) {
 
 func (x *box) unlimited(what string, out bool) {
 	x.b.t.Helper()
-	if _, rate := x.udp(out); rate < 1e8 {
-		x.b.t.Errorf("%s, out=%v: %.0f bit/s without limit", what, out, rate)
+	if _, all := x.udp(out); all < 3e7/8*flood.Seconds() {
+		x.b.t.Errorf("%s, out=%v: %.0f bytes in %s without limit", what, out, all, flood)
 	}
 }
 

@@ -259,6 +259,17 @@ func (p *player) kill(o *object) {
 	}
 }
 
+// limit changes a container's network rates, which only our client can ask for.
+func (p *player) limit(o *object) {
+	p.do(o, "limit", o.state, nil, func(context.Context) error {
+		out, err := p.e.Command("lade", "update", "--net-rate-in=50mbit", "--net-rate-out=50mbit", o.name).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
+	})
+}
+
 func (p *player) pause(o *object) {
 	to := o.state
 	if o.state == running {

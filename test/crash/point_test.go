@@ -128,6 +128,7 @@ func script(p *player, base string) {
 	p.create(a, image, v.name)
 	p.start(a)
 	p.exec(a)
+	p.limit(a)
 	p.pause(a)
 	p.unpause(a)
 	p.rename(a, b)

@@ -33,10 +33,11 @@ import (
 //	listen NETWORK ADDRESS a program of the host has the port until the script ends
 //	mkimage KIND FILE …    an image archive (archive_test.go)
 //	interrupt              ctrl-c for what runs in the background, until it leaves
+//	rate CONTAINER IN OUT  how fast it receives and sends (rates_test.go)
 //	busybox                imports lade-test/busybox, a user land in C
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"code": code, "both": both, "eventually": eventually, "nothing": nothing, "fetch": fetch, "udp": udp, "listen": listen,
-	"mkimage": mkimage, "busybox": busybox, "interrupt": interrupt,
+	"mkimage": mkimage, "busybox": busybox, "interrupt": interrupt, "rate": rate,
 }
 
 // exitCode tells how a program ended; -1 if it did not run.
