@@ -240,7 +240,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 			n.ports.release(h)
 		}
 		n.forget(r)
-		if r.Limits.Any() { // in the background: the kernel takes its time
+		if r.Limits.Out != 0 { // in the background: the kernel takes its time
 			n.wg.Go(func() { n.unshape(r.Link) })
 		}
 		again = n.reuse(l, r)

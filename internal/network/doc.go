@@ -5,6 +5,7 @@
 // What exists in the kernel for one engine, all of it named after its bridge:
 //
 //	docker0 ── veth<hash><random> ═ eth0 (in the container's namespace)
+//	ifb-<hash><random> (of a container with a limit for what it sends)
 //	table ip lade_docker0: maps of published ports, NAT and filter chains
 //
 // docs/design/network.md draws the chains and the path of a packet.
@@ -26,9 +27,14 @@
 // so that connections through published ports go on; Restore then releases
 // what did not survive. Both are idempotent.
 //
+// Limits of what a container receives and sends are token bucket filters on the
+// host's end of its pair, and on an ifb through which that is led which the
+// host's end receives (docs/adr/0014).
+//
 // Concurrency: all methods may be called at any time; calls for one container
 // come one after the other. Lock order: Networks.mu is never held across a
-// system call; firewall.mu orders nftables transactions and is taken alone.
+// system call; firewall.mu orders nftables transactions and is taken alone;
+// Networks.shaping orders changes of limits, and is taken before Networks.mu.
 //
 // Sources: network_namespaces(7), rtnetlink(7), veth(4),
 // Documentation/networking/ip-sysctl.rst (route_localnet, ip_forward),

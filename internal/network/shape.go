@@ -169,6 +169,7 @@ func (n *Networks) redirect(ifb string, link int, t tc.TBF) error {
 	}
 	r.Reset()
 	tc.ReplaceTBF(&r, i.Index, t)
+	r.SetUp(i.Index, "")
 	tc.AddIngress(&r, link)
 	if err := n.rt.Do(&r); err != nil {
 		return err
@@ -198,19 +199,18 @@ func (n *Networks) undoRedirect(ifb string, link int) error {
 	return n.delLink(i)
 }
 
-// unshape takes the limits of an endpoint that goes away. The link may have
-// gone already, with its queueing disciplines, but not the ifb.
+// unshape removes the ifb of a link that goes away; all else goes with the link.
+// Whoever still is in its namespace sends nothing any more. The kernel waits for
+// an RCU grace period, 10 ms and more, in which nobody else need wait.
 func (n *Networks) unshape(link string) {
-	err := n.shape(link, netrate.Limits{})
-	if errors.Is(err, unix.ENODEV) {
-		if i, gone := n.rt.LinkState(0, ifbOf(link)); gone == nil {
-			err = n.delLink(i)
-		} else if errors.Is(gone, unix.ENODEV) {
-			err = nil
-		}
+	n.shaping.Lock() // reshape may be about to make it
+	i, err := n.rt.LinkState(0, ifbOf(link))
+	n.shaping.Unlock()
+	if err == nil {
+		err = n.delLink(i)
 	}
-	if err != nil {
-		n.log.Warn("cannot take back the limits of a network interface", "link", link, "error", err)
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		n.log.Warn("cannot remove a network interface", "link", ifbOf(link), "error", err)
 	}
 }
 

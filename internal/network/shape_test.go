@@ -304,7 +304,7 @@ func TestEvade(t *testing.T) {
 		func(r *netlink.Request) { tc.DelIngress(r, eth0) },
 		func(r *netlink.Request) { tc.ReplaceTBF(r, eth0, tc.TBF{Rate: 1e9, Burst: 1e6, Limit: 1e6}) },
 		func(r *netlink.Request) { r.SetMTU(eth0, 9000) },
-		func(r *netlink.Request) { r.AddIFB("own") },
+		func(r *netlink.Request) { r.AddIFB("own"); r.SetUp(0, "own") },
 		func(r *netlink.Request) { tc.AddIngress(r, eth0) },
 	} {
 		var r netlink.Request

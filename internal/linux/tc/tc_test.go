@@ -37,6 +37,7 @@ func inCable(t *testing.T, f func(c *cable)) {
 		r.SetUp(0, "b")
 		r.SetUp(0, "a")
 		r.AddIFB("i")
+		r.SetUp(0, "i")
 		c.do(&r)
 		c.a, c.b, c.ifb = c.link("a").Index, c.link("b").Index, c.link("i").Index
 		c.fromB, c.toA = c.packets(c.b), c.packets(c.a)
@@ -181,7 +182,7 @@ func TestRedirect(t *testing.T) {
 		before := c.root(c.ifb).Packets
 		c.send(10, 14)
 		c.send(10, 15)
-		if n := c.heard(200 * time.Millisecond); n != 20 || c.root(c.ifb).Packets != before+20 {
+		if n := c.heard(200 * time.Millisecond); n != 20 || c.root(c.ifb).Packets < before+20 {
 			t.Errorf("%d short frames arrived, %d through the ifb", n, c.root(c.ifb).Packets-before)
 		}
 		// The same again changes nothing.
@@ -195,7 +196,7 @@ func TestRedirect(t *testing.T) {
 		}
 		before = c.root(c.ifb).Packets
 		c.send(1, 100)
-		if n := c.heard(100 * time.Millisecond); n != 1 || c.root(c.ifb).Packets != before+1 {
+		if n := c.heard(100 * time.Millisecond); n != 1 || c.root(c.ifb).Packets < before+1 {
 			t.Errorf("%d frames arrived, %d through the ifb", n, c.root(c.ifb).Packets-before)
 		}
 		// Without its ifb nothing passes, and after the end all.
