@@ -18,7 +18,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/cgroup"
-	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
@@ -105,7 +104,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 }
 
 func (l *Launcher) learn() (err error) {
-	l.host.features, l.host.nested = sys.Probe(), idmap.Nested()
+	l.host.features, l.host.nested = sys.Probe(), sys.Nested()
 	if !l.host.features.MountSetattr {
 		return errdefs.Unavailablef("the kernel has no mount_setattr(2)")
 	}

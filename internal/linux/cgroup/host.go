@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/linux/idmap"
+	"lade/internal/linux/sys"
 )
 
 // Version is the layout of the host's control groups.
@@ -64,7 +64,7 @@ func Detect() (*Host, error) {
 // newHost opens the mount points. On failure the descriptors opened before are
 // lost to the caller, so they are closed.
 func newHost(found []*hierarchy) (_ *Host, err error) {
-	h := &Host{at: map[string]*hierarchy{}, nested: idmap.Nested()}
+	h := &Host{at: map[string]*hierarchy{}, nested: sys.Nested()}
 	h.devices.fd = -1
 	var opened []int
 	defer func() {
