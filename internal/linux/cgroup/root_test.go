@@ -274,7 +274,7 @@ func TestMemoryLimitKills(t *testing.T) {
 func TestCPUQuota(t *testing.T) {
 	h := detect(t)
 	period := uint64(50000)
-	g := create(t, h, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: n(10000), Period: &period}})
+	g := create(t, h, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: n(2500), Period: &period}}) // less than a busy machine leaves it
 	background(t, g, "echo ready; while :; do :; done")
 	before, err := g.Stats()
 	if err != nil {
@@ -287,8 +287,8 @@ func TestCPUQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	share := float64(after.CPU.Usage-before.CPU.Usage) / float64(time.Since(start))
-	if share > 0.30 || share < 0.01 {
-		t.Errorf("a quota of 20%% let %.1f%% run", 100*share)
+	if share > 0.15 || share < 0.005 {
+		t.Errorf("a quota of 5%% let %.1f%% run", 100*share)
 	}
 	if after.CPU.ThrottledPeriods == 0 || after.CPU.ThrottledTime == 0 {
 		t.Errorf("not throttled: %+v", after.CPU)
