@@ -77,12 +77,13 @@ func TestMemory(t *testing.T) {
 	secret := filepath.Join(w.Dir, "exec") // where the supervisor keeps its files
 	for _, o := range []options{nil, {"--cap-add", "SYS_PTRACE"}, {"--cap-add", "SYS_PTRACE", "--security-opt", "seccomp=unconfined"}} {
 		// The hunter must not tell the engine the word itself.
-		w.spawn("hunter", append(options{"-v", w.file("word", secret, 0o600) + ":/word:ro"}, o...), "hunt", "3", "lade-supervisor", "/word")
+		w.spawn("hunter", append(options{"-v", w.file("word", secret, 0o600) + ":/word:ro"}, o...), "hunt", "60", "lade-supervisor", "/word")
 		for i := range 20 {
 			if out, stderr, code := w.Try("exec", "hunter", "sh", "-c", "exit "+strconv.Itoa(i)); code != i {
 				t.Errorf("%v: exec %d: %d %s%s", o, i, code, out, stderr)
 			}
 		}
+		w.Run("kill", "-s", "TERM", "hunter")
 		out := w.end("hunter")
 		withstood(t, strings.Join(o, " "), out)
 		if !strings.Contains(out, "seen ") {
