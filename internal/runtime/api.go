@@ -36,7 +36,8 @@ type Rootfs struct {
 	Translate bool
 }
 
-// Container is what Start needs to know.
+// Container is what Start needs to know. Spec.Linux.NetDevices are the caller's
+// to move, while the process is prepared or parked (Create).
 type Container struct {
 	ID   string
 	Spec *specs.Spec
@@ -69,6 +70,19 @@ type Container struct {
 	// Delegate lets the container's processes make control groups themselves,
 	// below their own, where the spec mounts them writable: cgroup.Group.Delegate.
 	Delegate bool
+	// Preserve hands the descriptors 3 … 3+Preserve-1 of the caller on; they must
+	// be open and stay so over execve(2).
+	Preserve int
+	// KeepKeyring leaves the process in the caller's session keyring.
+	KeepKeyring bool
+	// Ordered lists the spec's mounts in /proc/self/mountinfo as the spec has them,
+	// as far as the kernel lets it; see builder.number.
+	Ordered bool
+	// Prepared is called by Create when all is mounted and the host's files can
+	// still be seen from the container's mount namespace, the root at its own
+	// path among them: the moment of the hooks prestart, createRuntime and
+	// createContainer. Its error ends the creation. It needs Rootfs.Path.
+	Prepared func(*Process) error
 	// Init runs lade-init as process 1, at /sbin/docker-init, and the
 	// container's command as its child.
 	Init bool
@@ -105,6 +119,13 @@ type Exec struct {
 	Stdin, Stdout, Stderr int
 	// Traced says that a process of the container may have CAP_SYS_PTRACE.
 	Traced bool
+	// Preserve: as in Container.
+	Preserve int
+	// Path is executed instead of Process.Args[0], with the environment as it is
+	// and with every privilege that the caller has: a hook of the container.
+	Path string
+	// OwnRoot says that the container's root is not that of its mount namespace.
+	OwnRoot bool
 }
 
 // StartError is a failed start whose reason is the request: the command, the

@@ -21,7 +21,8 @@ type builder struct {
 	fds    []int // to close when the start is over
 	stages []stage
 
-	root  int // the container's root: a detached mount
+	place place
+	root  int // the container's root: a detached mount, or a directory (foreign)
 	null  ref // sources of masks, in the copy of the empty mount namespace
 	empty ref
 	proc  ref // the container's own procfs
@@ -51,7 +52,12 @@ type builder struct {
 	// made are the ops that open what ensure has made; make is what must be made
 	// beforehand.
 	made map[int]target
-	make *target
+
+	order *inOrder // nil: mounts of the host have the numbers that they have
+	make  *target
+
+	preserve int    // descriptors after the three standard ones that are handed on
+	path     string // executed instead of what the arguments name
 
 	argv0     string
 	execFirst int
@@ -65,7 +71,7 @@ type builder struct {
 // ref is a descriptor as the program sees it: known now, or the result of an op
 // (of either of two, when there are two ways).
 type ref struct {
-	fd int // if no op
+	fd int // if no op has succeeded
 	op [2]program.Op
 }
 
@@ -116,9 +122,7 @@ func (b *builder) internal() {
 func (b *builder) sys(call, object string, nr uintptr, dir ref, args ...uint64) program.Op {
 	var a [6]uint64
 	copy(a[1:], args)
-	if !dir.op[0].Valid() {
-		a[0] = uint64(dir.fd)
-	}
+	a[0] = uint64(dir.fd)
 	o := b.p.Sys(call, object, nr, a[:]...)
 	b.into(dir, o, 0)
 	return o
@@ -208,7 +212,8 @@ func (b *builder) attachTo(from, to ref, dest string) program.Op {
 	return o
 }
 
-// filesystem makes a file system and returns its detached mount.
+// filesystem makes a file system and returns its detached mount. An option
+// "source=…" is the name that mountinfo shows.
 func (b *builder) filesystem(kind string, options []string, attrs uint64) ref {
 	fs := result(b.p.Sys("fsopen", kind, unix.SYS_FSOPEN, b.p.String(kind), unix.FSOPEN_CLOEXEC))
 	for _, o := range options {

@@ -19,9 +19,8 @@ type parking struct {
 
 // Where a parked child has them.
 const (
-	parkFifo  = 3
+	parkFifo  = 3 // after those that are preserved
 	parkReady = 4
-	parkFirst = 5
 )
 
 // callLookup names the ops that look whether the command exists.
@@ -80,30 +79,63 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 	}
 	// Only the child holds the other end from now on: its end ends the reading.
 	b.release(ready[1])
-	var buf [1]byte
-	var n int
-	err = sys.Retry(func() (err error) { n, err = unix.Read(ready[0], buf[:]); return err })
-	if err != nil || n == 0 {
+	out := &Process{Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group, Prepare: r.Began.Sub(began)}
+	if c.Prepared != nil {
+		if err := b.prepared(ready[0], fifo, func() error { return c.Prepared(out) }); err != nil {
+			l.discard(r)
+			_ = b.forwarded() // it ends with the child, and this comes first
+			return nil, err
+		}
+	}
+	if err := b.waitReady(ready[0]); err != nil {
 		l.discard(r)
 		if failed := b.forwarded(); failed != nil {
 			return nil, failed
 		}
-		if err == nil {
-			_, err = p.Progress()
-		}
-		if err == nil {
-			err = program.ErrKilled
-		}
-		return nil, b.explain(err)
+		return nil, err
 	}
 	if err := b.forwarded(); err != nil {
 		l.discard(r)
 		return nil, err
 	}
-	return &Process{
-		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
-		StartedAt: time.Now(), Prepare: r.Began.Sub(began), Program: time.Since(r.Began),
-	}, nil
+	out.StartedAt, out.Program = time.Now(), time.Since(r.Began)
+	return out, nil
+}
+
+// waitReady waits until the child parks. Errors: why it did not.
+func (b *builder) waitReady(ready int) error {
+	var buf [1]byte
+	var n int
+	err := sys.Retry(func() (err error) { n, err = unix.Read(ready, buf[:]); return err })
+	if err == nil && n == 1 {
+		return nil
+	}
+	if err == nil {
+		_, err = b.p.Progress()
+	}
+	if err == nil {
+		err = program.ErrKilled
+	}
+	return b.explain(err)
+}
+
+// prepared runs f while the child waits for the first time, and lets it go on.
+func (b *builder) prepared(ready, fifo int, f func() error) error {
+	if err := b.waitReady(ready); err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	_, err := unix.Write(fifo, []byte{0})
+	return sys.Error("write", "exec fifo", err)
+}
+
+// parkBefore says that all is mounted, and waits.
+func (b *builder) parkBefore() {
+	b.internal()
+	b.p.Sys("write", "ready", unix.SYS_WRITE, uint64(b.park.ready), b.addr.zero, 1)
+	b.p.Sys("read", "exec fifo", unix.SYS_READ, uint64(b.park.fifo), program.Address(b.p.Space(8)), 1)
 }
 
 // release closes a descriptor before the start is over.
@@ -118,7 +150,7 @@ func (b *builder) release(fd int) {
 
 // high duplicates a descriptor to a number that nothing else takes.
 func (b *builder) high(fd int) ref {
-	return result(b.p.Sys("fcntl", "F_DUPFD_CLOEXEC", unix.SYS_FCNTL, uint64(fd), unix.F_DUPFD_CLOEXEC, 64))
+	return result(b.p.Sys("fcntl", "F_DUPFD_CLOEXEC", unix.SYS_FCNTL, uint64(fd), unix.F_DUPFD_CLOEXEC, uint64(64+b.preserve)))
 }
 
 // keepParking moves the descriptors of the parking to where they stay, and
@@ -126,17 +158,20 @@ func (b *builder) high(fd int) ref {
 func (b *builder) keepParking() uint64 {
 	// By a detour: the numbers may be each other's.
 	fifo, ready := b.high(b.park.fifo), b.high(b.park.ready)
-	b.sys("dup3", "exec fifo", unix.SYS_DUP3, fifo, parkFifo, unix.O_CLOEXEC)
-	b.sys("dup3", "ready", unix.SYS_DUP3, ready, parkReady, unix.O_CLOEXEC)
-	return parkFirst
+	b.sys("dup3", "exec fifo", unix.SYS_DUP3, fifo, b.parked(parkFifo), unix.O_CLOEXEC)
+	b.sys("dup3", "ready", unix.SYS_DUP3, ready, b.parked(parkReady), unix.O_CLOEXEC)
+	return b.parked(parkReady) + 1
 }
+
+// parked returns where a descriptor of the parking is.
+func (b *builder) parked(fd int) uint64 { return uint64(fd + b.preserve) }
 
 // parkHere makes sure that the command exists, says so, and waits.
 func (b *builder) parkHere(files []string) {
 	b.lookup(files)
 	b.internal()
-	b.p.Sys("write", "ready", unix.SYS_WRITE, parkReady, b.addr.zero, 1)
-	b.p.Sys("read", "exec fifo", unix.SYS_READ, parkFifo, program.Address(b.p.Space(8)), 1)
+	b.p.Sys("write", "ready", unix.SYS_WRITE, b.parked(parkReady), b.addr.zero, 1)
+	b.p.Sys("read", "exec fifo", unix.SYS_READ, b.parked(parkFifo), program.Address(b.p.Space(8)), 1)
 }
 
 // lookup fails if the command does not exist: for a child whose execve nobody

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
@@ -114,6 +115,11 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 			return o, err
 		}
 	}
+	affinity, err := affinityOf(e.Process.ExecCPUAffinity)
+	if err != nil {
+		return o, err
+	}
+	b.setAffinity(affinity.initial)
 	if e.Cgroup != nil {
 		home := e.Cgroup
 		if d := home.Delegated(); d != nil {
@@ -124,6 +130,7 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		}
 		b.attachTasks()
 	}
+	b.setAffinity(affinity.final)
 	b.internal()
 	join := uint64(shared)
 	if b.user != nil {
@@ -139,11 +146,21 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	if b.user != nil {
 		b.becomeRoot()
 	}
+	if e.OwnRoot {
+		b.p.Sys("fchdir", "root", unix.SYS_FCHDIR, uint64(root))
+		b.p.Sys("chroot", "root", unix.SYS_CHROOT, b.addr.dot)
+	}
 	if labelled(e.Process) {
 		b.label(b.procfs(), e.Process)
 	}
-	b.standard(streams, id, e.Process.Terminal)
-	b.become(e.Process, id, filter{e.Filter, e.FilterFlags})
+	b.preserve, b.path = e.Preserve, e.Path
+	proc := *e.Process
+	if e.Path != "" {
+		all := b.l.host.permit.Names()
+		proc.Capabilities = &specs.LinuxCapabilities{Bounding: all, Permitted: all, Effective: all}
+	}
+	b.standard(streams, id, proc.Terminal)
+	b.become(&proc, id, filter{e.Filter, e.FilterFlags})
 	return o, nil
 }
 

@@ -24,18 +24,26 @@ import (
 const private = unix.MS_PRIVATE
 
 // mountRoot makes the container's root as a detached mount.
-func (b *builder) mountRoot(r *Rootfs) error {
+func (b *builder) mountRoot(r *Rootfs, propagation uint64) error {
 	fd, err := -1, error(nil)
 	if b.user != nil {
 		fd, err = b.mountUser(r)
 	} else {
-		fd, err = r.Mount(b.l.host.features)
+		fd, err = b.mountPlain(r, propagation)
 	}
 	if err != nil {
 		return err
 	}
 	b.root = b.own(fd)
 	return nil
+}
+
+// mountPlain makes the root of a container without a user namespace.
+func (b *builder) mountPlain(r *Rootfs, propagation uint64) (int, error) {
+	if len(r.Lower) > 0 {
+		return r.Mount(b.l.host.features())
+	}
+	return b.cloneRoot(r.Path, propagation)
 }
 
 // cloneHost clones the mount at a path of the host, detached, with the given
@@ -156,7 +164,12 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		if m.Source == "" {
 			return errdefs.Invalidf("%s: a bind mount needs a source", what)
 		}
-		fd, err := cloneHost(m.Source, o)
+		ordered := c.Ordered && b.user == nil
+		how := o
+		if ordered {
+			how = bindable(o)
+		}
+		fd, err := cloneHost(m.Source, how)
 		if err != nil {
 			return fail(err)
 		}
@@ -171,13 +184,20 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		if err := unix.Fstat(fd, &st); err != nil {
 			return fail(err)
 		}
-		b.attach(known(fd), dest, st.Mode&unix.S_IFMT != unix.S_IFDIR)
+		from := known(fd)
+		if ordered {
+			if from, err = b.number(fd, o, what); err != nil {
+				return err
+			}
+		}
+		b.attach(from, dest, st.Mode&unix.S_IFMT != unix.S_IFDIR)
 		b.covered(dest)
 		return nil
 	}
 	if err := checkProc(dest, what, -1); err != nil && m.Type != "proc" {
 		return err
 	}
+	name(o, m)
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
 	switch m.Type {
 	case "sysfs", "mqueue", "tmpfs":
@@ -219,6 +239,13 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		b.covered(dest)
 	}
 	return nil
+}
+
+// name passes on what mount(8) and /proc/self/mountinfo show of a file system.
+func name(o *mount.Options, m *specs.Mount) {
+	if m.Source != "" && !o.Bind && m.Type != "bind" && !o.Has("source") {
+		o.Super = append(slices.Clip(o.Super), "source="+m.Source)
+	}
 }
 
 // covered forgets what was known to be fresh at and below dest: something else
@@ -280,9 +307,6 @@ func hostFilesystem(kind, source string, o *mount.Options) (fd int, err error) {
 	}
 	defer sys.CloseAll(fs)
 	super := o.Super
-	if source != "" {
-		super = append([]string{"source=" + source}, super...)
-	}
 	if o.ReadOnly() {
 		super = append(slices.Clip(super), "ro")
 	}
@@ -344,11 +368,11 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 		return nil
 	}
 	if len(mounts) == 0 {
-		b.attach(b.filesystem("cgroup2", nil, o.Set), dest, false)
+		b.attach(b.filesystem("cgroup2", []string{"source=cgroup"}, o.Set), dest, false)
 		b.covered(dest)
 		return nil
 	}
-	top := b.filesystem("tmpfs", []string{"mode=755"}, o.Set&^unix.MOUNT_ATTR_RDONLY)
+	top := b.filesystem("tmpfs", []string{"source=tmpfs", "mode=755"}, o.Set&^unix.MOUNT_ATTR_RDONLY)
 	b.attach(top, dest, false)
 	b.covered(dest)
 	for _, key := range slices.Sorted(maps.Keys(mounts)) {
@@ -399,7 +423,7 @@ func (b *builder) mask(p string) {
 	p = inside(p)
 	at, name := b.fileSystemOf(p)
 	dir := b.openIn(at, name, b.addr.dir).Allow(unix.ENOENT, unix.ENOTDIR)
-	o := b.attachTo(b.cloneTree(b.empty, "/empty", 0), result(dir), p)
+	o := b.attachTo(b.emptyTree(), result(dir), p)
 	dir.ElseNext()
 	file := b.openIn(at, name, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
 	b.attachTo(b.cloneTree(b.null, "/null", 0), result(file), p)

@@ -106,7 +106,7 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 	if terminal && b.guard == nil {
 		b.p.Sys("ioctl", "TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
-	first := uint64(3)
+	first := uint64(3 + b.preserve)
 	var socket ref
 	if b.listener != nil {
 		socket = b.high(b.listener.theirs) // its number may be one that is about to be taken
@@ -162,6 +162,7 @@ func (b *builder) become(proc *specs.Process, id identity, f filter) {
 		b.stage("error setting rlimits for ready process: error setting rlimit type "+strconv.Itoa(n), bare)
 		b.p.Sys("prlimit64", r.Type, unix.SYS_PRLIMIT64, 0, uint64(n), b.p.Words(r.Soft, r.Hard), 0)
 	}
+	b.scheduling(proc)
 	b.internal()
 	b.p.Sys("umask", "", unix.SYS_UMASK, uint64(id.umask))
 	sets := b.capabilities(proc.Capabilities)
@@ -176,8 +177,11 @@ func (b *builder) become(proc *specs.Process, id identity, f filter) {
 			b.p.Sys("rt_sigaction", "SIG_DFL", unix.SYS_RT_SIGACTION, uint64(n), program.Address(action), 0, 8)
 		}
 	}
-	env := environment(proc.Env, id.Home)
-	files := candidates(proc.Args[0], env)
+	env, files := proc.Env, []string{b.path}
+	if b.path == "" {
+		env = environment(proc.Env, id.Home)
+		files = candidates(proc.Args[0], env)
+	}
 	b.check(files)
 	// Who creates a container passes its listener on, and is gone when it is
 	// started: then it waits with the filter in force.

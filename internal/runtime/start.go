@@ -39,6 +39,9 @@ func (l *Launcher) Start(ctx context.Context, c *Container) (*Process, error) {
 	if err := check(c.Spec); err != nil {
 		return nil, err
 	}
+	if c.Prepared != nil {
+		return nil, errdefs.NotImplementedf("hooks in a container that is started at once")
+	}
 	p, dangling, err := l.start(ctx, c, nil)
 	if dangling != nil {
 		p, _, err = l.start(ctx, c, dangling)
@@ -122,13 +125,8 @@ func check(s *specs.Spec) error {
 			return errdefs.Invalidf("invalid namespace type %q", n.Type)
 		case seen[n.Type]:
 			return errdefs.Invalidf("malformed spec file: duplicated ns %q", n.Type)
-		case n.Type == specs.MountNamespace && n.Path != "":
-			return errdefs.NotImplementedf("joining a mount namespace by path")
 		}
 		seen[n.Type] = true
-	}
-	if !seen[specs.MountNamespace] {
-		return errdefs.Invalidf("the spec needs a mount namespace of its own")
 	}
 	if s.Hostname != "" && !seen[specs.UTSNamespace] {
 		return errdefs.Invalidf("unable to set hostname without a private UTS namespace")
@@ -139,21 +137,18 @@ func check(s *specs.Spec) error {
 	if err := checkTime(s, seen[specs.TimeNamespace]); err != nil {
 		return err
 	}
-	if s.Linux.IntelRdt != nil || len(s.Linux.NetDevices) > 0 || s.Linux.MemoryPolicy != nil || s.Linux.MountLabel != "" {
-		return errdefs.NotImplementedf("intelRdt, netDevices, memoryPolicy and mountLabel")
-	}
-	return nil
+	return checkLinux(s.Linux, seen)
 }
 
 func checkProcess(p *specs.Process) error {
 	if p == nil || len(p.Args) == 0 {
 		return errdefs.Invalidf("args must not be empty")
 	}
-	if p.Scheduler != nil || p.IOPriority != nil || p.ExecCPUAffinity != nil {
-		return errdefs.NotImplementedf("scheduler, ioPriority and execCPUAffinity")
-	}
 	if p.Cwd != "" && !path.IsAbs(p.Cwd) {
 		return errdefs.Invalidf("Cwd must be an absolute path")
+	}
+	if err := checkScheduling(p); err != nil {
+		return err
 	}
 	for _, r := range p.Rlimits {
 		if rlimit(r.Type) < 0 {
@@ -217,31 +212,74 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 	}
 	b.internal()
 	b.p.Sys("umask", "", unix.SYS_UMASK, 0)
-	how := uint64(unix.O_PATH | unix.O_CLOEXEC)
-	b.null = result(b.p.Sys("openat", "/null", unix.SYS_OPENAT, atCWD, b.p.String("/null"), how))
-	b.empty = result(b.p.Sys("openat", "/empty", unix.SYS_OPENAT, atCWD, b.p.String("/empty"), how))
-	b.p.Sys("move_mount", "/", unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String("/"), unix.MOVE_MOUNT_F_EMPTY_PATH)
-	if p := mount.Propagation(s.Linux.RootfsPropagation); p != 0 && p&^unix.MS_REC != private {
-		flags := uint64(unix.AT_EMPTY_PATH)
-		if p&unix.MS_REC != 0 {
-			flags |= unix.AT_RECURSIVE
-		}
-		b.sys("mount_setattr", "/", unix.SYS_MOUNT_SETATTR, known(b.root), b.addr.empty, flags, b.p.Words(0, 0, p&^unix.MS_REC, 0), 32)
+	b.placeRoot(c)
+	if b.place == foreign {
+		b.settings(s)
+	} else if err := b.furnish(c, &proc); err != nil {
+		return o, err
 	}
+	if cwd := inside(proc.Cwd); cwd != "/" {
+		b.stage(`mkdir "`+cwd+`"`, bare)
+		b.ensure(cwd, false)
+	}
+	b.names(s)
+	if c.Prepared != nil {
+		b.parkBefore()
+	}
+	b.internal()
+	for _, r := range b.readOnly {
+		b.attributes(r, "read-only", unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	if s.Root != nil && s.Root.Readonly && b.place != foreign {
+		b.attributes(known(b.root), "read-only root", unix.MOUNT_ATTR_RDONLY, 0)
+	}
+	b.enterRoot(s)
+	if per := s.Linux.Personality; per != nil {
+		b.stage("unable to set personality", bare)
+		domain := uint64(0)
+		if per.Domain == specs.PerLinux32 {
+			domain = 0x0008
+		}
+		b.p.Sys("personality", "", unix.SYS_PERSONALITY, domain)
+	}
+	if err := b.memoryPolicy(s.Linux.MemoryPolicy); err != nil {
+		return o, err
+	}
+	b.internal()
+	if !c.KeepKeyring {
+		// A keyring of its own; not where the host's policy or quota is against it.
+		b.p.Sys("keyctl", "", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, b.p.String("_ses."+c.ID)).AllowAll()
+	}
+	streams := [3]int{c.Stdin, c.Stdout, c.Stderr}
+	if b.user != nil {
+		if err := b.giveStreams(streams, &id); err != nil {
+			return o, err
+		}
+	}
+	b.preserve = c.Preserve
+	b.standard(streams, id, proc.Terminal)
+	b.become(&proc, id, filter{c.Filter, c.FilterFlags})
+	return o, nil
+}
+
+// furnish fills the root: what the spec mounts, devices, a terminal, settings,
+// and what is not to be seen.
+func (b *builder) furnish(c *Container, proc *specs.Process) error {
+	s := c.Spec
 	for i := range s.Mounts {
 		if err := b.mount(&s.Mounts[i], c); err != nil {
-			return o, err
+			return err
 		}
 	}
 	if c.Init {
-		if err := b.addInit(&proc); err != nil {
-			return o, err
+		if err := b.addInit(proc); err != nil {
+			return err
 		}
 	}
 	b.devices(s)
 	if proc.Terminal {
-		if err := b.openConsole(&proc); err != nil {
-			return o, err
+		if err := b.openConsole(proc); err != nil {
+			return err
 		}
 	}
 	b.settings(s)
@@ -251,45 +289,15 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 	for _, p := range s.Linux.ReadonlyPaths {
 		b.protect(p)
 	}
-	if cwd := inside(proc.Cwd); cwd != "/" {
-		b.stage(`mkdir "`+cwd+`"`, bare)
-		b.ensure(cwd, false)
-	}
-	b.internal()
-	for _, r := range b.readOnly {
-		b.attributes(r, "read-only", unix.MOUNT_ATTR_RDONLY, 0)
-	}
-	if s.Root != nil && s.Root.Readonly {
-		b.attributes(known(b.root), "read-only root", unix.MOUNT_ATTR_RDONLY, 0)
-	}
-	b.p.Sys("fchdir", "/", unix.SYS_FCHDIR, uint64(b.root))
-	b.p.Sys("chroot", "/", unix.SYS_CHROOT, b.addr.dot)
-	b.names(s)
-	if per := s.Linux.Personality; per != nil {
-		b.stage("unable to set personality", bare)
-		domain := uint64(0)
-		if per.Domain == specs.PerLinux32 {
-			domain = 0x0008
-		}
-		b.p.Sys("personality", "", unix.SYS_PERSONALITY, domain)
-	}
-	b.internal()
-	// A keyring of its own; not where the host's policy or quota is against it.
-	b.p.Sys("keyctl", "", unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, b.p.String("_ses."+c.ID)).AllowAll()
-	streams := [3]int{c.Stdin, c.Stdout, c.Stderr}
-	if b.user != nil {
-		if err := b.giveStreams(streams, &id); err != nil {
-			return o, err
-		}
-	}
-	b.standard(streams, id, proc.Terminal)
-	b.become(&proc, id, filter{c.Filter, c.FilterFlags})
-	return o, nil
+	return nil
 }
 
 // rootAndUser mounts the root and looks the user up there.
-func (b *builder) rootAndUser(c *Container) (identity, error) {
-	if err := b.mountRoot(&c.Rootfs); err != nil {
+func (b *builder) rootAndUser(c *Container) (id identity, err error) {
+	if b.place, err = placeOf(c); err != nil {
+		return identity{}, err
+	}
+	if err := b.openRoot(c); err != nil {
 		return identity{}, err
 	}
 	if b.make != nil {
@@ -385,6 +393,8 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 		case n.Type == specs.CgroupNamespace:
 			// Its root is the group that the caller is in at that moment: the
 			// container's, where the child is only now.
+			here |= flag
+		case n.Type == specs.MountNamespace && b.place == beside:
 			here |= flag
 		case n.Type == specs.MountNamespace:
 			// A copy of the empty one: every mount that is copied costs 1.2 µs, and

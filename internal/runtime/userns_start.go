@@ -46,11 +46,13 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 			u.news |= flag
 		}
 	}
-	visible, err := b.l.visible()
-	if err != nil {
-		return err
+	if b.place == alone {
+		visible, err := b.l.visible()
+		if err != nil {
+			return err
+		}
+		b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(visible), unix.CLONE_NEWNS)
 	}
-	b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(visible), unix.CLONE_NEWNS)
 	b.p.Sys("umask", "", unix.SYS_UMASK, 0)
 	b.asHostRoot(c.Spec)
 	b.internal()
@@ -95,6 +97,7 @@ func (b *builder) asHostRoot(s *specs.Spec) {
 		m := &s.Mounts[i]
 		o := mount.Parse(m.Options)
 		dest := inside(m.Destination)
+		name(o, m)
 		b.stage(`error mounting "`+m.Source+`" to rootfs at "`+m.Destination+`"`, "")
 		switch {
 		case o.Bind || m.Type == "bind":
@@ -195,7 +198,7 @@ func (b *builder) mountUser(r *Rootfs) (fd int, err error) {
 	if len(r.Lower) > 0 {
 		return b.mountTranslated(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, r)
 	}
-	if fd, err = r.Mount(b.l.host.features); err == nil && r.Translate {
+	if fd, err = r.Mount(b.l.host.features()); err == nil && r.Translate {
 		if err = idmap.Tree(fd, b.user.fd, false); err != nil {
 			sys.CloseAll(fd)
 		}
@@ -213,7 +216,7 @@ func (b *builder) mountTranslated(o overlay.Options, r *Rootfs) (fd int, err err
 	// The kernel makes files of its own in the work directory, as who mounts.
 	mount := func() error {
 		return idmap.As(b.user.uid, b.user.gid, func() (err error) {
-			fd, err = overlay.Mount(o, b.l.host.features)
+			fd, err = overlay.Mount(o, b.l.host.features())
 			return err
 		})
 	}
@@ -341,7 +344,7 @@ func allDevices(s *specs.Spec) []device {
 // program has made.
 func (b *builder) placed(dest string) bool {
 	from, ok := b.user.made[dest]
-	return ok && b.dev.valid() && from == b.dev
+	return ok && b.dev.valid() && from.op[0] == b.dev.op[0]
 }
 
 // placeMade attaches a file system that the first part of the program has made.
@@ -350,6 +353,11 @@ func (b *builder) placeMade(dest string, o *mount.Options) bool {
 	if !ok {
 		return false
 	}
+	// A clone's number is of now: mountinfo shows mounts in the order of their
+	// numbers. Before Linux 6.15 what is detached cannot be cloned.
+	again := b.cloneTree(fs, dest, 0)
+	again.op[0].AllowAll()
+	fs = result(fs.op[0], again.op[0])
 	b.attach(fs, dest, false)
 	b.covered(dest)
 	if dest != "/dev" {

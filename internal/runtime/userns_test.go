@@ -19,6 +19,7 @@ import (
 	"lade/internal/linux/caps"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/pidfd"
+	"lade/internal/linux/sys"
 )
 
 // base is the first id of the range that the tests map.
@@ -259,7 +260,9 @@ func TestUserAttached(t *testing.T) {
 	s := newSandbox(t)
 	s.l.attachLayers.Store(true)
 	for _, modern := range []bool{true, false} {
-		s.l.host.features.LowerdirAppend = modern
+		known := s.l.host.features()
+		known.LowerdirAppend = modern
+		s.l.host.features = func() sys.Features { return known }
 		c := withUser(s.container())
 		expect(t, s.tries(c, "write=/file", "stat=/file", "stat=/bin/payload"), map[string]string{
 			"write=/file": "ok", "stat=/file": "100644 0:0 0:0", "stat=/bin/payload": "100755 0:0 0:0"})

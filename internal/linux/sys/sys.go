@@ -47,11 +47,16 @@ type Features struct {
 	LowerdirAppend bool
 }
 
+// HasMountSetattr is Features.MountSetattr alone.
+func HasMountSetattr() bool {
+	return unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) != unix.ENOSYS
+}
+
 // Probe finds the features out by trying them. It needs CAP_SYS_ADMIN for some;
 // without it they count as missing.
 func Probe() Features {
 	var f Features
-	f.MountSetattr = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}) != unix.ENOSYS
+	f.MountSetattr = HasMountSetattr()
 	if fd, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC); err == nil {
 		// Older kernels take every option now and look at it when they mount.
 		f.LowerdirAppend = unix.FsconfigSetString(fd, "lowerdir+", "/") == nil && unix.FsconfigSetString(fd, "no_such_option", "1") != nil
