@@ -6,15 +6,16 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"syscall"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
@@ -23,88 +24,156 @@ import (
 
 // createFlags are those of create and run.
 type createFlags struct {
-	bundle, consoleSocket, pidFile string
-	detach, keep                   bool
+	bundle, consoleSocket, pidFile, pidfdSocket string
+	preserve                                    int
+	noKeyring, detach, keep                     bool
+	atOnce                                      bool // run, not create
 }
 
 func parseCreate(name string, args []string) (createFlags, string, error) {
 	var c createFlags
 	f := newFlags(name)
-	for _, n := range []string{"bundle", "b"} {
-		f.StringVar(&c.bundle, n, ".", "directory of the bundle")
-	}
+	f.StringVar(&c.bundle, "bundle", ".", "directory of the bundle")
+	f.alias("b", "bundle")
 	f.StringVar(&c.consoleSocket, "console-socket", "", "unix socket that receives the terminal")
+	f.StringVar(&c.pidfdSocket, "pidfd-socket", "", "unix socket that receives a pidfd of the process")
 	f.StringVar(&c.pidFile, "pid-file", "", "file for the process id")
-	f.Bool("no-pivot", false, "accepted: pivot_root is not used")
-	f.Bool("no-new-keyring", false, "accepted")
-	f.Int("preserve-fds", 0, "accepted if 0")
-	if name == "run" {
-		for _, n := range []string{"detach", "d"} {
-			f.BoolVar(&c.detach, n, false, "do not wait for the end")
-		}
+	f.Bool("no-pivot", false, "accepted: what is mounted on is not the host's root")
+	f.BoolVar(&c.noKeyring, "no-new-keyring", false, "stay in the caller's session keyring")
+	f.IntVar(&c.preserve, "preserve-fds", 0, "hand so many descriptors after the standard ones on")
+	c.atOnce = name == "run"
+	if c.atOnce {
+		f.BoolVar(&c.detach, "detach", false, "do not wait for the end")
+		f.alias("d", "detach")
 		f.BoolVar(&c.keep, "keep", false, "do not delete after the end")
+		f.Bool("no-subreaper", false, "accepted: no subreaper is needed")
 	}
-	id, err := one(f, args)
+	id, err := f.one(args)
 	if err != nil {
 		return c, "", err
 	}
-	c.bundle, err = filepath.Abs(c.bundle)
+	if c.preserve, err = preserved(c.preserve); err != nil {
+		return c, "", err
+	}
+	for _, p := range []*string{&c.bundle, &c.pidFile} {
+		if *p != "" && err == nil {
+			*p, err = filepath.Abs(*p)
+		}
+	}
 	return c, id, err
 }
 
-func loadSpec(bundle string) (*specs.Spec, error) {
-	b, err := os.ReadFile(filepath.Join(bundle, "config.json"))
+// preserved checks that the descriptors to hand on are open, and the caller's.
+// With those of socket activation they are n and as many as LISTEN_FDS says:
+// sd_listen_fds(3).
+func preserved(n int) (int, error) {
+	if s := os.Getenv("LISTEN_FDS"); s != "" {
+		more, err := strconv.Atoi(s)
+		if err != nil || more < 0 {
+			return 0, errdefs.Invalidf("unable to convert LISTEN_FDS=%s to a number", s)
+		}
+		n += more
+	}
+	if n < 0 {
+		return 0, errdefs.Invalidf("--preserve-fds must not be negative")
+	}
+	for fd := 3; fd < 3+n; fd++ {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		// Ours are close-on-exec, and what was handed to us is not.
+		if err != nil || flags&unix.FD_CLOEXEC != 0 {
+			return 0, errdefs.Invalidf("please check that preserved-fd %d (of %d) is present", fd-3, n)
+		}
+	}
+	return n, nil
+}
+
+// readSpec reads a configuration and completes what may be left out.
+func readSpec(file string) (*specs.Spec, error) {
+	b, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errdefs.NotFoundf("JSON specification file config.json not found")
+		return nil, errdefs.NotFoundf("JSON specification file %s not found", file)
 	}
 	if err != nil {
 		return nil, err
 	}
+	return parseSpec(b)
+}
+
+func parseSpec(b []byte) (*specs.Spec, error) {
 	var s specs.Spec
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, errdefs.Invalidf("config.json: %w", err)
 	}
-	if s.Root == nil || s.Process == nil || s.Linux == nil {
-		return nil, errdefs.Invalidf("config.json needs root, process and linux")
+	if s.Version != "" && !strings.HasPrefix(s.Version, "1.") {
+		return nil, errdefs.Invalidf("unsupported ociVersion %q", s.Version)
 	}
-	return &s, nil
+	if s.Root == nil || s.Root.Path == "" {
+		return nil, errdefs.Invalidf("config.json needs root.path")
+	}
+	if s.Linux == nil {
+		s.Linux = &specs.Linux{}
+	}
+	if err := checkDevices(s.Linux); err != nil {
+		return nil, err
+	}
+	return &s, checkHooks(s.Hooks)
 }
 
 // request turns a bundle into what the launcher wants.
-func (c *container) request(bundle string, s *specs.Spec) (_ *runtime.Container, err error) {
-	root := s.Root.Path
-	if !filepath.IsAbs(root) {
-		root = filepath.Join(bundle, root)
-	}
+func request(c *container, s *specs.Spec, f *createFlags) (*runtime.Container, error) {
 	for i, m := range s.Mounts {
-		if m.Type == "bind" && !filepath.IsAbs(m.Source) {
-			s.Mounts[i].Source = filepath.Join(bundle, m.Source)
+		if (m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")) && !filepath.IsAbs(m.Source) {
+			s.Mounts[i].Source = filepath.Join(c.Bundle, m.Source)
 		}
 	}
-	if s.Linux.CgroupsPath, err = c.groupPath(s.Linux.CgroupsPath); err != nil {
-		return nil, err
+	if s.Linux.CgroupsPath = c.Cgroup; c.Scope != "" {
+		s.Linux.CgroupsPath = c.Scope
 	}
-	r := &runtime.Container{ID: c.ID, Spec: s, Rootfs: runtime.Rootfs{Path: root}, SpecUser: true, NetNS: -1, Stdin: 0, Stdout: 1, Stderr: 2}
-	state := specs.State{Version: specs.Version, ID: c.ID, Status: specs.StateCreating, Bundle: bundle, Annotations: s.Annotations}
+	r := &runtime.Container{
+		ID: c.ID, Spec: s, Rootfs: runtime.Rootfs{Path: c.Rootfs}, SpecUser: true, NetNS: -1,
+		Stdin: 0, Stdout: 1, Stderr: 2, Preserve: f.preserve, KeepKeyring: f.noKeyring, Ordered: true,
+	}
+	if c.NoProcess {
+		// It can be created, but never started: config.md, "Process".
+		s.Process = &specs.Process{Args: []string{""}, Cwd: "/"}
+	}
+	listen(s.Process)
+	state := c.State
+	state.Version, state.Status = specs.Version, specs.StateCreating
+	var err error
 	if r.Filter, r.FilterFlags, r.Listener, err = filter(s.Linux.Seccomp, state); err != nil {
 		return nil, err
-	}
-	if h := s.Hooks; h != nil && len(h.CreateContainer)+len(h.StartContainer) > 0 {
-		return nil, errdefs.NotImplementedf("hooks createContainer and startContainer")
 	}
 	return r, nil
 }
 
-// groupPath returns the control group of a container. Without --systemd-cgroup,
-// systemd's form "slice:prefix:name" is the path that systemd would make.
-func (c *container) groupPath(path string) (string, error) {
-	if path == "" {
-		return "/" + c.ID, nil
+// listen tells a process that the first preserved descriptors are sockets to
+// listen on: it is process 1 of its pid namespace.
+func listen(p *specs.Process) {
+	if n := os.Getenv("LISTEN_FDS"); n != "" {
+		p.Env = append(p.Env, "LISTEN_FDS="+n, "LISTEN_PID=1")
 	}
-	if s, ok := cgroup.ParseScope(path); ok && c.Scope == "" {
-		return s.Path()
+}
+
+// setGroup says where the control group of a container is to be. Without
+// --systemd-cgroup, systemd's form "slice:prefix:name" is the path that systemd
+// would make.
+func (a *app) setGroup(c *container, path string) (err error) {
+	s, scope := cgroup.ParseScope(path)
+	switch {
+	case a.systemd:
+		if s, err = scopeOf(c.ID, path); err == nil {
+			c.Scope = s.String()
+			c.Cgroup, err = s.Path()
+		}
+	case scope:
+		c.Cgroup, err = s.Path()
+	case path == "":
+		c.Cgroup = "/" + c.ID
+	default:
+		c.Cgroup = path
 	}
-	return path, nil
+	return err
 }
 
 func create(ctx context.Context, a *app, args []string) error {
@@ -112,211 +181,232 @@ func create(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, p, err := a.create(ctx, f, id)
+	b, err := a.prepare(&f, id)
 	if err != nil {
 		return err
 	}
-	sys.CloseAll(p.Pidfd, p.Console)
+	defer b.close()
+	if b.spec.Process.Terminal != (f.consoleSocket != "") {
+		err = errdefs.Invalidf("a console socket is needed for a terminal, and only then")
+	} else {
+		err = b.create(ctx)
+	}
+	if err != nil {
+		return a.abandon(b.c, err)
+	}
 	return nil
 }
 
-// create makes a container that waits for start.
-func (a *app) create(ctx context.Context, f createFlags, id string) (_ *container, _ *runtime.Process, err error) {
-	spec, err := loadSpec(f.bundle)
+// birth is a container that is being created.
+type birth struct {
+	a     *app
+	f     *createFlags
+	c     *container
+	spec  *specs.Spec
+	req   *runtime.Container
+	l     *runtime.Launcher
+	hooks specs.Hooks
+	p     *runtime.Process
+}
+
+// prepare reads the bundle and reserves the container's id; what fails later is
+// to be passed to abandon.
+func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
+	if err := validID(id); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(f.bundle, "config.json")
+	raw, err := os.ReadFile(config)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errdefs.NotFoundf("JSON specification file config.json not found")
+	}
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if spec.Process.Terminal != (f.consoleSocket != "") {
-		return nil, nil, errdefs.Invalidf("a console socket is needed for a terminal, and only then")
-	}
-	c, err := a.reserve(id, f.bundle, spec)
+	s, err := parseSpec(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			ctx, cancel := cleanUp()
-			defer cancel()
-			err = errors.Join(err, c.remove(ctx))
+	root := s.Root.Path
+	if !filepath.IsAbs(root) {
+		root = filepath.Join(f.bundle, root)
+	}
+	c := &container{
+		State:  specs.State{ID: id, Bundle: f.bundle, Annotations: s.Annotations},
+		Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks,
+	}
+	if err := a.setGroup(c, s.Linux.CgroupsPath); err != nil {
+		return nil, err
+	}
+	c.OwnRoot, c.OwnPidNS = true, false
+	for _, n := range s.Linux.Namespaces {
+		switch n.Type {
+		case specs.MountNamespace:
+			c.OwnRoot = n.Path != ""
+		case specs.PIDNamespace:
+			c.OwnPidNS = n.Path == ""
 		}
-	}()
-	scopeEnd, err := a.beginScope(ctx, c, spec)
-	if err != nil {
-		return nil, nil, err
 	}
-	defer func() { err = errors.Join(err, scopeEnd(err)) }()
-	req, err := c.request(f.bundle, spec)
-	if err != nil {
-		return nil, nil, err
+	b := &birth{a: a, f: f, c: c, spec: s}
+	if s.Hooks != nil {
+		b.hooks = *s.Hooks
 	}
-	if err := unix.Mkfifo(c.fifo(), 0o600); err != nil {
-		return nil, nil, sys.Error("mkfifo", c.fifo(), err)
+	if !f.atOnce || !b.atOnce() {
+		if err := runtime.Shield(); err != nil {
+			return nil, err
+		}
+	}
+	if b.req, err = request(c, s, f); err != nil {
+		return nil, err
+	}
+	if b.l, err = runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log}); err != nil {
+		return nil, err
+	}
+	if err := a.reserve(c, raw); err != nil {
+		return nil, errors.Join(err, b.l.Close())
+	}
+	return b, nil
+}
+
+func (b *birth) close() {
+	if b.p != nil {
+		sys.CloseAll(b.p.Pidfd, b.p.Console)
+	}
+	if err := b.l.Close(); err != nil {
+		b.a.log.Warn("cannot close the launcher", "error", err)
+	}
+}
+
+// create makes a container that waits for start.
+func (b *birth) create(ctx context.Context) error {
+	if err := unix.Mkfifo(b.c.fifo(), 0o600); err != nil {
+		return sys.Error("mkfifo", b.c.fifo(), err)
 	}
 	// Open for writing too, so that the container's read waits for start even
 	// when nobody else has it open.
-	fifo, err := unix.Open(c.fifo(), unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fifo, err := unix.Open(b.c.fifo(), unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, sys.Error("open", c.fifo(), err)
+		return sys.Error("open", b.c.fifo(), err)
 	}
 	defer sys.CloseAll(fifo)
-	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log})
+	if b.early() {
+		b.req.Prepared = func(p *runtime.Process) error { return b.prepared(ctx, p) }
+	}
+	p, err := b.scoped(ctx, func() (*runtime.Process, error) { return b.l.Create(ctx, b.req, fifo) })
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	defer l.Close()
-	p, err := l.Create(ctx, req, fifo)
-	if err != nil {
-		return nil, nil, err
+	b.p = p
+	failpoint.Hit("runtime.spawned")
+	if err := b.know(p, specs.StateCreated); err != nil {
+		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, pidfd.Signal(p.Pidfd, unix.SIGKILL))
-			sys.CloseAll(p.Pidfd, p.Console)
-		}
-	}()
-	c.Pid, c.Rootfs = p.Pid, req.Rootfs.Path
-	if p.Cgroup != nil {
-		c.Cgroup = p.Cgroup.Path()
-	}
-	if c.StartTime, _, err = startTime(p.Pid); err != nil {
-		return nil, nil, err
-	}
-	c.Status = specs.StateCreated
-	if spec.Hooks != nil {
-		//lint:ignore SA1019 it is what most hooks still use
-		if err := c.hooks(ctx, spec.Hooks.Prestart); err != nil {
-			return nil, nil, err
-		}
-		if err := c.hooks(ctx, spec.Hooks.CreateRuntime); err != nil {
-			return nil, nil, err
+	if !b.early() {
+		if err := moveDevices(b.spec.Linux.NetDevices, p.Pid); err != nil {
+			return err
 		}
 	}
-	if f.consoleSocket != "" {
-		if err := sendConsole(f.consoleSocket, p.Console); err != nil {
-			return nil, nil, err
+	return b.deliver()
+}
+
+// atOnce reports whether a container that is run need not wait between creation
+// and start, and whether none of its processes but the new one can see this
+// program before it executes the container's: a new pid namespace is empty. It
+// needs no runtime.Shield then, which costs as much as starting a program does.
+func (b *birth) atOnce() bool {
+	return b.c.OwnPidNS && !b.early() && len(b.hooks.StartContainer) == 0 && len(b.spec.Linux.NetDevices) == 0
+}
+
+// early reports whether hooks run during the creation.
+func (b *birth) early() bool {
+	//lint:ignore SA1019 it is what most hooks still use
+	return len(b.hooks.Prestart)+len(b.hooks.CreateRuntime)+len(b.hooks.CreateContainer) > 0
+}
+
+// prepared runs the hooks of the creation.
+func (b *birth) prepared(ctx context.Context, p *runtime.Process) error {
+	if err := b.know(p, specs.StateCreating); err != nil {
+		return err
+	}
+	if err := moveDevices(b.spec.Linux.NetDevices, p.Pid); err != nil {
+		return err
+	}
+	//lint:ignore SA1019 it is what most hooks still use
+	if err := b.c.hooks(ctx, "prestart", b.hooks.Prestart); err != nil {
+		return err
+	}
+	if err := b.c.hooks(ctx, "createRuntime", b.hooks.CreateRuntime); err != nil {
+		return err
+	}
+	c := *b.c
+	c.OwnRoot = false // not yet: the hooks' paths are the runtime's
+	return c.inside(ctx, b.l, "createContainer", b.hooks.CreateContainer, p.Pidfd, p.Cgroup)
+}
+
+// know writes down which process it is.
+func (b *birth) know(p *runtime.Process, status specs.ContainerState) (err error) {
+	b.c.Pid, b.c.Status, b.c.open = p.Pid, status, p.Cgroup
+	if b.c.StartTime, _, err = startTime(p.Pid); err != nil {
+		return err
+	}
+	return b.c.save()
+}
+
+// deliver hands over what the caller has asked for.
+func (b *birth) deliver() error {
+	if b.f.consoleSocket != "" {
+		if err := sendFile(b.f.consoleSocket, "/dev/ptmx", b.p.Console); err != nil {
+			return err
 		}
 	}
-	if err := c.save(); err != nil {
-		return nil, nil, err
+	if b.f.pidfdSocket != "" {
+		if err := sendFile(b.f.pidfdSocket, "pidfd", b.p.Pidfd); err != nil {
+			return err
+		}
 	}
-	return c, p, writePid(f.pidFile, p.Pid)
+	err := writePid(b.f.pidFile, b.p.Pid)
+	failpoint.Hit("runtime.created")
+	return err
+}
+
+// abandon takes back what was made of a container whose creation failed:
+// runtime.md, "Lifecycle" 3 to 5, continue at 12.
+func (a *app) abandon(c *container, err error) error {
+	ctx, cancel := cleanUp()
+	defer cancel()
+	return errors.Join(err, a.remove(ctx, c))
 }
 
 func writePid(file string, pid int) error {
 	if file == "" {
 		return nil
 	}
-	tmp := filepath.Join(filepath.Dir(file), "."+filepath.Base(file))
-	if err := os.WriteFile(tmp, []byte(strconv.Itoa(pid)), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(tmp, file)
+	return replace(file, []byte(strconv.Itoa(pid)), 0o644)
 }
 
-// sendConsole hands the terminal's master side over, as runc does:
-// docs/terminals.md of runc.
-func sendConsole(socket string, master int) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// sendFile hands a descriptor over as runc does: docs/terminals.md of runc.
+func sendFile(socket, name string, fd int) error {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return sys.Error("socket", socket, err)
 	}
-	defer sys.CloseAll(fd)
-	if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+	defer sys.CloseAll(s)
+	if err := unix.Connect(s, &unix.SockaddrUnix{Name: socket}); err != nil {
 		return sys.Error("connect", socket, err)
 	}
-	return sys.Error("sendmsg", socket, unix.Sendmsg(fd, []byte("/dev/ptmx"), unix.UnixRights(master), nil, 0))
+	return sys.Error("sendmsg", socket, unix.Sendmsg(s, []byte(name), unix.UnixRights(fd), nil, 0))
 }
 
-func start(ctx context.Context, a *app, args []string) error {
-	id, err := one(newFlags("start"), args)
-	if err != nil {
-		return err
+// killed ends the container's first process after a failed hook.
+func (c *container) killed(err error, fd int, g *cgroup.Group) error {
+	ctx, cancel := cleanUp()
+	defer cancel()
+	if g != nil {
+		return errors.Join(err, g.Kill(ctx))
 	}
-	c, err := a.load(id)
-	if err != nil {
-		return err
+	kerr := pidfd.Signal(fd, unix.SIGKILL)
+	if errors.Is(kerr, unix.ESRCH) {
+		kerr = nil
 	}
-	return c.start(ctx)
-}
-
-func (c *container) start(ctx context.Context) error {
-	switch c.Status {
-	case specs.StateCreated:
-	case specs.StateStopped:
-		return errdefs.Conflictf("cannot start a container that has stopped")
-	default:
-		return errdefs.Conflictf("cannot start an already running container")
-	}
-	spec, err := loadSpec(c.Bundle)
-	if err != nil {
-		return err
-	}
-	// Without a reader the container is gone, or somebody else has started it.
-	f, err := os.OpenFile(c.fifo(), os.O_WRONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return errdefs.Conflictf("cannot start: %w", err)
-	}
-	defer f.Close()
-	if err := os.Remove(c.fifo()); err != nil {
-		return errdefs.Conflictf("cannot start an already running container: %w", err)
-	}
-	if _, err := f.Write([]byte{0}); err != nil {
-		return err
-	}
-	c.Status = specs.StateRunning
-	if spec.Hooks != nil {
-		return c.hooks(ctx, spec.Hooks.Poststart)
-	}
-	return nil
-}
-
-func runVerb(ctx context.Context, a *app, args []string) error {
-	f, id, err := parseCreate("run", args)
-	if err != nil {
-		return err
-	}
-	c, p, err := a.create(ctx, f, id)
-	if err != nil {
-		return err
-	}
-	defer sys.CloseAll(p.Pidfd, p.Console)
-	if err := c.start(ctx); err != nil {
-		return err
-	}
-	if f.detach {
-		return nil
-	}
-	code, err := attend(p.Pidfd)
-	if !f.keep {
-		err = errors.Join(err, a.delete(c))
-	}
-	if err == nil && code != 0 {
-		return exitCode(code)
-	}
-	return err
-}
-
-// attend passes signals on to a process until it ends, and returns how.
-func attend(fd int) (int, error) {
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals)
-	defer signal.Stop(signals)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-signals:
-				switch sig := s.(syscall.Signal); sig {
-				case unix.SIGCHLD, unix.SIGURG, unix.SIGPIPE:
-				default:
-					_ = pidfd.Signal(fd, sig) // it may have ended meanwhile
-				}
-			}
-		}
-	}()
-	code, _, err := pidfd.Wait(fd)
-	return code, err
+	return errors.Join(err, kerr)
 }

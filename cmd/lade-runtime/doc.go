@@ -3,13 +3,26 @@
 //
 //	lade-runtime [--root DIR] [--log FILE] [--log-format text|json] VERB …
 //
-// Sources: the OCI runtime-spec (runtime.md); the behaviour of runc 1.x where
-// the specification leaves the command line open.
+// Sources: the OCI runtime-spec (runtime.md, config.md "POSIX-platform Hooks",
+// features.md); the behaviour of runc 1.x where the specification leaves the
+// command line open.
 //
-// A created container is a process that waits for a byte in the fifo
-// ROOT/ID/exec.fifo, which start writes. ROOT/ID/state.json says which process,
-// with its start time, so that another process of the same number is never
-// taken for it. ROOT/ID is made exclusively: that is the lock against a second
-// container of the same id. Nothing else is kept; what is observed (running,
-// paused, stopped) is read from the kernel.
+// # What is kept
+//
+//	ROOT/ID/             made exclusively: the lock against a second container
+//	ROOT/ID/state.json   replaced by rename; without it there is no container
+//	ROOT/ID/config.json  the configuration as create found it
+//	ROOT/ID/exec.fifo    a created container reads from it, start writes
+//
+// state.json is there before anything that delete would have to remove, and
+// names the control group that all of it is in. It says which process is the
+// first, with its start time, so that another process of the same number is
+// never taken for it. What a container does (created, running, paused, stopped)
+// is read from the kernel.
+//
+// # Concurrency and crashes
+//
+// Verbs are programs that know nothing of each other. start and delete hold
+// flock(2) on ROOT/ID; every verb may be killed at any point (TestKilledAtEveryPoint).
+// docs/adr/0016-lade-runtime-state.md has the reasons.
 package main

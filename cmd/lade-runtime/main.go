@@ -1,3 +1,9 @@
+// The number of processors is of no matter here: Go need not read the control
+// groups to find it.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 package main
 
 import (
@@ -9,28 +15,45 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
 	"lade/internal/errdefs"
-	"lade/internal/runtime"
 	"lade/internal/trace"
 )
 
 // version is set by the linker.
 var version = "dev"
 
-// specVersion is the version of the OCI runtime-spec that is implemented.
-const specVersion = "1.2.1"
-
 // app is what every verb gets.
 type app struct {
 	root    string
 	log     *slog.Logger
-	systemd bool
+	logged  bool // to a file
 	stdin   *os.File
 	stdout  io.Writer
+	systemd bool // --systemd-cgroup
 	stderr  io.Writer
+}
+
+func verbs() map[string]func(context.Context, *app, []string) error {
+	return map[string]func(context.Context, *app, []string) error{
+		"create": create, "start": start, "run": runVerb, "state": state, "kill": kill, "delete": deleteVerb, "exec": execVerb,
+		"ps": ps, "list": list, "pause": pause, "resume": resume, "spec": spec, "features": featuresVerb, "update": update, "events": events,
+		holdVerb:     holdScope,
+		"checkpoint": notImplemented("checkpoint"), "restore": notImplemented("restore"),
+	}
+}
+
+// notImplemented is a verb of runc's that this program does not have.
+func notImplemented(verb string) func(context.Context, *app, []string) error {
+	return func(context.Context, *app, []string) error {
+		return errdefs.NotImplementedf("%s is not implemented: lade-runtime does not use CRIU", verb)
+	}
 }
 
 // exitCode ends the program with a status, without a message.
@@ -39,10 +62,10 @@ type exitCode int
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func main() {
-	if err := runtime.Shield(); err != nil {
-		fmt.Fprintln(os.Stderr, "lade-runtime:", err)
-		os.Exit(1)
-	}
+	// It is over before there is garbage worth looking for; and where it attends
+	// a container for long, this bounds it.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(64 << 20)
 	trace.Enable(os.Getenv("LADE_TRACE"))
 	os.Exit(run(os.Args[1:]))
 }
@@ -50,18 +73,20 @@ func main() {
 func run(args []string) int {
 	a := &app{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	flags := newFlags("lade-runtime")
-	flags.StringVar(&a.root, "root", "/run/lade-runtime", "directory for the state of containers")
+	flags.StringVar(&a.root, "root", defaultRoot(), "directory for the state of containers")
 	logFile := flags.String("log", "", "file for log lines (default: standard error)")
 	format := flags.String("log-format", "text", "text or json")
 	debug := flags.Bool("debug", false, "log more")
 	flags.BoolVar(&a.systemd, "systemd-cgroup", false, "have systemd make the control group; cgroupsPath is slice:prefix:name")
-	flags.String("rootless", "", "accepted")
+	flags.String("rootless", "auto", "accepted: it is found out")
+	flags.String("criu", "", "accepted and ignored")
 	show := flags.Bool("version", false, "print the version")
+	flags.alias("v", "version")
 	if err := flags.Parse(args); err != nil {
 		return usage(a.stderr, err)
 	}
 	if *show {
-		fmt.Fprintf(a.stdout, "lade-runtime version %s\nspec: %s\n", version, specVersion)
+		fmt.Fprintf(a.stdout, "lade-runtime version %s\nspec: %s\n", version, specs.Version)
 		return 0
 	}
 	close, err := a.openLog(*logFile, *format, *debug)
@@ -77,11 +102,20 @@ func run(args []string) int {
 	if verb == nil {
 		return usage(a.stderr, fmt.Errorf("no help topic for '%s'", flags.Arg(0)))
 	}
-	return a.finish(verb(context.Background(), a, flags.Args()[1:]), *logFile != "")
+	a.logged = *logFile != ""
+	return a.finish(verb(context.Background(), a, flags.Args()[1:]))
+}
+
+// defaultRoot is where the state is: it must not outlive the machine.
+func defaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
+		return filepath.Join(dir, "lade-runtime")
+	}
+	return "/run/lade-runtime"
 }
 
 // finish reports how a verb ended.
-func (a *app) finish(err error, logged bool) int {
+func (a *app) finish(err error) int {
 	if err == nil {
 		return 0
 	}
@@ -91,12 +125,16 @@ func (a *app) finish(err error, logged bool) int {
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
-	// containerd finds the reason in the log, a person on standard error.
+	a.fail(err)
+	return 1
+}
+
+// fail tells why: containerd finds it in the log, a person on standard error.
+func (a *app) fail(err error) {
 	a.log.Error(err.Error())
-	if logged {
+	if a.logged {
 		fmt.Fprintln(a.stderr, "lade-runtime:", err)
 	}
-	return 1
 }
 
 // openLog directs log lines; json has the keys that containerd reads.
@@ -114,14 +152,14 @@ func (a *app) openLog(file, format string, debug bool) (close func(), err error)
 	if debug {
 		o.Level = slog.LevelDebug
 	}
+	o.ReplaceAttr = func(_ []string, at slog.Attr) slog.Attr {
+		if at.Key == slog.LevelKey {
+			at.Value = slog.StringValue(strings.ToLower(at.Value.String()))
+		}
+		return at
+	}
 	switch format {
 	case "json":
-		o.ReplaceAttr = func(_ []string, at slog.Attr) slog.Attr {
-			if at.Key == slog.LevelKey {
-				at.Value = slog.StringValue(strings.ToLower(at.Value.String()))
-			}
-			return at
-		}
 		a.log = slog.New(slog.NewJSONHandler(w, o))
 	case "text", "":
 		a.log = slog.New(slog.NewTextHandler(w, o))
@@ -131,33 +169,16 @@ func (a *app) openLog(file, format string, debug bool) (close func(), err error)
 	return close, nil
 }
 
-func newFlags(name string) *flag.FlagSet {
-	f := flag.NewFlagSet(name, flag.ContinueOnError)
-	f.SetOutput(io.Discard)
-	return f
-}
-
 func usage(w io.Writer, err error) int {
 	if !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(w, "lade-runtime:", err)
 	}
 	fmt.Fprintln(w, "usage: lade-runtime [--root DIR] [--log FILE] [--log-format text|json] VERB [FLAG…] [ID] …")
-	fmt.Fprintln(w, "verbs: create delete exec features kill list pause ps resume run spec start state update")
+	fmt.Fprintln(w, "verbs: create delete events exec features kill list pause ps resume run spec start state update")
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}
 	return 1
-}
-
-// one parses flags that are followed by a container's id and nothing else.
-func one(f *flag.FlagSet, args []string) (string, error) {
-	if err := f.Parse(args); err != nil {
-		return "", err
-	}
-	if f.NArg() != 1 {
-		return "", errdefs.Invalidf("%s: \"%s\" requires exactly 1 argument", os.Args[0], f.Name())
-	}
-	return f.Arg(0), nil
 }
 
 func (a *app) print(v any) error {

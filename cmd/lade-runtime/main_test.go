@@ -43,6 +43,10 @@ func payload(args []string) {
 	case "sleep":
 		fmt.Println("ready")
 		time.Sleep(time.Minute)
+	case "show":
+		show(args[1:])
+	case "hook":
+		hook(args[1])
 	case "hello":
 		fmt.Println("hello from", os.Getpid())
 		if f, err := os.OpenFile("/dev/tty", os.O_RDWR, 0); err == nil {
@@ -83,11 +87,11 @@ func newRig(t *testing.T, edit func(*specs.Spec)) *rig {
 	if out, err := r.command("spec", "--bundle", r.bundle).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	s, err := loadSpec(r.bundle)
+	s, err := readSpec(filepath.Join(r.bundle, "config.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Process.Args = []string{"/payload", "sleep"}
+	s.Process.Args, s.Process.Terminal = []string{"/payload", "sleep"}, false
 	if edit != nil {
 		edit(s)
 	}
@@ -200,7 +204,7 @@ func TestLifecycle(t *testing.T) {
 	if code, _ := r.fails("exec", r.id, "/payload", "exit", "x"); code != 2 {
 		t.Errorf("exit code %d", code)
 	}
-	if code, msg := r.fails("exec", r.id, "nosuch"); code != 127 || !strings.Contains(msg, "executable file not found in $PATH") {
+	if code, msg := r.fails("exec", r.id, "nosuch"); code != 255 || !strings.Contains(msg, "executable file not found in $PATH") {
 		t.Errorf("%d %s", code, msg)
 	}
 	r.do("pause", r.id)
@@ -269,7 +273,7 @@ func TestHooks(t *testing.T) {
 	r.create()
 	r.do("start", r.id)
 	r.do("delete", "--force", r.id)
-	for name, status := range map[string]string{"createRuntime": "created", "poststart": "running", "poststop": "stopped"} {
+	for name, status := range map[string]string{"createRuntime": "creating", "poststart": "running", "poststop": "stopped"} {
 		var s specs.State
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err == nil {
@@ -345,7 +349,9 @@ func TestShield(t *testing.T) {
 	if err := os.WriteFile(own, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := r.command("run", "--bundle", r.bundle, r.id)
+	r.create()
+	r.do("start", r.id)
+	cmd := r.command("exec", r.id, "/payload", "sleep")
 	cmd.Path = own
 	out, err := cmd.StdoutPipe()
 	if err != nil {

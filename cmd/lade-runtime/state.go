@@ -7,36 +7,68 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
 )
 
+// statusPaused is runc's addition to the specification's states.
+const statusPaused specs.ContainerState = "paused"
+
+// process names a process so that another one of the same number is never taken
+// for it.
+type process struct {
+	Pid       int    `json:"pid"`
+	StartTime uint64 `json:"start_time"` // in clock ticks since boot: proc_pid_stat(5)
+}
+
+// alive reports whether the process still runs.
+func (p process) alive() bool {
+	if p.Pid <= 0 {
+		return false
+	}
+	t, state, err := startTime(p.Pid)
+	return err == nil && t == p.StartTime && state != 'Z' && state != 'X'
+}
+
 // container is what is kept of a container: state.json.
 type container struct {
 	specs.State
-	Rootfs    string    `json:"rootfs"`
-	Created   time.Time `json:"created"`
-	Owner     string    `json:"owner"`
-	StartTime uint64    `json:"init_process_start"` // of Pid, in clock ticks since boot: proc_pid_stat(5)
-	Cgroup    string    `json:"cgroup_path"`
-	Scope     string    `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
+	Rootfs    string       `json:"rootfs"`
+	Created   time.Time    `json:"created"`
+	StartTime uint64       `json:"init_process_start"` // of Pid
+	Cgroup    string       `json:"cgroup_path"`
+	Scope     string       `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
+	Creator   process      `json:"creator"`                 // who made it, or has died at it
+	Hooks     *specs.Hooks `json:"hooks,omitempty"`         // those to come
+	NoProcess bool         `json:"no_process,omitempty"`
+	OwnRoot   bool         `json:"own_root,omitempty"` // see runtime.Exec
+	OwnPidNS  bool         `json:"own_pid_namespace"`
 
 	dir  string
-	spec *specs.Spec
+	open *cgroup.Group // its control group, when that is open already
 }
 
 func validID(id string) error {
-	if !regexp.MustCompile(`^[\w+.-]+$`).MatchString(id) || id == "." || id == ".." || len(id) > 1024 {
+	valid := id != "" && id != "." && id != ".." && len(id) <= 1024
+	for _, r := range id {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("_+-.", r):
+		default:
+			valid = false
+		}
+	}
+	if !valid {
 		return errdefs.Invalidf("invalid container ID format")
 	}
 	return nil
@@ -67,37 +99,56 @@ func (c *container) save() error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(c.dir, ".state.json")
-	if err := os.WriteFile(tmp, b, 0o600); err != nil {
+	return replace(filepath.Join(c.dir, "state.json"), b, 0o600)
+}
+
+// replace writes a file that readers see as it was or as it will be. It is not
+// synced: what it tells of does not outlive the machine either.
+func replace(file string, b []byte, mode os.FileMode) error {
+	tmp := filepath.Join(filepath.Dir(file), "."+filepath.Base(file))
+	if err := os.WriteFile(tmp, b, mode); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(c.dir, "state.json"))
+	return os.Rename(tmp, file)
 }
 
 func (c *container) fifo() string { return filepath.Join(c.dir, "exec.fifo") }
 
+// spec returns the configuration as it was when the container was created:
+// later changes of the bundle must have no effect (runtime.md, "Lifecycle").
+func (c *container) spec() (*specs.Spec, error) { return readSpec(filepath.Join(c.dir, "config.json")) }
+
 // observe finds out what the container does now.
 func (c *container) observe() error {
+	if c.Status == specs.StateCreating && c.Creator.alive() {
+		return nil
+	}
 	c.Status = specs.StateStopped
-	if !c.alive() {
+	if !c.init().alive() {
 		c.Pid = 0
 		return nil
 	}
 	c.Status = specs.StateRunning
-	if _, err := os.Lstat(c.fifo()); err == nil {
+	if c.waiting() {
 		c.Status = specs.StateCreated
 	}
 	if g, err := c.group(); err == nil {
 		if frozen, err := g.Frozen(); err == nil && frozen {
-			c.Status = "paused"
+			c.Status = statusPaused
 		}
 	}
 	return nil
 }
 
-func (c *container) alive() bool {
-	t, state, err := startTime(c.Pid)
-	return c.Pid > 0 && err == nil && t == c.StartTime && state != 'Z' && state != 'X'
+// init returns the container's first process.
+func (c *container) init() process { return process{c.Pid, c.StartTime} }
+
+// waiting reports whether the first process waits for start: it still reads
+// from the fifo. A start that was killed may have left the fifo behind.
+func (c *container) waiting() bool {
+	fd, err := unix.Open(c.fifo(), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	sys.CloseAll(fd)
+	return err == nil
 }
 
 // startTime returns when a process was started, and its state's letter.
@@ -118,7 +169,7 @@ func startTime(pid int) (uint64, byte, error) {
 // pidfd opens the container's first process, which is surely still the same.
 func (c *container) pidfd() (int, error) {
 	fd, err := unix.PidfdOpen(c.Pid, 0)
-	if err != nil || !c.alive() {
+	if err != nil || !c.init().alive() {
 		sys.CloseAll(fd)
 		return -1, errdefs.Conflictf("container not running")
 	}
@@ -126,6 +177,9 @@ func (c *container) pidfd() (int, error) {
 }
 
 func (c *container) group() (*cgroup.Group, error) {
+	if c.open != nil {
+		return c.open, nil
+	}
 	if c.Cgroup == "" {
 		return nil, errdefs.NotFoundf("container %s has no control group", c.ID)
 	}
@@ -133,44 +187,110 @@ func (c *container) group() (*cgroup.Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	where := c.Cgroup
 	if c.Scope != "" {
-		return h.Open(c.Scope)
+		where = c.Scope
 	}
-	return h.Open(c.Cgroup)
+	c.open, err = h.Open(where)
+	return c.open, err
 }
 
-// reserve makes the container's directory. Errors: Conflict.
-func (a *app) reserve(id, bundle string, spec *specs.Spec) (*container, error) {
-	if err := validID(id); err != nil {
-		return nil, err
+// owner returns the name of the user that the container belongs to.
+func (c *container) owner() string {
+	var st unix.Stat_t
+	if err := unix.Stat(c.dir, &st); err != nil || st.Uid == 0 {
+		return "root"
 	}
+	return "#" + strconv.FormatUint(uint64(st.Uid), 10)
+}
+
+// reserve makes the container's directory, with a state from which delete finds
+// everything that is made from now on. Errors: Conflict.
+func (a *app) reserve(c *container, config []byte) error {
 	if err := os.MkdirAll(a.root, 0o700); err != nil {
-		return nil, err
+		return err
 	}
-	c := &container{dir: filepath.Join(a.root, id), spec: spec, Created: time.Now().UTC()}
+	c.dir = filepath.Join(a.root, c.ID)
 	if err := os.Mkdir(c.dir, 0o711); errors.Is(err, fs.ErrExist) {
-		return nil, errdefs.Conflictf("container with given ID already exists")
+		return errdefs.Conflictf("container with given ID already exists")
 	} else if err != nil {
-		return nil, err
+		return err
 	}
-	c.State = specs.State{Version: specVersion, ID: id, Status: specs.StateCreating, Bundle: bundle, Annotations: spec.Annotations}
-	return c, nil
+	failpoint.Hit("runtime.reserved")
+	c.Version, c.Status, c.Created = specs.Version, specs.StateCreating, time.Now().UTC()
+	var err error
+	c.Creator.Pid = os.Getpid()
+	if c.Creator.StartTime, _, err = startTime(c.Creator.Pid); err == nil {
+		err = c.save()
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(c.dir, "config.json"), config, 0o600)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(c.dir))
+	}
+	failpoint.Hit("runtime.creating")
+	return nil
 }
 
-// remove ends what is left of the container and forgets it.
-func (c *container) remove(ctx context.Context) error {
-	if g, err := c.group(); err == nil {
+// lock keeps other verbs that change the container away until unlock. A killed
+// holder holds nothing.
+func (c *container) lock() (unlock func(), err error) {
+	fd, err := unix.Open(c.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, errdefs.NotFoundf("container does not exist")
+	}
+	if err := sys.Retry(func() error { return unix.Flock(fd, unix.LOCK_EX) }); err != nil {
+		sys.CloseAll(fd)
+		return nil, sys.Error("flock", c.dir, err)
+	}
+	return sync.OnceFunc(func() { sys.CloseAll(fd) }), nil
+}
+
+// end kills every process of the container and removes its control group.
+func (c *container) end(ctx context.Context) error {
+	g, err := c.group()
+	if err == nil {
 		if err := g.Kill(ctx); err != nil && !errors.Is(err, errdefs.NotFound) {
 			return err
 		}
 		if err := g.Delete(ctx); err != nil && !errors.Is(err, errdefs.NotFound) {
 			return err
 		}
-	} else if fd, err := c.pidfd(); err == nil {
-		defer sys.CloseAll(fd)
-		if err := pidfd.Signal(fd, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return err
+		return nil
+	}
+	fd, err := c.pidfd()
+	if err != nil {
+		return nil // it has ended
+	}
+	defer sys.CloseAll(fd)
+	if err := pidfd.Signal(fd, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return pidfd.Ended(ctx, fd)
+}
+
+// remove ends what is left of the container, runs its poststop hooks and
+// forgets it, in this order: a delete that is killed can be repeated.
+func (a *app) remove(ctx context.Context, c *container) error {
+	if err := c.end(ctx); err != nil {
+		return err
+	}
+	failpoint.Hit("runtime.ended")
+	c.Status, c.Pid = specs.StateStopped, 0
+	if c.Hooks != nil {
+		// What fails is told, and the rest goes on: runtime.md, "Lifecycle" 13.
+		for i := range c.Hooks.Poststop {
+			if err := c.hooks(ctx, "poststop", c.Hooks.Poststop[i:i+1]); err != nil {
+				a.log.Warn(err.Error())
+			}
 		}
 	}
+	failpoint.Hit("runtime.poststop")
+	// First what makes it a container.
+	if err := os.Remove(filepath.Join(c.dir, "state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	failpoint.Hit("runtime.forgotten")
 	return os.RemoveAll(c.dir)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -10,6 +11,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/systemd"
+	"lade/internal/runtime"
 )
 
 // holdVerb is what the process that holds a scope is told: it waits for the
@@ -34,15 +36,23 @@ func scopeOf(id, path string) (cgroup.Scope, error) {
 	return s, err
 }
 
+// scoped starts a container's process by f, in a group that systemd has made if
+// it is to make it.
+func (b *birth) scoped(ctx context.Context, f func() (*runtime.Process, error)) (*runtime.Process, error) {
+	end, err := b.a.beginScope(ctx, b.c, b.spec)
+	if err != nil {
+		return nil, err
+	}
+	p, err := f()
+	return p, errors.Join(err, end(err))
+}
+
 // beginScope has systemd make the container's group. end is called when the
 // create has ended, with its error. Without --systemd-cgroup nothing is made.
 func (a *app) beginScope(ctx context.Context, c *container, s *specs.Spec) (end func(error) error, err error) {
-	if !a.systemd {
+	scope, ok := cgroup.ParseScope(c.Scope)
+	if !ok {
 		return func(error) error { return nil }, nil
-	}
-	scope, err := scopeOf(c.ID, s.Linux.CgroupsPath)
-	if err != nil {
-		return nil, err
 	}
 	h, err := cgroup.Detect()
 	if err != nil {
@@ -55,7 +65,6 @@ func (a *app) beginScope(ctx context.Context, c *container, s *specs.Spec) (end 
 		h.Close()
 		return nil, err
 	}
-	s.Linux.CgroupsPath, c.Scope = scope.String(), scope.String()
 	return func(err error) error {
 		defer h.Close()
 		defer m.Close()
