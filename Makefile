@@ -33,6 +33,9 @@ lint: $(ASSET)
 test-vm: all   # what touches the kernel, on another one; VM_RUN names what boots it
 	scripts/test-vm
 
+conformance: all # judges from outside: OCI runtime-tools; Debian's containerd, Podman and Docker on lade-runtime
+	scripts/conformance
+
 bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
 	scripts/bench
 
@@ -45,4 +48,4 @@ sizes:         # the largest of everything, to see it grow
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all run check lint test test-vm bench fuzz sizes clean
+.PHONY: all run check lint test test-vm conformance bench fuzz sizes clean

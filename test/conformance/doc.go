@@ -1,0 +1,9 @@
+// Package conformance runs judges that we did not write on what lade builds:
+// `make conformance`. They are the validation programs of OCI runtime-tools,
+// and Debian's containerd, Podman and Docker with lade-runtime as their runtime.
+//
+// The programs are built from the module in tools/, whose dependencies are no
+// part of the product. testdata/runtime-tools.txt says what is expected of each
+// of them, and why some cannot pass; docs/conformance.md explains it. What is
+// expected to pass and does not, fails.
+package conformance
