@@ -1,0 +1,125 @@
+package bench
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/need"
+)
+
+// bundle makes what `spec` makes, with every namespace that it names, control
+// groups and masks, around busybox's true.
+func bundle(t *testing.T, runtime string) string {
+	t.Helper()
+	dir := t.TempDir()
+	root := filepath.Join(dir, "rootfs")
+	for _, d := range []string{"bin", "dev", "proc", "sys"} {
+		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw, err := os.ReadFile(need.Program(t, "busybox", "Debian's busybox-static"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(root, "bin/true"), raw, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(runtime, "spec", "--bundle", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	var s specs.Spec
+	file := filepath.Join(dir, "config.json")
+	if raw, err = os.ReadFile(file); err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Process.Terminal, s.Process.Args = false, []string{"/bin/true"}
+	if raw, err = json.Marshal(s); err == nil {
+		err = os.WriteFile(file, raw, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// bare builds a Go program that does nothing.
+func bare(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	source := filepath.Join(dir, "bare.go")
+	if err := os.WriteFile(source, []byte("package main\n\nfunc main() {}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(dir, "bare")
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, source)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, msg)
+	}
+	return out
+}
+
+// contender is a program whose runs are compared.
+type contender struct {
+	command []string
+	wall    times
+	cpu     times
+}
+
+func (c *contender) run(t *testing.T) {
+	t.Helper()
+	cmd := exec.Command(c.command[0], c.command[1:]...)
+	begin := time.Now()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v %s", strings.Join(c.command, " "), err, out)
+	}
+	c.wall = append(c.wall, time.Since(begin))
+	c.cpu = append(c.cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+}
+
+// TestRuntimeCommand measures `lade-runtime run` of a bundle with all
+// namespaces beside a Go program that does nothing and, with BENCH_PEERS=1,
+// Debian's runc: one after the other, again and again, so that a slow minute is
+// slow for all.
+func TestRuntimeCommand(t *testing.T) {
+	if os.Getenv("LADE_BENCH") == "" {
+		t.Skip("make bench runs it")
+	}
+	need.Root(t)
+	runtime := need.Binary(t, "lade-runtime")
+	dir := bundle(t, runtime)
+	state := t.TempDir()
+	idle := &contender{command: []string{bare(t)}}
+	lade := &contender{command: []string{runtime, "--root", state + "/lade", "run", "--bundle", dir, "lade-bench-runtime"}}
+	all := []*contender{idle, lade}
+	runc := &contender{}
+	if os.Getenv("BENCH_PEERS") == "1" {
+		runc.command = []string{need.Program(t, "runc", "Debian's runc"), "--root", state + "/runc", "run", "--bundle", dir, "lade-bench-runc"}
+		all = append(all, runc)
+	}
+	for range 50 {
+		for _, c := range all {
+			c.run(t)
+		}
+	}
+	note(t, "a Go program that does nothing", idle.wall.median(), "ms")
+	note(t, "lade-runtime run", lade.wall.median(), "ms")
+	note(t, "… processor time", lade.cpu.median(), "ms")
+	limit(t, "lade-runtime run, more than that Go program", lade.wall.median()-idle.wall.median(), 5, "ms")
+	if len(runc.wall) > 0 {
+		note(t, "runc run", runc.wall.median(), "ms")
+		note(t, "… processor time", runc.cpu.median(), "ms")
+		limit(t, "lade-runtime run, as a share of runc run", lade.wall.median()/runc.wall.median(), 1.0/8, "")
+	}
+}
