@@ -123,7 +123,8 @@ func rootfs(t *testing.T, file string) {
 		}
 		failed = errors.Join(failed, err)
 	}
-	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "usr", "var"} {
+	// The first one makes the directory it is unpacked to everybody's to enter.
+	for _, d := range []string{".", "bin", "dev", "etc", "proc", "sys", "tmp", "usr", "var"} {
 		put(tar.Header{Typeflag: tar.TypeDir, Name: d, Mode: 0o755}, nil)
 	}
 	put(tar.Header{Typeflag: tar.TypeReg, Name: "bin/busybox", Mode: 0o755}, raw)
