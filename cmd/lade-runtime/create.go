@@ -227,6 +227,8 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.labels(s.Process)
+	a.drop(&s.Linux.MountLabel, "linux.mountLabel", seLinux)
 	root := s.Root.Path
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(f.bundle, root)

@@ -114,6 +114,7 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 	if err != nil {
 		return 0, err
 	}
+	a.labels(p)
 	switch {
 	case p.Terminal && f.detach && f.consoleSocket == "":
 		return 0, errdefs.Invalidf("cannot allocate tty if lade-runtime will detach without setting console socket")

@@ -190,13 +190,31 @@ func TestScheduling(t *testing.T) {
 			s.Linux.Namespaces = s.Linux.Namespaces[:1]
 			s.Hostname, s.Linux.Sysctl = "", map[string]string{"net.ipv4.ip_forward": "1"}
 		},
-		"selinux is disabled": func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:container_file_t:s0" },
 	} {
 		r := newRig(t, edit)
 		if code, msg := r.failsCreate(); code != 1 || !strings.Contains(msg, want) {
 			t.Errorf("%s: %d %s", want, code, msg)
 		}
 		r.nothingLeft()
+	}
+}
+
+// TestLabels: what only a security module could do has no effect, and the log
+// says so, where the kernel has none; else a profile that is not there is an
+// error.
+func TestLabels(t *testing.T) {
+	r := newRig(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"/payload", "exit", "two"}
+		s.Process.ApparmorProfile = "no-such-profile"
+	})
+	log := filepath.Join(t.TempDir(), "log")
+	code, msg := r.fails("--log", log, "run", "--bundle", r.bundle, r.id)
+	if _, err := os.Stat(appArmor); err == nil {
+		if code != 1 || !strings.Contains(msg, "apparmor") {
+			t.Errorf("a profile that is not there: %d %s", code, msg)
+		}
+	} else if code != 2 || !strings.Contains(read(t, log), "no-such-profile") {
+		t.Errorf("without AppArmor: %d %s, log %q", code, msg, read(t, log))
 	}
 }
 
