@@ -121,6 +121,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if netns != nil && other == nil && user.net == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
+	e.prepareSpare(r)
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)

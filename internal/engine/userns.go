@@ -48,6 +48,7 @@ type idRanges struct {
 	taken map[string]*container.UserNS // guarded by mu: by container
 	next  uint32                       // guarded by mu: where the search for free ids begins
 	ready map[string]*readyUser        // guarded by mu: by container
+	spare *readyUser                   // guarded by mu: for the next container with ids of its own; its ids are taken[""]
 }
 
 // readyUser is a user namespace that is being made, or is.
@@ -63,6 +64,12 @@ func (u *readyUser) close() {
 			f.Close()
 		}
 	}
+}
+
+// drop waits until the namespace is made, and gives it up.
+func (u *readyUser) drop() {
+	<-u.done
+	u.close()
 }
 
 // maxReady is how many namespaces wait for a start; each is two descriptors.
@@ -165,8 +172,42 @@ func (u *idRanges) choose(id string, c *apicontainer.Config, hc *apicontainer.Ho
 	if err := spec.CheckUser(hc); err != nil {
 		return nil, err
 	}
+	if held := u.taken[spareKey]; held != nil && ns.IDs.Overlaps(held.IDs) {
+		u.useSpare(id, ns.IDs.Equal(held.IDs) && !spec.OwnsNetwork(hc))
+	}
 	u.taken[id] = ns
 	return ns, nil
+}
+
+// spareKey is the spare namespace's in taken: no container has it.
+const spareKey = ""
+
+// useSpare makes the spare namespace the one for a container's start, which has
+// its ids, or gives it up when it does not fit. u.mu is held.
+func (u *idRanges) useSpare(id string, fits bool) {
+	if fits {
+		u.ready[id] = u.spare
+	} else {
+		go u.spare.drop()
+	}
+	u.spare = nil
+	delete(u.taken, spareKey)
+}
+
+// reserveSpare chooses the ids of the next container, whose namespace is to be
+// made; nil: that has been done.
+func (u *idRanges) reserveSpare() (*readyUser, *container.UserNS) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.spare != nil {
+		return nil, nil
+	}
+	ns, err := u.allocate(spec.AutoSize)
+	if err != nil {
+		return nil, nil // who asks next is told
+	}
+	u.spare, u.taken[spareKey] = &readyUser{done: make(chan struct{})}, ns
+	return u.spare, ns
 }
 
 // allocate finds ids that nobody has: no container, no user of /etc/subuid. It
@@ -179,6 +220,13 @@ func (u *idRanges) allocate(size uint32) (*container.UserNS, error) {
 	}
 	if theirs.GID, err = idmap.Subordinate(idmap.SubGID); err != nil {
 		return nil, err
+	}
+	switch held := u.taken[spareKey]; {
+	case held == nil:
+	case held.IDs.Overlaps(theirs): // the file has changed
+		u.useSpare(spareKey, false)
+	case size == spec.AutoSize:
+		return &container.UserNS{IDs: held.IDs, Own: true}, nil
 	}
 	step := (size + spec.AutoSize - 1) &^ (spec.AutoSize - 1)
 	from := u.next
@@ -258,10 +306,7 @@ func (u *idRanges) free(id string) {
 	delete(u.taken, id)
 	u.mu.Unlock()
 	if r := u.take(id); r != nil {
-		go func() {
-			<-r.done
-			r.close()
-		}()
+		go r.drop()
 	}
 }
 
@@ -275,11 +320,11 @@ func (u *idRanges) take(id string) *readyUser {
 }
 
 // reserve notes that a namespace is being made for a container's start; nil: there
-// are enough.
+// are enough, or it has one.
 func (u *idRanges) reserve(id string) *readyUser {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.ready) >= maxReady {
+	if len(u.ready) >= maxReady || u.ready[id] != nil {
 		return nil
 	}
 	r := &readyUser{done: make(chan struct{})}
@@ -292,10 +337,14 @@ func (u *idRanges) close() {
 	u.mu.Lock()
 	all := slices.Collect(maps.Values(u.ready))
 	clear(u.ready)
+	if u.spare != nil {
+		all = append(all, u.spare)
+		u.spare = nil
+		delete(u.taken, spareKey)
+	}
 	u.mu.Unlock()
 	for _, r := range all {
-		<-r.done
-		r.close()
+		r.drop()
 	}
 }
 
@@ -337,6 +386,22 @@ func (e *host) prepareUser(r *container.Record) {
 	e.work.Go(func() {
 		defer close(ready.done)
 		ready.user, ready.net, ready.err = e.sup.makeUser(e.ctx, r.UserNS.IDs, ownsNetwork(r))
+	})
+}
+
+// prepareSpare makes, beside the caller, the user namespace of the container that
+// will ask next for ids of its own: then nobody waits for it.
+func (e *host) prepareSpare(r *container.Record) {
+	if r.UserNS == nil || !r.UserNS.Own {
+		return
+	}
+	spare, ns := e.ranges.reserveSpare()
+	if spare == nil {
+		return
+	}
+	e.work.Go(func() {
+		defer close(spare.done)
+		spare.user, _, spare.err = e.sup.makeUser(e.ctx, ns.IDs, false)
 	})
 }
 
