@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -14,6 +14,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/decode"
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
@@ -101,7 +102,7 @@ func readSpec(file string) (*specs.Spec, error) {
 
 func parseSpec(b []byte) (*specs.Spec, error) {
 	var s specs.Spec
-	if err := json.Unmarshal(b, &s); err != nil {
+	if err := decode.Of[specs.Spec]().Decode(bytes.TrimSpace(b), &s); err != nil {
 		return nil, errdefs.Invalidf("config.json: %w", err)
 	}
 	if s.Version != "" && !strings.HasPrefix(s.Version, "1.") {

@@ -28,16 +28,10 @@ func startText(t testing.TB) []byte {
 	return raw
 }
 
-// quick reports whether the message needs no help of encoding/json.
-func quick(body []byte, msg any) bool {
-	d := decoder{b: body}
-	return d.value(reflect.ValueOf(msg).Elem(), shapeOf(msg)) && d.at == len(body)
-}
-
 func TestDecodeStart(t *testing.T) {
 	body := startText(t)
 	var got, want Start
-	if !quick(body, &got) {
+	if !startShape().Quick(body, &got) {
 		t.Error("it takes the slow way")
 	}
 	if err := json.Unmarshal(body, &want); err != nil || !reflect.DeepEqual(got, want) {
@@ -58,7 +52,7 @@ func TestDecodeStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, want := reflect.New(reflect.TypeOf(m).Elem()).Interface(), reflect.New(reflect.TypeOf(m).Elem()).Interface()
-		if err := decode(body, got); err != nil {
+		if err := unmarshal(body, got); err != nil {
 			t.Error(err)
 		}
 		if err := json.Unmarshal(body, want); err != nil || !reflect.DeepEqual(got, want) {
@@ -99,7 +93,7 @@ func TestDecodeDamaged(t *testing.T) {
 func checkQuick(t *testing.T, b []byte, taken *int) {
 	t.Helper()
 	var got, want Start
-	if !quick(b, &got) {
+	if !startShape().Quick(b, &got) {
 		return
 	}
 	*taken++
@@ -118,7 +112,7 @@ func BenchmarkDecodeStart(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		var m Start
-		if err := decode(body, &m); err != nil {
+		if err := unmarshal(body, &m); err != nil {
 			b.Fatal(err)
 		}
 	}

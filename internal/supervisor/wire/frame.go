@@ -280,7 +280,7 @@ func rights(oob []byte) ([]int, error) {
 
 // Decode decodes the body into msg, a pointer to a zero value. Errors: Invalid.
 func (f *Frame) Decode(msg any) error {
-	if err := decode(f.Body, msg); err != nil {
+	if err := unmarshal(f.Body, msg); err != nil {
 		return errdefs.Invalidf("supervisor protocol: %v: %w", f.Type, err)
 	}
 	return nil
