@@ -373,9 +373,11 @@ func (p *player) removeVolume(o *object) {
 }
 
 // loadImage loads an image of two layers, which are unpacked at the same time.
+// It is nobody else's: an image that others have can only be removed after their
+// containers.
 func (p *player) loadImage(o *object) {
 	archive := imagetest.DockerArchive(p.t, imagetest.Build(p.t, imagetest.Spec{
-		Names: []string{o.name}, Layers: [][]byte{p.rootfs, imagetest.Tar(p.t, imagetest.File{Name: "loaded", Body: "1"})},
+		Names: []string{o.name}, Layers: [][]byte{p.rootfs, imagetest.Tar(p.t, imagetest.File{Name: "loaded", Body: o.name})},
 	}))
 	p.do(o, "load", there, nil, func(ctx context.Context) error {
 		s, err := p.c.ImageLoad(ctx, bytes.NewReader(archive))

@@ -43,11 +43,16 @@ func Create(root, id string, r Runtime) (*Bundle, error) {
 	return b, b.WriteJSON("runtime.json", r)
 }
 
-// Open returns the bundle that a container has. Errors: NotFound.
+// Open returns the bundle that a container has. A directory without runtime.json
+// was being made or removed when its supervisor was lost: nothing but it is left,
+// and it is removed. Errors: NotFound.
 func Open(root, id string) (*Bundle, error) {
 	b := &Bundle{Dir: Dir(root, id), ID: id}
 	raw, err := os.ReadFile(b.Path("runtime.json"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := b.Remove(); err != nil {
+			return nil, err
+		}
 		return nil, errdefs.NotFoundf("container %s has no bundle", id)
 	}
 	if err == nil {

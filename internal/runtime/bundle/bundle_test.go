@@ -56,6 +56,21 @@ func TestBundle(t *testing.T) {
 	}
 }
 
+// A supervisor may be lost in the middle of a removal.
+func TestHalfRemoved(t *testing.T) {
+	root := t.TempDir()
+	b := create(t, root)
+	if err := os.Remove(b.Path("runtime.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(root, "one"); !errors.Is(err, errdefs.NotFound) {
+		t.Errorf("half of a bundle is opened: %v", err)
+	}
+	if _, err := os.Stat(b.Dir); !os.IsNotExist(err) {
+		t.Errorf("half of a bundle stays: %v", err)
+	}
+}
+
 func TestConsole(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 50)) // than an address can be
 	if err := os.Mkdir(dir, 0o700); err != nil {
