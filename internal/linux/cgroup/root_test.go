@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ func create(t testing.TB, h *Host, r *specs.LinuxResources) *Group {
 		if err := g.Delete(ctx); err != nil {
 			t.Errorf("Delete: %v", err)
 		}
-		for _, m := range h.all() {
+		for _, m := range slices.Concat(h.all(), h.named) {
 			if m.exists(g.path) {
 				t.Errorf("%s: still there", path.Join(m.mount, g.path))
 			}
