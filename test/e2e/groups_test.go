@@ -268,7 +268,10 @@ func (g groups) memory() {
 
 // oomKillDisable: who is out of memory waits, and goes on when there is more.
 func (g groups) oomKillDisable() {
-	args := []string{"--oom-kill-disable", "-m", "16m", "--memory-swap", "16m", harness.Image, "dd", "if=/dev/zero", "of=/dev/null", "bs=48M", "count=1"}
+	// It takes memory outside of system calls: those would fail instead of
+	// waiting (in_user_fault in the kernel's mm/memcontrol-v1.c).
+	const grow = "x=0123456789abcdef; for i in $(seq 20); do x=$x$x; done"
+	args := []string{"--oom-kill-disable", "-m", "16m", "--memory-swap", "16m", harness.Image, "sh", "-c", grow}
 	if g.unified {
 		_, stderr, _ := g.try(args...)
 		if want := "Your kernel does not support OomKillDisable. OomKillDisable discarded."; !strings.Contains(stderr, want) {
