@@ -196,7 +196,7 @@ func (st *stream) write(data []byte) {
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			st.queue = append(st.queue, data...)
+			st.enqueue(data)
 			st.watch()
 			return
 		case err != nil:
@@ -206,7 +206,17 @@ func (st *stream) write(data []byte) {
 			data = data[n:]
 		}
 	}
-	st.queue = append(st.queue, data...)
+	st.enqueue(data)
+}
+
+// enqueue keeps what the client does not take yet. It ends the quiet: the limit
+// of memory that holds then does not reckon with queues, and a collector that
+// cannot get below it would take half a processor.
+func (st *stream) enqueue(data []byte) {
+	if len(data) > 0 {
+		st.queue = append(st.queue, data...)
+		st.s.trim()
+	}
 }
 
 // flush sends what is queued.
