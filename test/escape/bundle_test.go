@@ -44,7 +44,7 @@ func newBundle(t *testing.T, root string, args ...string) *bundle {
 		t.Fatal(err)
 	}
 	b.Spec.Root = &specs.Root{Path: root}
-	b.Spec.Process.Args = append([]string{"/payload"}, args...)
+	b.Spec.Process.Args, b.Spec.Process.Terminal = append([]string{"/payload"}, args...), false
 	return b
 }
 

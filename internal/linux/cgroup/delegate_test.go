@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"os"
 	"path"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
 )
 
 // TestDelegate: what is delegated is in every hierarchy, below the limits, and
@@ -83,4 +86,29 @@ func TestDelegate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLeftInNamed is a removal that was cut short before the named hierarchy's
+// turn.
+func TestLeftInNamed(t *testing.T) {
+	h := detect(t)
+	if len(h.named) == 0 {
+		t.Skip("no named hierarchy: version 2 alone")
+	}
+	left := parent + "/left"
+	m := h.named[0]
+	if err := os.MkdirAll(m.name(left+"/below", ""), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer m.rmdir(parent)
+	g, err := h.Open(left)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Delete(t.Context()); err != nil || m.exists(left) {
+		t.Errorf("%v; still there: %v", err, m.exists(left))
+	}
+	if _, err := h.Open(left); !errors.Is(err, errdefs.NotFound) {
+		t.Errorf("afterwards: %v", err)
+	}
 }

@@ -221,14 +221,16 @@ func (h *Host) enable(m *hierarchy, parent string, p *plan) error {
 	return nil
 }
 
-// Open returns the group at path. Errors: NotFound.
+// Open returns the group at path. It is there as long as any hierarchy has it,
+// a named one too: a removal that was cut short, another runtime's or ours, may
+// have left it in that one alone. Errors: NotFound.
 func (h *Host) Open(path string) (*Group, error) {
 	rel, err := clean(path)
 	if err != nil {
 		return nil, err
 	}
 	g := &Group{h: h, path: rel, Taken: isScope(path)}
-	for _, m := range h.all() {
+	for _, m := range slices.Concat(h.all(), h.named) {
 		if m.exists(rel) {
 			return g, nil
 		}
