@@ -50,7 +50,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 		}
 		p.engine.Resume()
 		handler := server.New(p.engine, server.Options{Version: b.Version, Logger: log, Load: newProcessors().change})
-		return &engineService{Handler: handler, Close: func() error { return p.close(log) }}, nil
+		return &engineService{Handler: handler, Reload: p.reload, Close: func() error { return p.close(log) }}, nil
 	})
 }
 
@@ -63,6 +63,7 @@ type parts struct {
 	volumes   *volume.Volumes
 	engine    *engine.Engine
 	systemd   *systemd.Manager // nil: control groups are made directly
+	security  spec.SecurityDefaults
 }
 
 // open makes the parts and brings the engine up. On error everything is
@@ -144,19 +145,13 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err := networks.wait(); err != nil {
 		return p, err
 	}
-	security, err := securityDefaults(ctx, c, log)
-	if err != nil {
+	if p.security, err = securityDefaults(ctx, c, log); err != nil {
 		return p, err
 	}
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts, Labels: c.Labels,
-		Defaults: engine.Defaults{
-			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
-			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits, DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions,
-			UsernsRemap: c.UsernsRemap, Security: security,
-		},
-		Runtimes: runtimesOf(&c.Containers),
+		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
+		Settings: settings(c, p.security),
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
 			_ = early.wait() // what failed fails again
 			o := so

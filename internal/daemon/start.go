@@ -19,8 +19,9 @@ import (
 // engineService is the engine as start sees it.
 type engineService struct {
 	Handler http.Handler
-	// Reload takes over what may change while running; nil does nothing.
-	Reload func(*Config) error
+	// Reload takes over a configuration that differs from the last one by the
+	// options of the changes only; nil does nothing.
+	Reload func(c *Config, changed []change)
 	// Close ends the engine; containers go on.
 	Close func() error
 }
@@ -82,7 +83,7 @@ func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar,
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 
-	ctx, stop := signals(ctx, log, func() { reload(args, e, log, level) })
+	ctx, stop := signals(ctx, log, func() { c = reload(args, c, e, log, level) })
 	defer stop()
 	after := context.AfterFunc(ctx, func() { tell(log, "STOPPING=1") })
 	defer after()
@@ -97,19 +98,3 @@ func tell(log *slog.Logger, state string) {
 	}
 }
 
-// reload reads the configuration again. The log level changes at once, the rest
-// is the engine's decision.
-func reload(args []string, e *engineService, log *slog.Logger, level *slog.LevelVar) {
-	c, err := Load(args)
-	if err == nil {
-		level.Set(levelOf(c.LogLevel))
-		if e.Reload != nil {
-			err = e.Reload(c)
-		}
-	}
-	if err != nil {
-		log.Error("configuration not reloaded", "error", err)
-		return
-	}
-	log.Info("configuration reloaded", "log-level", c.LogLevel)
-}

@@ -253,7 +253,7 @@ func mergeEnv(image, user []string) []string {
 // hostDefaults fills what the request leaves open, so that inspect shows what
 // holds.
 func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
-	d := e.Defaults
+	d := e.settings().Defaults
 	switch hc.NetworkMode {
 	case "", "default":
 		hc.NetworkMode = "bridge"
@@ -302,7 +302,7 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")
 	}
-	name, _, err := e.Runtimes.Find(hc.Runtime)
+	name, _, err := e.settings().Runtimes.Find(hc.Runtime)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,14 @@ type Defaults struct {
 	UsernsRemap string
 }
 
+// Settings are what the operator may change while the engine runs. Nothing of
+// them is changed after they were given.
+type Settings struct {
+	Defaults Defaults
+	Runtimes Runtimes
+	Labels   []string // of the daemon, for info
+}
+
 // Config is all that the engine is made of. The caller opened the parts and
 // closes them after Close.
 type Config struct {
@@ -80,9 +88,7 @@ type Config struct {
 	Systemd   *systemd.Manager // nil: control groups are made directly
 	Kernel    sys.Features
 	Facts     spec.Facts
-	Defaults  Defaults
-	Runtimes  Runtimes
-	Labels    []string // of the daemon, for info
+	Settings  Settings // the first; Reload changes them
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
 }

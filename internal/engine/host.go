@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
@@ -34,6 +35,7 @@ type host struct {
 	ranges     *idRanges
 	filters    *filterCache
 	sup        *link
+	set        atomic.Pointer[Settings]
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc
@@ -45,9 +47,14 @@ var _ container.Host = (*host)(nil)
 // newHost returns a host without containers, whose work goes on after ctx ends.
 func newHost(ctx context.Context, c Config) *host {
 	e := &host{Config: c, log: c.Logger, volumes: c.Volumes, containers: newIndex(), execs: newExecs(), filters: newFilterCache()}
+	e.set.Store(&c.Settings)
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return e
 }
+
+// settings returns what holds now. A use case that reads several of them keeps
+// one answer.
+func (e *host) settings() *Settings { return e.set.Load() }
 
 // Find returns the container of that name, id, or unique prefix of an id.
 // Errors: NotFound, Invalid for an ambiguous prefix.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,18 +52,16 @@ func checkJoinedNetwork(c *apicontainer.Config, hc *apicontainer.HostConfig) err
 
 // defaultModes fills in the namespace modes that a request leaves open.
 func (e *host) defaultModes(hc *apicontainer.HostConfig) {
+	d := e.settings().Defaults
 	if hc.IpcMode == "" {
-		hc.IpcMode = apicontainer.IPCModePrivate
-		if e.Defaults.IPCMode != "" {
-			hc.IpcMode = apicontainer.IpcMode(e.Defaults.IPCMode)
-		}
+		hc.IpcMode = cmp.Or(apicontainer.IpcMode(d.IPCMode), apicontainer.IPCModePrivate)
 	}
 	if hc.CgroupnsMode != "" {
 		return
 	}
 	switch {
-	case e.Defaults.CgroupnsMode != "":
-		hc.CgroupnsMode = apicontainer.CgroupnsMode(e.Defaults.CgroupnsMode)
+	case d.CgroupnsMode != "":
+		hc.CgroupnsMode = apicontainer.CgroupnsMode(d.CgroupnsMode)
 	case hc.Privileged && e.Facts.CgroupVersion == 1:
 		hc.CgroupnsMode = apicontainer.CgroupnsModeHost
 	default:

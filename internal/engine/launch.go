@@ -298,7 +298,7 @@ func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
 	in := spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
-		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.Defaults.Security, Devices: device.Find,
+		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find,
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
 		in.Shm = sharedMemory(ns.IPC)
@@ -450,7 +450,7 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	if named, err := e.named(r); err == nil { // else the owner of its network is gone, and with it the names
 		r = named
 	}
-	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Security: e.Defaults.Security, Devices: device.Find}
+	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {
 		return nil, nil, err
@@ -461,7 +461,7 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 
 // etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.
 func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
-	hc, d := r.HostConfig, e.Defaults
+	hc, d := r.HostConfig, e.settings().Defaults
 	var ip netip.Addr
 	if ep, ok := e.Networks.Endpoint(r.ID); ok && ep.IPv4.IsValid() {
 		ip = ep.IPv4.Addr()

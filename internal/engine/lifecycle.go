@@ -45,8 +45,8 @@ func (e *Engine) stop(ctx context.Context, a *container.Actor, o StopOptions) er
 		return err
 	}
 	timeout := defaultStopTimeout
-	if e.Defaults.StopTimeout > 0 {
-		timeout = e.Defaults.StopTimeout
+	if def := e.settings().Defaults.StopTimeout; def > 0 {
+		timeout = def
 	}
 	if r.Config.StopTimeout != nil {
 		timeout = *r.Config.StopTimeout

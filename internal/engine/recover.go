@@ -36,7 +36,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	back := &recovery{e.host, make(chan struct{})}
 	e.sup = newLink(e.ctx, c.Connect, back, c.Logger)
 	var err error
-	if e.ranges, err = newIDRanges(c.Defaults.UsernsRemap); err != nil {
+	if e.ranges, err = newIDRanges(c.Settings.Defaults.UsernsRemap); err != nil {
 		return nil, err
 	}
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {

@@ -94,6 +94,6 @@ func (all *Runtimes) describe() map[string]system.RuntimeWithStatus {
 // runtime returns the runtime that a container was made for, nil for lade's
 // own. Errors: Invalid if it is not there any more.
 func (e *host) runtime(r *container.Record) (*wire.Runtime, error) {
-	_, other, err := e.Runtimes.Find(r.HostConfig.Runtime)
+	_, other, err := e.settings().Runtimes.Find(r.HostConfig.Runtime)
 	return other, err
 }

@@ -22,7 +22,7 @@ func (e *host) cgroupPath(r *container.Record) string {
 	}
 	parent := r.HostConfig.CgroupParent
 	if parent == "" {
-		parent = e.Defaults.CgroupParent
+		parent = e.settings().Defaults.CgroupParent
 	}
 	if e.Facts.Systemd {
 		return cgroup.Scope{Slice: parent, Prefix: unitPrefix, Name: r.ID}.String()

@@ -16,7 +16,7 @@ func (e *Engine) securityInfo(i *system.Info) {
 			i.SecurityOptions = append(i.SecurityOptions, "name="+option)
 		}
 	}
-	d := e.Defaults.Security
+	d := e.settings().Defaults.Security
 	profile := cmp.Or(d.SeccompName, builtinProfile)
 	add(e.Facts.AppArmor, "apparmor")
 	add(e.Facts.Seccomp, "seccomp,profile="+profile)

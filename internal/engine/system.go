@@ -37,6 +37,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		return nil, err
 	}
 	name, version := distribution()
+	set := e.settings()
 	i := &system.Info{
 		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: e.Snapshots.Status(),
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
@@ -44,17 +45,17 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
 		OomKillDisable: e.Facts.Limits.OOMDisable, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),
 		Debug: e.log.Enabled(ctx, slog.LevelDebug), NEventsListener: e.events.Subscribers(),
-		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: e.Defaults.LogDriver, CgroupDriver: e.cgroupDriver(), CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
+		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: set.Defaults.LogDriver, CgroupDriver: e.cgroupDriver(), CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
 		DockerRootDir: e.Root, HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
-		Name: host, Labels: e.Labels, ServerVersion: e.Build.Version, Runtimes: e.Runtimes.describe(),
+		Name: host, Labels: set.Labels, ServerVersion: e.Build.Version, Runtimes: set.Runtimes.describe(),
 		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
 		RuncCommit: system.Commit{ID: e.Build.Commit}, InitCommit: system.Commit{ID: e.Build.Commit}, // both are built with us
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
 	}
-	if i.DefaultRuntime, _, err = e.Runtimes.Find(""); err != nil { // its program was removed
-		i.DefaultRuntime = e.Runtimes.Default
+	if i.DefaultRuntime, _, err = set.Runtimes.Find(""); err != nil { // its program was removed
+		i.DefaultRuntime = set.Runtimes.Default
 	}
 	if i.Labels == nil {
 		i.Labels = []string{}

@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestChanges reloads every option of the file that has a value of its own here.
+func TestChanges(t *testing.T) {
+	load := func(file string) *Config {
+		c, err := Load([]string{config(t, file)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	const was = `{"labels": ["a=b"], "log-opts": {"max-size": "1m"}}`
+	for file, want := range map[string]struct{ live, restart string }{
+		was: {},
+		`{"labels": ["a=c"], "log-opts": {"max-size": "1m"}}`:                                                       {live: "labels"},
+		`{"log-opts": {"max-size": "1m"}, "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 7, "Hard": 7}}}`: {live: "labels default-ulimits"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "2m"}, "icc": false, "default-shm-size": "1M"}`:               {live: "log-opts default-shm-size", restart: "icc"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "hosts": ["tcp://127.0.0.1:1"], "mtu": 1400}`:          {restart: "hosts mtu"},
+	} {
+		before, said := load(was), load(file)
+		now := before.follow(said)
+		if got := keys(changes(before, now)); !sameWords(got, want.live) {
+			t.Errorf("%s: live: %q", file, got)
+		}
+		if got := keys(changes(now, said)); !sameWords(got, want.restart) {
+			t.Errorf("%s: at a restart: %q", file, got)
+		}
+	}
+}
+
+func keys(all []change) (out []string) {
+	for _, c := range all {
+		out = append(out, c.key)
+	}
+	return out
+}
+
+func sameWords(got []string, want string) bool {
+	list := strings.Fields(want)
+	slices.Sort(list)
+	return slices.Equal(slices.Sorted(slices.Values(got)), list)
+}
+
+// TestReload: a file that is not valid changes nothing, and the next one does.
+func TestReload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "daemon.json")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"mtu": 1500, "log-level": "info"}`)
+	d := launch(t, "--config-file="+file)
+	for _, c := range []struct{ text, says string }{
+		{`{"mtu": "wide"}`, "configuration not reloaded"},
+		{`{"mtu": 1400, "log-level": "info"}`, `level=WARN msg="option changes when the daemon is restarted" option=mtu value=1400`},
+		{`{"mtu": 1400, "log-level": "debug"}`, `level=INFO msg="option changed" option=log-level value=debug`},
+	} {
+		write(c.text)
+		d.Process.Signal(syscall.SIGHUP)
+		d.says(t, c.says)
+	}
+	if _, err := d.get("/hello"); err != nil {
+		t.Error(err)
+	}
+	d.says(t, "level=DEBUG")
+	if n := strings.Count(d.log.String(), "option=mtu"); n != 2 {
+		t.Errorf("told %d times:\n%s", n, d.log)
+	}
+}
