@@ -97,4 +97,3 @@ func tell(log *slog.Logger, state string) {
 		log.Warn("cannot notify the service manager", "state", state, "error", err)
 	}
 }
-
