@@ -59,17 +59,16 @@ func points(t *testing.T, flags ...string) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 	}
-	t.Setenv("LADE_BIN", bin)
 	armed := filepath.Join(t.TempDir(), "armed")
-	t.Setenv("LADE_FAILPOINT", armed)
-	e := harness.Start(t, flags...)
+	e := harness.StartFrom(t, bin, []string{"LADE_FAILPOINT=" + armed}, flags...)
 	base := e.Import()
+	foreign := slices.Contains(flags, "--default-runtime")
 	layers := 0
 	for _, place := range places(t) {
-		if ofRuntime := regexp.MustCompile(`^(foreign|supervisor|engine\.launch)`).MatchString(place); flags != nil && !ofRuntime {
+		if ofRuntime := regexp.MustCompile(`^(foreign|supervisor|engine\.launch)`).MatchString(place); foreign && !ofRuntime {
 			continue // the same for every runtime
 		}
-		if flags == nil && strings.HasPrefix(place, "foreign.") {
+		if !foreign && strings.HasPrefix(place, "foreign.") {
 			continue // of others
 		}
 		crashes := 0

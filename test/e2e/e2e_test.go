@@ -4,8 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,6 +15,9 @@ import (
 	"lade/internal/need"
 	"lade/test/harness"
 )
+
+// started counts scripts.
+var started atomic.Int32
 
 // engine is the key of a script's engine.
 type engine struct{}
@@ -22,7 +27,10 @@ type engine struct{}
 func TestScripts(t *testing.T) {
 	need.Root(t)
 	for _, cli := range []string{"lade", "docker"} {
-		t.Run(cli, func(t *testing.T) { scripts(t, "testdata", cli, "own") })
+		t.Run(cli, func(t *testing.T) {
+			t.Parallel()
+			scripts(t, "testdata", cli, "own")
+		})
 	}
 }
 
@@ -53,7 +61,7 @@ func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 			return name == runtime, nil
 		},
 		Setup: func(env *testscript.Env) error {
-			e := harness.Start(env.T().(serial).T, flags...)
+			e := harness.Start(env.T().(serial).T, slices.Concat(flags, harness.Apart())...)
 			env.Values[engine{}] = e
 			env.Setenv("CLI", path)
 			env.Setenv("NAME", cli)
@@ -61,7 +69,7 @@ func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 			env.Setenv("LADE_HOST", "unix://"+e.Socket)
 			env.Setenv("LADE_AUTOSTART", "0")
 			env.Setenv("DATA", filepath.Join(e.Dir, "data"))
-			port := 20000 + os.Getpid()%10000
+			port := 20000 + (os.Getpid()*64+4*int(started.Add(1)))%10000
 			for i, name := range []string{"PORT", "PORT1", "PORT2", "PORT3"} {
 				env.Setenv(name, strconv.Itoa(port+i))
 			}
@@ -72,8 +80,8 @@ func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 	})
 }
 
-// serial runs scripts one after another: what an engine leaves behind could not
-// be told from what another one has.
+// serial runs the scripts of a directory one after another: two directories at a
+// time keep two processors busy.
 type serial struct{ *testing.T }
 
 func (s serial) Parallel() {}

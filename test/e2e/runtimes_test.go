@@ -14,7 +14,10 @@ func TestRuntimes(t *testing.T) {
 	need.Root(t)
 	for name, flags := range harness.Runtimes(t) {
 		if name != "own" { // TestScripts
-			t.Run(name, func(t *testing.T) { scripts(t, "testdata", "lade", name, flags...) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				scripts(t, "testdata", "lade", name, flags...)
+			})
 		}
 	}
 }

@@ -15,7 +15,10 @@ import (
 func TestUsernsRemap(t *testing.T) {
 	need.Root(t)
 	for _, cli := range []string{"lade", "docker"} {
-		t.Run(cli, func(t *testing.T) { scripts(t, "testdata", cli, "userns", "--userns-remap=default") })
+		t.Run(cli, func(t *testing.T) {
+			t.Parallel()
+			scripts(t, "testdata", cli, "userns", "--userns-remap=default")
+		})
 	}
 }
 
@@ -24,7 +27,10 @@ func TestUsernsRemap(t *testing.T) {
 func TestUserns(t *testing.T) {
 	need.Root(t)
 	for _, cli := range []string{"lade", "docker"} {
-		t.Run(cli, func(t *testing.T) { scripts(t, filepath.Join("testdata", "userns"), cli, "own") })
+		t.Run(cli, func(t *testing.T) {
+			t.Parallel()
+			scripts(t, filepath.Join("testdata", "userns"), cli, "own")
+		})
 	}
 }
 

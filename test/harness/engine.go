@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 // patience is how long a daemon may take to start or to stop.
 func patience() time.Duration { return need.Patience(30 * time.Second) }
 
-var serial atomic.Int32
+var serial, apart atomic.Int32
 
 // Engine is a running daemon.
 type Engine struct {
@@ -32,6 +33,7 @@ type Engine struct {
 	Socket string
 	Bridge string
 	Bin    string // directory of the binaries
+	env    []string
 	flags  []string
 	cmd    *exec.Cmd
 	exited chan error
@@ -66,6 +68,22 @@ func Bin(t testing.TB) string {
 // everything that it left behind is an error, when the test ends.
 func Start(t testing.TB, flags ...string) *Engine {
 	t.Helper()
+	return StartFrom(t, Bin(t), nil, flags...)
+}
+
+// Apart returns flags for an engine that runs beside others. Left alone, each
+// looks for networks that nobody on the host has, which two may do at the same
+// moment, or while one is down whose networks return. 198.18.0.0/15 is for
+// tests (RFC 2544).
+func Apart() []string {
+	n := apart.Add(1) % 64
+	return []string{fmt.Sprintf("--bip=198.18.%d.1/22", n*4), fmt.Sprintf("--default-address-pool=base=198.19.%d.0/22,size=26", n*4)}
+}
+
+// StartFrom is Start with the binaries of a directory, and further variables in
+// the environment of laded.
+func StartFrom(t testing.TB, bin string, env []string, flags ...string) *Engine {
+	t.Helper()
 	need.Root(t)
 	n := serial.Add(1)
 	dir, err := os.MkdirTemp("", "lade-test-")
@@ -73,7 +91,7 @@ func Start(t testing.TB, flags ...string) *Engine {
 		t.Fatal(err)
 	}
 	e := &Engine{
-		t: t, Dir: dir, Socket: filepath.Join(dir, "lade.sock"), Bin: Bin(t), flags: flags,
+		t: t, Dir: dir, Socket: filepath.Join(dir, "lade.sock"), Bin: bin, env: env, flags: flags,
 		Bridge: fmt.Sprintf("lt%d-%d", os.Getpid()%1000000, n),
 	}
 	e.before = look(e)
@@ -138,7 +156,7 @@ func (e *Engine) spawn() *exec.Cmd {
 	}, e.flags...)
 	cmd := exec.Command(filepath.Join(e.Bin, "laded"), args...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(e.Dir, "notify"))
+	cmd.Env = slices.Concat(os.Environ(), []string{"NOTIFY_SOCKET=" + filepath.Join(e.Dir, "notify")}, e.env)
 	if err := cmd.Start(); err != nil {
 		e.t.Fatal(err)
 	}

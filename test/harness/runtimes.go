@@ -24,9 +24,12 @@ func Runtimes(t testing.TB) map[string][]string {
 	}
 }
 
-// EachRuntime runs a test with the flags of each.
+// EachRuntime runs a test with the flags of each, side by side.
 func EachRuntime(t *testing.T, test func(t *testing.T, flags ...string)) {
 	for name, flags := range Runtimes(t) {
-		t.Run(name, func(t *testing.T) { test(t, flags...) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, append(flags, Apart()...)...)
+		})
 	}
 }
