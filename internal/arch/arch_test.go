@@ -31,7 +31,7 @@ var rows = [][]string{
 	{"internal/linux/sys", "internal/linux/netlink"},
 	{"internal/linux/idmap"},
 	{"internal/linux/..."},
-	{"internal/linux/systemd"}, // of control groups
+	{"internal/linux/systemd", "internal/linux/selinux"}, // of control groups; of extended attributes
 	// mechanisms
 	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program"},
 	// domains
