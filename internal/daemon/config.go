@@ -110,6 +110,7 @@ type Containers struct {
 	Init            bool
 	InitPath        string
 	NoNewPrivileges bool
+	SELinux         bool // containers get labels
 	UsernsRemap     string
 	SeccompProfile  string // "" and builtin: the default profile
 	ExecOptions     []string

@@ -148,6 +148,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if p.security, err = securityDefaults(ctx, c, log); err != nil {
 		return p, err
 	}
+	facts.Labels = security.SELinux != nil
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,

@@ -61,7 +61,7 @@ func TestLoad(t *testing.T) {
 		"-H", "unix:///tmp/x.sock", "-H", "tcp://:1234", "--data-root", "/d", "--exec-root=/e", "--bip=10.1.0.1/24", "--label=a=b", "--label", "c=d,e",
 		"--default-ulimit=nofile=10:20", "--default-shm-size=1g", "--log-opt", "max-size=1m", "--add-runtime=crun=/usr/bin/crun", "--icc=false",
 		"--storage-driver=overlay2", "--default-address-pool", "base=10.0.0.0/8,size=24", "--shutdown-timeout=3", "--live-restore", "--experimental", "--feature=cdi", "--net-rate-in=100mbit", "--net-burst=64k",
-		config(t, `{"debug":true,"dns":["1.1.1.1"],"proxies":{"https-proxy":"http://p"},"default-stop-timeout":7,"registry-mirrors":["https://m.example"],"net-rate-out":"1.5g","selinux-enabled":false}`),
+		config(t, `{"debug":true,"dns":["1.1.1.1"],"proxies":{"https-proxy":"http://p"},"default-stop-timeout":7,"registry-mirrors":["https://m.example"],"net-rate-out":"1.5g","selinux-enabled":true}`),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 		"time":    c.ShutdownTimeout == 3*time.Second && c.StopTimeout == 7,
 		"level":   c.LogLevel == "debug",
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
-		"without": strings.Join(c.Without, " ") == "default-address-pool feature experimental selinux-enabled",
+		"without": strings.Join(c.Without, " ") == "default-address-pool feature experimental" && c.SELinux,
 		"feature": c.Features["cdi"],
 		"rates":   c.Limits == netrate.Limits{In: 1e8, Out: 15e8, Burst: 64 << 10},
 	} {

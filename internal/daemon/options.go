@@ -147,6 +147,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.bool(&c.Init, "init", "", "init", "Run an init in the container to forward signals and reap processes")
 	t.string(&c.InitPath, "init-path", "", "init-path", "Path to the init binary")
 	t.string(&c.UsernsRemap, "userns-remap", "", "userns-remap", "User/Group setting for user namespaces")
+	t.bool(&c.SELinux, "selinux-enabled", "", "selinux-enabled", "Enable selinux support")
 	t.bool(&c.NoNewPrivileges, "no-new-privileges", "", "no-new-privileges", "Set no-new-privileges by default for new containers")
 	t.string(&c.SeccompProfile, "seccomp-profile", "", "seccomp-profile", `Path to seccomp profile. Set to "unconfined" to disable the default seccomp profile`)
 	t.strings(&c.ExecOptions, "exec-opt", "", "exec-opts", "Runtime execution options")
@@ -190,7 +191,6 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("string", "nri-opts", "nri-opts", false)
 	t.without("int", "oom-score-adjust", "oom-score-adjust", false)
 	t.without("bool", "rootless", "", false)
-	t.without("bool", "selinux-enabled", "selinux-enabled", false)
 	t.without("string", "swarm-default-advertise-addr", "swarm-default-advertise-addr", true)
 	for _, o := range t.list {
 		o.idle = o.idle || slices.Contains(pending(), o.flag)

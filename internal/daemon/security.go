@@ -9,6 +9,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/apparmor"
 	"lade/internal/linux/seccomp"
+	"lade/internal/linux/selinux"
 )
 
 // securityDefaults reads what the configuration says for containers that do
@@ -22,6 +23,9 @@ func securityDefaults(ctx context.Context, c *Config, log *slog.Logger) (spec.Se
 	d := spec.SecurityDefaults{NoNewPrivileges: c.NoNewPrivileges, SeccompName: c.SeccompProfile}
 	if apparmor.Enabled() {
 		d.AppArmor = defaultProfile(ctx, log)
+	}
+	if c.SELinux {
+		d.SELinux = selinuxContexts(log)
 	}
 	switch c.SeccompProfile {
 	case "", "builtin":
@@ -58,4 +62,19 @@ func defaultProfile(ctx context.Context, log *slog.Logger) string {
 	}
 	log.Warn("containers run without an AppArmor profile", "error", err)
 	return ""
+}
+
+// selinuxContexts returns the contexts that containers get, or nil if there are
+// none to have, which the log says: dockerd goes on without them, too.
+func selinuxContexts(log *slog.Logger) *selinux.Defaults {
+	if !selinux.Enabled() {
+		log.Warn("SELinux could not be enabled: the kernel has it not, or has no policy; containers get no labels")
+		return nil
+	}
+	d, err := selinux.LoadDefaults()
+	if err != nil {
+		log.Warn("SELinux could not be enabled; containers get no labels", "error", err)
+		return nil
+	}
+	return &d
 }

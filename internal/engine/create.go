@@ -102,8 +102,13 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		err = e.ownRuntime(&rec)
 	}
 	if err == nil {
+		err = e.label(&rec)
+	}
+	if err == nil {
 		e.prepareUser(&rec)
-		err = e.create(ctx, &rec, img)
+		if err = e.create(ctx, &rec, img); err != nil {
+			e.unlabel(&rec)
+		}
 	}
 	if err != nil {
 		e.ranges.free(id)
@@ -145,7 +150,13 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 	if err = checkIDMaps(rec); err != nil {
 		return err
 	}
+	if err = checkRelabel(rec); err != nil {
+		return err
+	}
 	if err = e.fillVolumes(ctx, rec); err != nil {
+		return err
+	}
+	if err = e.relabelNew(ctx, rec); err != nil {
 		return err
 	}
 	if err = e.makeDir(rec.ID); err != nil {

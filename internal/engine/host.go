@@ -17,6 +17,7 @@ import (
 	eventlog "lade/internal/events"
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/selinux"
 	"lade/internal/network"
 	"lade/internal/store"
 	"lade/internal/volume"
@@ -33,6 +34,7 @@ type host struct {
 	containers *index
 	execs      *execs
 	ranges     *idRanges
+	levels     selinux.Levels
 	filters    *filterCache
 	sup        *link
 	set        atomic.Pointer[Settings]
@@ -141,6 +143,7 @@ func (e *host) publishNetwork(action events.Action, r *container.Record, ep *net
 func (e *host) Gone(r *container.Record) {
 	e.containers.remove(r.ID)
 	e.ranges.free(r.ID)
+	e.unlabel(r)
 	e.execs.forget(r.ID)
 }
 

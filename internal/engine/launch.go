@@ -83,6 +83,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	if err := e.relabel(r, files); err != nil {
+		return container.Launched{}, err
+	}
 	out, err := spec.Build(in)
 	if err != nil {
 		return container.Launched{}, err
@@ -298,7 +301,7 @@ func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
 	in := spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
-		CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find,
+		Labels: e.labels(r), CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find,
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
 		in.Shm = sharedMemory(ns.IPC)
@@ -450,7 +453,7 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	if named, err := e.named(r); err == nil { // else the owner of its network is gone, and with it the names
 		r = named
 	}
-	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find}
+	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Labels: e.labels(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {
 		return nil, nil, err

@@ -177,7 +177,8 @@ func (e *Engine) volumesFrom(spec string) ([]container.Mount, error) {
 		if mode == "ro" {
 			out[i].RW = false
 		}
-		out[i].Anonymous, out[i].NoCopy = false, true
+		// It is labelled already, for one or for all.
+		out[i].Mode, out[i].Anonymous, out[i].NoCopy = "", false, true
 	}
 	return out, nil
 }

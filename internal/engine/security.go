@@ -20,6 +20,7 @@ func (e *Engine) securityInfo(i *system.Info) {
 	profile := cmp.Or(d.SeccompName, builtinProfile)
 	add(e.Facts.AppArmor, "apparmor")
 	add(e.Facts.Seccomp, "seccomp,profile="+profile)
+	add(e.Facts.Labels, "selinux")
 	add(!e.ranges.remap.Empty(), "userns")
 	add(true, "cgroupns")
 	add(d.NoNewPrivileges, "no-new-privileges")

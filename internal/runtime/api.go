@@ -29,7 +29,10 @@ type Rootfs struct {
 	Upper, Work string
 	// Volatile mounts the overlay without any sync of the upper layer.
 	Volatile bool
-	Path     string
+	// Context is the SELinux context of the overlay's files; empty: their own.
+	// Those of Path are the caller's to label.
+	Context string
+	Path    string
 	// Translate says that the files of Path are stored with the ids that a
 	// container with a user namespace has inside, as those of an overlay always
 	// are; otherwise with those of the host.

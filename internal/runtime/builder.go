@@ -48,6 +48,9 @@ type builder struct {
 	user     *user     // nil: that of the caller
 	maps     []mapping
 	time     bool // with a time namespace of its own
+	// mountLabel is the SELinux context of what is mounted for the container;
+	// empty: none.
+	mountLabel string
 
 	// made are the ops that open what ensure has made; make is what must be made
 	// beforehand.

@@ -19,7 +19,7 @@ import (
 // close.
 func (r *Rootfs) Mount(f sys.Features) (fd int, err error) {
 	if len(r.Lower) > 0 {
-		return overlay.Mount(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, f)
+		return overlay.Mount(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile, Context: r.Context}, f)
 	}
 	return cloneHost(r.Path, &mount.Options{Bind: true, Recursive: true})
 }

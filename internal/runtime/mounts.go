@@ -198,6 +198,7 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		return err
 	}
 	name(o, m)
+	b.context(o, m)
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
 	switch m.Type {
 	case "sysfs", "mqueue", "tmpfs":
@@ -212,7 +213,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	case "sysfs":
 		b.attachKernel(b.filesystem("sysfs", o.Super, o.Set), dest)
 	case "mqueue":
-		b.attach(b.filesystem(m.Type, o.Super, o.Set), dest, false)
+		fs := b.filesystem(m.Type, o.Super, o.Set)
+		b.labelRoot(fs)
+		b.attach(fs, dest, false)
 		b.covered(dest)
 	case "devpts":
 		if c.Spec.Process.Terminal && dest == "/dev/pts" {

@@ -92,6 +92,7 @@ func (b *builder) placeRoot(c *Container) {
 	case alone:
 		b.null = result(b.p.Sys("openat", "/null", unix.SYS_OPENAT, atCWD, b.p.String("/null"), how))
 		b.empty = result(b.p.Sys("openat", "/empty", unix.SYS_OPENAT, atCWD, b.p.String("/empty"), how))
+		b.labelledMasks()
 		b.p.Sys("move_mount", "/", unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String("/"), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	case beside:
 		b.p.Sys("mount", "/ private", unix.SYS_MOUNT, b.addr.empty, b.p.String("/"), b.addr.empty, unix.MS_REC|unix.MS_PRIVATE, 0)

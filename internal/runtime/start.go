@@ -172,6 +172,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 		return o, err
 	}
 	s := c.Spec
+	b.mountLabel = s.Linux.MountLabel
 	proc := *s.Process
 	if err := b.enterUser(ctx, c); err != nil {
 		return o, err
@@ -571,6 +572,10 @@ func (b *builder) settings(s *specs.Spec) {
 		b.timeOffsets(proc, s.Linux)
 	}
 	b.label(proc, s.Process)
+	if s.Process.SelinuxLabel != "" {
+		// Of the session keyring that it gets; execve(2) resets it.
+		b.write(proc, "self/attr/keycreate", s.Process.SelinuxLabel, 0)
+	}
 }
 
 func (b *builder) oomScore(proc ref, p *specs.Process) {

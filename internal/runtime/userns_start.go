@@ -98,11 +98,15 @@ func (b *builder) asHostRoot(s *specs.Spec) {
 		o := mount.Parse(m.Options)
 		dest := inside(m.Destination)
 		name(o, m)
+		b.context(o, m)
 		b.stage(`error mounting "`+m.Source+`" to rootfs at "`+m.Destination+`"`, "")
 		switch {
 		case o.Bind || m.Type == "bind":
 		case m.Type == "sysfs" && u.news&unix.CLONE_NEWNET == 0, m.Type == "mqueue" && u.news&unix.CLONE_NEWIPC == 0:
 			u.made[dest] = b.filesystem(m.Type, o.Super, o.Set)
+			if m.Type == "mqueue" {
+				b.labelRoot(u.made[dest])
+			}
 		case m.Type == "tmpfs" && dest == "/dev":
 			super := slices.DeleteFunc(slices.Clone(o.Super), func(s string) bool { return strings.HasPrefix(s, "uid=") || strings.HasPrefix(s, "gid=") })
 			fs := b.filesystem("tmpfs", append(super, "uid="+strconv.FormatUint(uint64(u.uid), 10), "gid="+strconv.FormatUint(uint64(u.gid), 10)), o.Set&^unix.MOUNT_ATTR_RDONLY)
@@ -196,7 +200,7 @@ func (b *builder) translated(r *Rootfs) (base string, tree int, err error) {
 // mountUser makes the root of a container with a user namespace.
 func (b *builder) mountUser(r *Rootfs) (fd int, err error) {
 	if len(r.Lower) > 0 {
-		return b.mountTranslated(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile}, r)
+		return b.mountTranslated(overlay.Options{Lower: r.Lower, Upper: r.Upper, Work: r.Work, Volatile: r.Volatile, Context: r.Context}, r)
 	}
 	if fd, err = r.Mount(b.l.host.features()); err == nil && r.Translate {
 		if err = idmap.Tree(fd, b.user.fd, false); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"lade/internal/engine/spec"
 	"lade/internal/linux/idmap"
 	"lade/internal/netrate"
 )
@@ -31,6 +32,7 @@ type Record struct {
 	Mounts     []Mount                              `json:"mounts,omitempty"`
 	Driver     string                               `json:"driver"`            // storage driver of the snapshot
 	UserNS     *UserNS                              `json:"user_ns,omitempty"` // nil: the host's
+	Labels     spec.Labels                          `json:"labels,omitzero"`   // of SELinux
 
 	State        State     `json:"state"`
 	Pid          int       `json:"pid,omitempty"`

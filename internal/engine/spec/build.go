@@ -31,6 +31,7 @@ func Build(in Input) (*Output, error) {
 		Annotations: maps.Clone(in.Host.Annotations),
 		Linux: &specs.Linux{
 			CgroupsPath: in.CgroupPath,
+			MountLabel:  in.Labels.Mount,
 			Namespaces:  namespaces(in),
 		},
 	}
@@ -75,6 +76,7 @@ func process(in Input, sec *security) (*specs.Process, error) {
 		Cwd:             in.Config.WorkingDir,
 		NoNewPrivileges: sec.noNewPrivileges,
 		ApparmorProfile: sec.apparmorProfile(in),
+		SelinuxLabel:    in.Labels.Process,
 		OOMScoreAdj:     new(in.Host.OomScoreAdj),
 	}
 	if in.Path == "" {

@@ -12,6 +12,7 @@ import (
 	"lade/internal/linux/apparmor"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/selinux"
 )
 
 // Detect reads the facts of this host, of which the control groups are known.
@@ -43,7 +44,7 @@ func Detect(h *cgroup.Host) (Facts, error) {
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 	f.Seccomp = err == nil
 	f.AppArmor = apparmor.Enabled()
-	f.SELinux = exists("/sys/fs/selinux/enforce")
+	f.SELinux = selinux.Enabled()
 	f.CPUSet, f.MemSet = word("/sys/devices/system/cpu/online"), word("/sys/devices/system/node/online")
 	// An invalid call of mount_setattr(2) tells EINVAL or EBADF where it exists.
 	err = unix.MountSetattr(-1, "", 0xffffffff, &unix.MountAttr{})

@@ -6,6 +6,7 @@ import (
 
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/idmap"
+	"lade/internal/linux/selinux"
 )
 
 // Facts are what the specification depends on of the host.
@@ -16,7 +17,8 @@ type Facts struct {
 	Kernel        string   // release, as uname -r
 	Seccomp       bool
 	AppArmor      bool
-	SELinux       bool
+	SELinux       bool            // with a policy
+	Labels        bool            // new containers get labels of SELinux
 	Swap          bool            // swap accounting
 	Controllers   map[string]bool // by v1 name: "blkio" also stands for v2's io
 	Unified       map[string]bool // controllers of the unified hierarchy, by their names there; nil: there is none
@@ -67,6 +69,9 @@ type SecurityDefaults struct {
 	// AppArmor is the profile of containers that name none and are not
 	// privileged; empty: none.
 	AppArmor string
+	// SELinux are the contexts that the policy has for containers; nil: they get no
+	// labels.
+	SELinux *selinux.Defaults
 	// SeccompName is how info names it: "builtin", "unconfined" or the file's path.
 	SeccompName string
 }
@@ -90,6 +95,7 @@ type Input struct {
 	// UserNS is the path of the user namespace to join, which has that map;
 	// empty: a new one.
 	UserNS     string
+	Labels     Labels
 	CgroupPath string
 	Facts      Facts
 	Security   SecurityDefaults

@@ -82,7 +82,7 @@ func (s *security) warnings(f Facts) (w []string) {
 	if s.apparmor != "" && s.apparmor != "unconfined" && !f.AppArmor {
 		w = append(w, "Your kernel does not support AppArmor or it is not enabled. AppArmor profile discarded.")
 	}
-	if !f.SELinux && s.labelled() {
+	if !f.Labels && s.labelled() {
 		w = append(w, "Your kernel does not support SELinux or it is not enabled. Labels discarded.")
 	}
 	return w

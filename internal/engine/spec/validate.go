@@ -303,9 +303,6 @@ func (v *validator) host(hc *container.HostConfig) error {
 	if err != nil {
 		return err
 	}
-	if f.SELinux && sec.labelled() {
-		return errdefs.NotImplementedf("SELinux labels (--security-opt label) are not implemented yet")
-	}
 	v.warnings = append(v.warnings, sec.warnings(f)...)
 	if _, err := ParseUser(string(hc.UsernsMode)); err != nil {
 		return err

@@ -28,6 +28,9 @@ type Options struct {
 	// before, it must be in the calling thread's mount namespace.
 	Base string
 	Tree int
+	// Context is the SELinux context of all files, whatever label they have below;
+	// empty: their own.
+	Context string
 }
 
 // Mount mounts and returns the descriptor of the detached mount. The caller
@@ -136,6 +139,11 @@ func modern(o Options) (int, error) {
 			}
 		}
 	}
+	if o.Context != "" {
+		if err := unix.FsconfigSetString(fs, "context", o.Context); err != nil {
+			return -1, sys.Error("mount overlay context", o.Context, err)
+		}
+	}
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, sys.Error("mount overlay", o.Upper, explain(fs, err))
 	}
@@ -195,6 +203,9 @@ func old(o Options) (int, error) {
 			opts += ",volatile"
 		}
 		place = filepath.Dir(o.Work)
+	}
+	if o.Context != "" {
+		opts += `,context="` + o.Context + `"` // its level has commas: mount(8)
 	}
 	if len(opts) >= os.Getpagesize() {
 		return -1, sys.Error("mount overlay", o.Upper, unix.E2BIG)

@@ -60,8 +60,9 @@ func (l *Levels) hold(p string) {
 func (l *Levels) Free(level string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := pairOf(level)
-	if l.held[p]--; l.held[p] <= 0 {
+	if p := pairOf(level); l.held[p] > 1 {
+		l.held[p]--
+	} else {
 		delete(l.held, p)
 	}
 }

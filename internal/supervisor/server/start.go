@@ -77,6 +77,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
+	if m.Spec.Linux != nil {
+		ask.Rootfs.Context = m.Spec.Linux.MountLabel
+	}
 	failpoint.Hit("supervisor.start")
 	l.r.c.starts++
 	begin := func() {
