@@ -88,18 +88,7 @@ func preserved(n int) (int, error) {
 	return n, nil
 }
 
-// readSpec reads a configuration and completes what may be left out.
-func readSpec(file string) (*specs.Spec, error) {
-	b, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errdefs.NotFoundf("JSON specification file %s not found", file)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseSpec(b)
-}
-
+// parseSpec decodes a configuration and completes what may be left out.
 func parseSpec(b []byte) (*specs.Spec, error) {
 	var s specs.Spec
 	if err := decode.Of[specs.Spec]().Decode(bytes.TrimSpace(b), &s); err != nil {
@@ -217,7 +206,7 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 		return nil, err
 	}
 	config := filepath.Join(f.bundle, "config.json")
-	raw, err := os.ReadFile(config)
+	raw, err := sys.ReadFile(config)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errdefs.NotFoundf("JSON specification file config.json not found")
 	}
@@ -236,7 +225,7 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 	}
 	c := &container{
 		State:  specs.State{ID: id, Bundle: f.bundle, Annotations: s.Annotations},
-		Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks,
+		Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks, Hooked: s.Hooks != nil,
 	}
 	if err := a.setGroup(c, s.Linux.CgroupsPath); err != nil {
 		return nil, err
@@ -380,11 +369,16 @@ func (a *app) abandon(c *container, err error) error {
 	return errors.Join(err, a.remove(ctx, c))
 }
 
+// writePid writes a file that readers see whole or not at all.
 func writePid(file string, pid int) error {
 	if file == "" {
 		return nil
 	}
-	return replace(file, []byte(strconv.Itoa(pid)), 0o644)
+	tmp := filepath.Join(filepath.Dir(file), "."+filepath.Base(file))
+	if err := os.WriteFile(tmp, []byte(strconv.Itoa(pid)), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, file)
 }
 
 // sendFile hands a descriptor over as runc does: docs/terminals.md of runc.

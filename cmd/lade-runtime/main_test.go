@@ -87,7 +87,10 @@ func newRig(t *testing.T, edit func(*specs.Spec)) *rig {
 	if out, err := r.command("spec", "--bundle", r.bundle).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	s, err := readSpec(filepath.Join(r.bundle, "config.json"))
+	if b, err = os.ReadFile(filepath.Join(r.bundle, "config.json")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := parseSpec(b)
 	if err != nil {
 		t.Fatal(err)
 	}

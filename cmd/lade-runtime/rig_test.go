@@ -13,7 +13,11 @@ import (
 func (r *rig) edit(f func(*specs.Spec)) {
 	r.t.Helper()
 	file := filepath.Join(r.bundle, "config.json")
-	s, err := readSpec(file)
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s, err := parseSpec(raw)
 	if err != nil {
 		r.t.Fatal(err)
 	}

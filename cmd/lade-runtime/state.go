@@ -50,12 +50,18 @@ type container struct {
 	Cgroup    string       `json:"cgroup_path"`
 	Scope     string       `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
 	Creator   process      `json:"creator"`                 // who made it, or has died at it
-	Hooks     *specs.Hooks `json:"hooks,omitempty"`         // those to come
+	Hooked    bool         `json:"hooked,omitempty"`        // its configuration has hooks
 	NoProcess bool         `json:"no_process,omitempty"`
 	OwnRoot   bool         `json:"own_root,omitempty"` // see runtime.Exec
 	OwnPidNS  bool         `json:"own_pid_namespace"`
 
+	// Config is the configuration as it was when the container was created: later
+	// changes of the bundle must have no effect (runtime.md, "Lifecycle").
+	Config []byte       `json:"-"`
+	Hooks  *specs.Hooks `json:"-"` // those to come
+
 	dir  string
+	file *stateFile
 	open *cgroup.Group // its control group, when that is open already
 }
 
@@ -80,43 +86,40 @@ func (a *app) load(id string) (*container, error) {
 		return nil, err
 	}
 	c := &container{dir: filepath.Join(a.root, id)}
-	b, err := os.ReadFile(filepath.Join(c.dir, "state.json"))
+	c.file = stateFileIn(c.dir)
+	config, state, err := c.file.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errdefs.NotFoundf("container does not exist")
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(b, c); err != nil {
+	if err := json.Unmarshal(state, c); err != nil {
 		return nil, errdefs.DataLossf("state of container %s: %w", id, err)
+	}
+	c.Config = config
+	if c.Hooked {
+		s, err := c.spec()
+		if err != nil {
+			return nil, err
+		}
+		c.Hooks = s.Hooks
 	}
 	return c, c.observe()
 }
 
-// save writes state.json so that a reader sees the old or the new one.
+// save makes what c says its state. A reader sees the old or the new one.
 func (c *container) save() error {
 	b, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
-	return replace(filepath.Join(c.dir, "state.json"), b, 0o600)
-}
-
-// replace writes a file that readers see as it was or as it will be. It is not
-// synced: what it tells of does not outlive the machine either.
-func replace(file string, b []byte, mode os.FileMode) error {
-	tmp := filepath.Join(filepath.Dir(file), "."+filepath.Base(file))
-	if err := os.WriteFile(tmp, b, mode); err != nil {
-		return err
-	}
-	return os.Rename(tmp, file)
+	return c.file.add(b)
 }
 
 func (c *container) fifo() string { return filepath.Join(c.dir, "exec.fifo") }
 
-// spec returns the configuration as it was when the container was created:
-// later changes of the bundle must have no effect (runtime.md, "Lifecycle").
-func (c *container) spec() (*specs.Spec, error) { return readSpec(filepath.Join(c.dir, "config.json")) }
+func (c *container) spec() (*specs.Spec, error) { return parseSpec(c.Config) }
 
 // observe finds out what the container does now.
 func (c *container) observe() error {
@@ -153,7 +156,7 @@ func (c *container) waiting() bool {
 
 // startTime returns when a process was started, and its state's letter.
 func startTime(pid int) (uint64, byte, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	b, err := sys.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -207,24 +210,28 @@ func (c *container) owner() string {
 // reserve makes the container's directory, with a state from which delete finds
 // everything that is made from now on. Errors: Conflict.
 func (a *app) reserve(c *container, config []byte) error {
-	if err := os.MkdirAll(a.root, 0o700); err != nil {
-		return err
-	}
 	c.dir = filepath.Join(a.root, c.ID)
-	if err := os.Mkdir(c.dir, 0o711); errors.Is(err, fs.ErrExist) {
+	err := os.Mkdir(c.dir, 0o711)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(a.root, 0o700); err == nil {
+			err = os.Mkdir(c.dir, 0o711)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) {
 		return errdefs.Conflictf("container with given ID already exists")
 	} else if err != nil {
 		return err
 	}
 	failpoint.Hit("runtime.reserved")
 	c.Version, c.Status, c.Created = specs.Version, specs.StateCreating, time.Now().UTC()
-	var err error
+	c.Config, c.file = config, stateFileIn(c.dir)
 	c.Creator.Pid = os.Getpid()
-	if c.Creator.StartTime, _, err = startTime(c.Creator.Pid); err == nil {
-		err = c.save()
+	c.Creator.StartTime, _, err = startTime(c.Creator.Pid)
+	if err == nil {
+		err = c.file.create(config)
 	}
 	if err == nil {
-		err = os.WriteFile(filepath.Join(c.dir, "config.json"), config, 0o600)
+		err = c.save()
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(c.dir))
@@ -288,9 +295,13 @@ func (a *app) remove(ctx context.Context, c *container) error {
 	}
 	failpoint.Hit("runtime.poststop")
 	// First what makes it a container.
-	if err := os.Remove(filepath.Join(c.dir, "state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := c.file.remove(); err != nil {
 		return err
 	}
 	failpoint.Hit("runtime.forgotten")
+	// Nothing else is in there, unless the container was never started.
+	if err := unix.Rmdir(c.dir); err == nil || err == unix.ENOENT {
+		return nil
+	}
 	return os.RemoveAll(c.dir)
 }

@@ -91,22 +91,39 @@ func (s *Shape) Decode(body []byte, msg any) error {
 // whether it could do without. If not, msg holds a part.
 func (s *Shape) Quick(body []byte, msg any) bool {
 	d := decoder{b: body}
-	return d.value(reflect.ValueOf(msg).Elem(), s) && d.at == len(body)
+	if !d.value(reflect.ValueOf(msg).Elem(), s) {
+		return false
+	}
+	d.space()
+	return d.at == len(body)
 }
 
-// decoder reads JSON without spaces. Its methods report whether they could.
+// decoder reads JSON. Its methods report whether they could.
 type decoder struct {
 	b  []byte
 	at int
 }
 
-// skip passes c, if it is the next.
+// skip passes c, if it is the next but for spaces.
 func (d *decoder) skip(c byte) bool {
+	d.space()
 	if d.at < len(d.b) && d.b[d.at] == c {
 		d.at++
 		return true
 	}
 	return false
+}
+
+// space passes what may stand between any two parts.
+func (d *decoder) space() {
+	for d.at < len(d.b) {
+		switch d.b[d.at] {
+		case ' ', '\t', '\n', '\r':
+			d.at++
+		default:
+			return
+		}
+	}
 }
 
 // word passes a literal.
@@ -119,6 +136,7 @@ func (d *decoder) word(w string) bool {
 }
 
 func (d *decoder) value(v reflect.Value, s *Shape) bool {
+	d.space()
 	switch s.kind {
 	case reflect.Invalid:
 		from := d.at

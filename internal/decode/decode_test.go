@@ -9,7 +9,7 @@ import (
 )
 
 // A specification is decoded to what encoding/json makes of it: the quick way as
-// json.Marshal writes it, the other way with spaces and with fields that nobody
+// json.Marshal writes it and with spaces, the other way with fields that nobody
 // knows. The supervisor's wire has the tests with damaged messages.
 func TestSpec(t *testing.T) {
 	limit, soft := int64(1<<40), uint64(1<<50)
@@ -36,7 +36,7 @@ func TestSpec(t *testing.T) {
 	for name, c := range map[string]struct {
 		body  []byte
 		quick bool
-	}{"compact": {compact, true}, "spaced": {spaced, false}, "unknown": {unknown, false}} {
+	}{"compact": {compact, true}, "spaced": {append(spaced, '\n'), true}, "unknown": {unknown, false}} {
 		var got, direct specs.Spec
 		if s.Quick(c.body, &got) != c.quick {
 			t.Errorf("%s: the quick way is not %v", name, c.quick)

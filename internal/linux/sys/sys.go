@@ -3,6 +3,7 @@ package sys
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,31 @@ func CloseAll(fds ...int) {
 // FDPath returns the path by which the process itself can name what an open
 // descriptor refers to; see proc_pid_fd(5).
 func FDPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// ReadFile reads a file, as os.ReadFile does but with the three or four system
+// calls that it takes: the Go runtime's poller, which waits for nothing there,
+// takes as many again.
+func ReadFile(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, Error("open", path, err)
+	}
+	defer CloseAll(fd)
+	b := make([]byte, 0, 4096)
+	for {
+		n := 0
+		err := Retry(func() (err error) { n, err = unix.Read(fd, b[len(b):cap(b)]); return err })
+		if err != nil {
+			return nil, Error("read", path, err)
+		}
+		if n == 0 {
+			return b, nil
+		}
+		if b = b[:len(b)+n]; len(b) == cap(b) {
+			b = slices.Grow(b, len(b))
+		}
+	}
+}
 
 // Features tells what the running kernel offers.
 type Features struct {
