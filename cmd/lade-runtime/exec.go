@@ -142,7 +142,7 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 }
 
 func (a *app) launch(ctx context.Context, f *execFlags, e *runtime.Exec) (int, error) {
-	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log})
+	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true})
 	if err != nil {
 		return 0, err
 	}

@@ -16,7 +16,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -62,10 +61,6 @@ type exitCode int
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 func main() {
-	// It is over before there is garbage worth looking for; and where it attends
-	// a container for long, this bounds it.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(64 << 20)
 	trace.Enable(os.Getenv("LADE_TRACE"))
 	os.Exit(run(os.Args[1:]))
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/signal"
-	"syscall"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -15,6 +13,7 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
+	"lade/internal/linux/selfpipe"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 )
@@ -79,7 +78,7 @@ func (a *app) startContainer(ctx context.Context, c *container, fd int, g *cgrou
 	if err := runtime.Shield(); err != nil {
 		return err
 	}
-	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log})
+	l, err := runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true})
 	if err != nil {
 		return err
 	}
@@ -183,31 +182,29 @@ func (b *birth) run(ctx context.Context) error {
 // attend passes signals on to a process, and its terminal's output, until it
 // ends; it returns how.
 func (a *app) attend(fd, console int) (int, error) {
+	signals, err := selfpipe.New(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH)
+	if err != nil {
+		return 0, err
+	}
+	defer signals.Close()
 	t, err := a.takeTerminal(console)
 	if err != nil {
 		return 0, err
 	}
 	defer t.release()
-	signals := make(chan os.Signal, 64)
-	// Not all there are: each costs two changes of threads, 65 of them 3 ms.
-	signal.Notify(signals, unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM, unix.SIGCONT, unix.SIGWINCH)
-	defer signal.Stop(signals)
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case s := <-signals:
-				if sig := s.(syscall.Signal); sig == unix.SIGWINCH && t.master != nil {
-					t.resize()
-				} else {
-					_ = pidfd.Signal(fd, sig) // it may have ended meanwhile
-				}
+	ready := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(signals.FD()), Events: unix.POLLIN}}
+	for ready[0].Revents == 0 {
+		if err := sys.Retry(func() error { _, err := unix.Poll(ready, -1); return err }); err != nil {
+			return 0, sys.Error("poll", "pidfd", err)
+		}
+		for _, sig := range signals.Read() {
+			if sig == unix.SIGWINCH && t.master != nil {
+				t.resize()
+			} else {
+				_ = pidfd.Signal(fd, sig) // it may have ended meanwhile
 			}
 		}
-	}()
+	}
 	code, _, err := pidfd.Wait(fd)
 	return code, err
 }

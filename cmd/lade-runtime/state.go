@@ -44,16 +44,16 @@ func (p process) alive() bool {
 // container is what is kept of a container: state.json.
 type container struct {
 	specs.State
-	Rootfs    string       `json:"rootfs"`
-	Created   time.Time    `json:"created"`
-	StartTime uint64       `json:"init_process_start"` // of Pid
-	Cgroup    string       `json:"cgroup_path"`
-	Scope     string       `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
-	Creator   process      `json:"creator"`                 // who made it, or has died at it
-	Hooked    bool         `json:"hooked,omitempty"`        // its configuration has hooks
-	NoProcess bool         `json:"no_process,omitempty"`
-	OwnRoot   bool         `json:"own_root,omitempty"` // see runtime.Exec
-	OwnPidNS  bool         `json:"own_pid_namespace"`
+	Rootfs    string    `json:"rootfs"`
+	Created   time.Time `json:"created"`
+	StartTime uint64    `json:"init_process_start"` // of Pid
+	Cgroup    string    `json:"cgroup_path"`
+	Scope     string    `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
+	Creator   process   `json:"creator"`                 // who made it, or has died at it
+	Hooked    bool      `json:"hooked,omitempty"`        // its configuration has hooks
+	NoProcess bool      `json:"no_process,omitempty"`
+	OwnRoot   bool      `json:"own_root,omitempty"` // see runtime.Exec
+	OwnPidNS  bool      `json:"own_pid_namespace"`
 
 	// Config is the configuration as it was when the container was created: later
 	// changes of the bundle must have no effect (runtime.md, "Lifecycle").

@@ -20,6 +20,9 @@ type Options struct {
 	// InitPath is the host path of lade-init; needed only for containers that
 	// ask for Init.
 	InitPath string
+	// Once says that one container or two are started and not many: nothing is
+	// prepared that would save time only from the second on.
+	Once bool
 }
 
 // Rootfs says where a container's root comes from: an overlay to mount

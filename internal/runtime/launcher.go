@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	goruntime "runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -33,9 +31,9 @@ type Launcher struct {
 	groups *cgroup.Host // nil: no control groups on this host
 	null   int          // the host's null device
 	pidNS  int          // our own
-	empty  int          // a mount namespace, of which containers get copies
-	// visible is that of containers with a user namespace; see makeVisible.
-	visible func() (int, error)
+	// empty is a mount namespace, of which containers get copies; visible that of
+	// containers with a user namespace: see makeVisible.
+	empty, visible namespace
 	// attachLayers says that this kernel wants id-mapped layers attached.
 	attachLayers atomic.Bool
 
@@ -56,8 +54,37 @@ type facts struct {
 	permit   caps.Set // what this process may give away
 	nested   bool     // it is in a user namespace
 	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
-	user     ns.ID    // our user namespace
-	clocks   ns.ID    // our time namespace
+	// our namespaces of these kinds, asked for only by those who join others or
+	// have some of their own
+	user, clocks func() (ns.ID, error)
+}
+
+// namespace is made when it is first needed.
+type namespace struct {
+	made bool // or it was tried
+	fd   int
+	err  error
+	mu   sync.Mutex // guards the others
+}
+
+// open returns a descriptor, which is the namespace's.
+func (n *namespace) open(make func() (int, error)) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.made {
+		n.made = true
+		n.fd, n.err = make()
+	}
+	return n.fd, n.err
+}
+
+// close closes it, if it was made.
+func (n *namespace) close() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.made {
+		sys.CloseAll(n.fd)
+	}
 }
 
 // job is a program to run.
@@ -75,7 +102,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if o.Threads <= 0 {
 		o.Threads = defaultThreads
 	}
-	l := &Launcher{o: o, log: o.Logger, null: -1, pidNS: -1, empty: -1, turns: make(chan struct{}, o.Threads), quit: make(chan struct{})}
+	l := &Launcher{o: o, log: o.Logger, null: -1, pidNS: -1, turns: make(chan struct{}, o.Threads), quit: make(chan struct{})}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -98,8 +125,9 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if l.pidNS, err = ns.Open(0, unix.CLONE_NEWPID); err != nil {
 		return nil, err
 	}
-	l.visible = sync.OnceValues(l.makeVisible)
-	l.empty, err = ns.Empty()
+	if !o.Once {
+		_, err = l.empty.open(ns.Empty)
+	}
 	return l, err
 }
 
@@ -114,15 +142,9 @@ func (l *Launcher) learn() (err error) {
 	if l.host.permit, err = caps.Permitted(); err != nil {
 		return err
 	}
-	if l.host.ignored, err = ignoredSignals(); err != nil {
-		return err
-	}
-	if l.host.user, err = ns.Of(0, unix.CLONE_NEWUSER); err != nil {
-		return err
-	}
-	if l.host.clocks, err = ns.Of(0, unix.CLONE_NEWTIME); err != nil {
-		return err
-	}
+	l.host.ignored = ignoredSignals()
+	l.host.user = sync.OnceValues(func() (ns.ID, error) { return ns.Of(0, unix.CLONE_NEWUSER) })
+	l.host.clocks = sync.OnceValues(func() (ns.ID, error) { return ns.Of(0, unix.CLONE_NEWTIME) })
 	l.groups, err = cgroup.Detect()
 	if errors.Is(err, errdefs.Unavailable) {
 		l.log.Warn("no control groups", "error", err)
@@ -132,18 +154,18 @@ func (l *Launcher) learn() (err error) {
 }
 
 // ignoredSignals returns which signals the process ignores: nohup(1) and the
-// like leave such, and execve(2) would hand them on.
-func ignoredSignals() (uint64, error) {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "SigIgn:"); ok {
-			return strconv.ParseUint(strings.TrimSpace(v), 16, 64)
+// like leave such, and execve(2) would hand them on. To ask for all of them costs
+// less than to read /proc/self/status.
+func ignoredSignals() (set uint64) {
+	const ignore = 1 // SIG_IGN
+	for n := uintptr(1); n <= 64; n++ {
+		var action [4]uintptr // struct sigaction: the handler comes first
+		_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, 0, uintptr(unsafe.Pointer(&action)), 8, 0, 0)
+		if errno == 0 && action[0] == ignore {
+			set |= 1 << (n - 1)
 		}
 	}
-	return 0, errdefs.Internalf("/proc/self/status has no SigIgn")
+	return set
 }
 
 // Close waits for starts under way. Started processes are not touched.
@@ -152,7 +174,9 @@ func (l *Launcher) Close() error {
 	for range cap(l.turns) { // none is left for others
 		l.turns <- struct{}{}
 	}
-	sys.CloseAll(l.null, l.pidNS, l.empty)
+	sys.CloseAll(l.null, l.pidNS)
+	l.empty.close()
+	l.visible.close()
 	if l.groups != nil {
 		l.groups.Close()
 	}

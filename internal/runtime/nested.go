@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/mount"
+	"lade/internal/linux/ns"
 	"lade/internal/linux/sys"
 )
 
@@ -30,7 +31,7 @@ func (b *builder) bindDevice(d device) bool {
 // namespace they can mount proc and sysfs only where these are in sight.
 func (b *builder) base() (int, error) {
 	if b.l.host.nested {
-		return b.l.visible()
+		return b.l.visible.open(b.l.makeVisible)
 	}
-	return b.l.empty, nil
+	return b.l.empty.open(ns.Empty)
 }

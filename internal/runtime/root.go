@@ -21,7 +21,9 @@ const (
 	alone place = iota
 	// beside: at its own path in a copy of the host's mounts, which goes away by
 	// pivot_root(2). Hooks may still look at the host then; the copy costs 1.2 µs
-	// for each mount of the host, and as much again at the end.
+	// for each mount of the host, and as much again at the end. That is also what
+	// it costs to make an empty mount namespace, so a launcher that starts one
+	// container makes none.
 	beside
 	// foreign: in a mount namespace that is not the container's own. Nothing can
 	// be mounted or hidden there without doing it to others: the root is only
@@ -30,7 +32,7 @@ const (
 )
 
 // placeOf decides where the root of c is to be prepared.
-func placeOf(c *Container) (place, error) {
+func (b *builder) placeOf(c *Container) (place, error) {
 	own := false
 	for _, n := range c.Spec.Linux.Namespaces {
 		own = own || n.Type == specs.MountNamespace && n.Path == ""
@@ -45,6 +47,8 @@ func placeOf(c *Container) (place, error) {
 	case c.Prepared != nil && !filepath.IsAbs(c.Rootfs.Path):
 		return beside, errdefs.Invalidf("hooks of the creation need a root directory")
 	case c.Prepared != nil:
+		return beside, nil
+	case b.l.o.Once && b.user == nil && !b.l.host.nested && filepath.IsAbs(c.Rootfs.Path) && len(c.Rootfs.Lower) == 0:
 		return beside, nil
 	}
 	return alone, nil

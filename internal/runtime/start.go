@@ -295,7 +295,7 @@ func (b *builder) furnish(c *Container, proc *specs.Process) error {
 
 // rootAndUser mounts the root and looks the user up there.
 func (b *builder) rootAndUser(c *Container) (id identity, err error) {
-	if b.place, err = placeOf(c); err != nil {
+	if b.place, err = b.placeOf(c); err != nil {
 		return identity{}, err
 	}
 	if err := b.openRoot(c); err != nil {

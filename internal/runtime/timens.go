@@ -60,7 +60,8 @@ func (l *Launcher) checkClocks(r program.Result) error {
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has ended: its clocks do not matter any more
 	}
-	if err == nil && theirs == l.host.clocks {
+	ours, failed := l.host.clocks()
+	if err = errors.Join(err, failed); err == nil && theirs == ours {
 		err = errdefs.NotImplementedf("a private time namespace needs Linux 6.3")
 	}
 	if err != nil {
@@ -125,5 +126,6 @@ func (l *Launcher) execElsewhere(ctx context.Context, e *Exec) (_ *builder, _ pr
 // otherClocks reports whether a process has a time namespace of its own.
 func (l *Launcher) otherClocks(pid int) bool {
 	theirs, err := ns.Of(pid, unix.CLONE_NEWTIME)
-	return err == nil && theirs != l.host.clocks
+	ours, failed := l.host.clocks()
+	return err == nil && failed == nil && theirs != ours
 }

@@ -74,7 +74,10 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 // joinUser notes the user namespace of a running container, if it is not ours.
 func (b *builder) joinUser(pid int) error {
 	theirs, err := ns.Of(pid, unix.CLONE_NEWUSER)
-	if err != nil || theirs == b.l.host.user {
+	if err != nil {
+		return err
+	}
+	if ours, err := b.l.host.user(); err != nil || theirs == ours {
 		return err
 	}
 	b.user = &user{fd: -1}

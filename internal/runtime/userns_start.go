@@ -47,7 +47,7 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 		}
 	}
 	if b.place == alone {
-		visible, err := b.l.visible()
+		visible, err := b.l.visible.open(b.l.makeVisible)
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"io"
 	"maps"
 	"os"
@@ -49,12 +50,11 @@ type hierarchy struct {
 // The Host keeps a descriptor for each of them until Close; a program needs one
 // Host. Errors: Unavailable if there is none.
 func Detect() (*Host, error) {
-	f, err := os.Open("/proc/self/mountinfo")
+	b, err := sys.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	found, err := parseMounts(f)
+	found, err := parseMounts(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,6 @@
 package sys
 
-import (
-	"os"
-	"strings"
-)
+import "strings"
 
 // Nested reports whether this process is in a user namespace other than the
 // first one, which alone maps every id to itself. There it is not the host's
@@ -11,6 +8,6 @@ import (
 //
 // Source: user_namespaces(7), "User and group ID mappings".
 func Nested() bool {
-	raw, err := os.ReadFile("/proc/self/uid_map")
+	raw, err := ReadFile("/proc/self/uid_map")
 	return err == nil && strings.Join(strings.Fields(string(raw)), " ") != "0 0 4294967295"
 }

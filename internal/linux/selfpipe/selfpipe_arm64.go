@@ -1,0 +1,4 @@
+package selfpipe
+
+// restorerFlag is not needed: the kernel comes back by way of its own page.
+const restorerFlag = 0
