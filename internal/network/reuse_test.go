@@ -132,8 +132,8 @@ func inspect(t *testing.T, x *box) error {
 	if err != nil {
 		return err
 	}
-	if eth0.MAC.String() != x.MAC.String() {
-		t.Errorf("hardware address %s, want %s", eth0.MAC, x.MAC)
+	if string(eth0.MAC) != string(x.MAC) {
+		t.Errorf("hardware address %x, want %x", eth0.MAC, x.MAC)
 	}
 	routes, err := c.Routes()
 	if err != nil {

@@ -2,7 +2,6 @@ package netlink
 
 import (
 	"encoding/binary"
-	"net"
 	"os"
 	"slices"
 
@@ -30,7 +29,7 @@ type Link struct {
 	Up     bool // asked to be up
 	Works  bool // operational state (RFC 2863) is up
 	Qdisc  string
-	MAC    net.HardwareAddr
+	MAC    []byte
 	Stats  Stats
 }
 
@@ -52,7 +51,7 @@ func (r *Request) ifinfo(family uint8, index int, flags, change uint32) {
 
 // AddBridge creates a bridge that is up. A MAC given here stays; otherwise the
 // kernel changes it whenever a port with a lower one comes.
-func (r *Request) AddBridge(name string, mac net.HardwareAddr, mtu int) {
+func (r *Request) AddBridge(name string, mac []byte, mtu int) {
 	r.Message(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	r.ifinfo(unix.AF_UNSPEC, 0, unix.IFF_UP, unix.IFF_UP)
 	r.String(unix.IFLA_IFNAME, name)
@@ -128,7 +127,7 @@ func (r *Request) SetUp(index int, name string) {
 }
 
 // SetMAC changes a link's hardware address.
-func (r *Request) SetMAC(index int, mac net.HardwareAddr) {
+func (r *Request) SetMAC(index int, mac []byte) {
 	r.Message(unix.RTM_NEWLINK, 0)
 	r.ifinfo(unix.AF_UNSPEC, index, 0, 0)
 	r.Attr(unix.IFLA_ADDRESS, mac)
