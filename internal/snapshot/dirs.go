@@ -58,6 +58,19 @@ type Form interface {
 	Temporary() []string
 	// MaxDepth is how many snapshots may lie on one another.
 	MaxDepth() int
+	// Seal prepares the snapshot in dir for being read only, and makes durable
+	// what syncfs on the file system of the data root does not.
+	Seal(ctx context.Context, dir string) error
+	// Discard gives back what is not deleted together with the files below dir,
+	// or is faster deleted otherwise. It is called before these are, again after
+	// a crash, and also for a path that holds no snapshot or is not there. After
+	// an error they stay.
+	Discard(dir string) error
+	// Measure adds up what the snapshot in dir has for itself.
+	Measure(ctx context.Context, dir string) (Usage, error)
+	// Bound limits what the snapshot in dir, to which nothing was written yet,
+	// can hold; see Snapshotter.Limit.
+	Bound(ctx context.Context, dir string, bytes int64) error
 }
 
 // Dirs is the part of a Snapshotter that drivers with directories share: the
@@ -159,7 +172,7 @@ func OpenDirs(root string, form Form, log *slog.Logger) (*Dirs, error) {
 	if d.sync, err = newSyncer(d.dir); err != nil {
 		return nil, err
 	}
-	d.trash = newTrash(d.dir, log)
+	d.trash = newTrash(d.dir, form.Discard, log)
 	d.stray = d.trash.add
 	if err := d.load(); err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -506,6 +519,9 @@ func (d *Dirs) reserveCommit(key, active string, base *Base) (from, to *record, 
 
 // commit makes the content durable, and then the record.
 func (d *Dirs) commit(ctx context.Context, from, to *record) error {
+	if err := d.form.Seal(ctx, to.path); err != nil {
+		return err
+	}
 	if err := d.sync.wait(ctx); err != nil {
 		return err
 	}
@@ -557,13 +573,28 @@ func (d *Dirs) Usage(ctx context.Context, key string) (Usage, error) {
 	if known != nil {
 		return *known, nil
 	}
-	u, err := dirUsage(ctx, r.path+"/fs")
+	u, err := d.form.Measure(ctx, r.path)
 	if err == nil && r.info.Kind == Committed {
 		d.mu.Lock()
 		r.usage = &u
 		d.mu.Unlock()
 	}
 	return u, err
+}
+
+// Limit implements Snapshotter.
+func (d *Dirs) Limit(ctx context.Context, key string, bytes int64) error {
+	r, err := d.get(key)
+	if err != nil {
+		return err
+	}
+	if r.info.Kind != Active {
+		return errdefs.Conflictf("snapshot %s is not active", key)
+	}
+	if bytes <= 0 {
+		return errdefs.Invalidf("a limit of %d bytes is none", bytes)
+	}
+	return d.form.Bound(ctx, r.path, bytes)
 }
 
 // Walk implements Snapshotter.

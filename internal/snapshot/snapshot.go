@@ -66,6 +66,12 @@ type Snapshotter interface {
 	// parent: the committed one lies on base. Errors also: NotImplemented
 	// unless Rebases, Conflict if it has a parent.
 	CommitOn(ctx context.Context, key, active string, base Base) error
+	// Limit bounds how many bytes an active snapshot can hold for itself, while
+	// nothing was written to it; who writes more gets ENOSPC or EDQUOT. The bound
+	// survives restarts. What is counted is the driver's (docs/storage.md).
+	// Errors also: NotImplemented if the driver cannot, Unavailable with the
+	// reason if its file system cannot, Invalid for a size that cannot be.
+	Limit(ctx context.Context, key string, bytes int64) error
 	// Root tells how to mount key: an active one writable, a committed one
 	// read-only.
 	Root(ctx context.Context, key string) (Root, error)

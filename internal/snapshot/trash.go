@@ -14,9 +14,10 @@ import (
 
 // trash deletes directories in the background, one after the other.
 type trash struct {
-	dir string
-	log *slog.Logger
-	wg  sync.WaitGroup
+	dir     string
+	discard func(path string) error // Form.Discard
+	log     *slog.Logger
+	wg      sync.WaitGroup
 
 	mu      sync.Mutex
 	queue   []string // names below dir; guarded by mu
@@ -25,7 +26,9 @@ type trash struct {
 }
 
 // newTrash returns a trash for what lies in dir. The caller must close it.
-func newTrash(dir string, log *slog.Logger) *trash { return &trash{dir: dir, log: log} }
+func newTrash(dir string, discard func(string) error, log *slog.Logger) *trash {
+	return &trash{dir: dir, discard: discard, log: log}
+}
 
 // add hands over a path below the directory; it must be nobody's any more. A
 // path that does not exist is nothing to delete.
@@ -73,7 +76,11 @@ func (t *trash) delete(names []string) error {
 	for len(names) > 0 {
 		name := names[len(names)-1]
 		names = names[:len(names)-1]
-		if err := t.remove(root, root, name, 0, &names); err != nil {
+		err := t.discard(t.dir + "/" + name)
+		if err == nil {
+			err = t.remove(root, root, name, 0, &names)
+		}
+		if err != nil {
 			all = errors.Join(all, err)
 		}
 	}

@@ -19,6 +19,7 @@ const maxDepth = 128
 // Driver is the overlay2 driver.
 type Driver struct {
 	*snapshot.Dirs
+	snapshot.Plain
 	overlay snapshot.Overlay
 }
 

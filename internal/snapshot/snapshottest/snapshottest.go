@@ -32,6 +32,10 @@ type Factory func(root string) (snapshot.Snapshotter, error)
 // TestConformance/Kill kills; it holds the root.
 const victim = "LADE_TEST_SNAPSHOT_VICTIM"
 
+// Victim reports whether the test binary is a process that the suite made to
+// kill it: a test that calls Run then prepares nothing of its own.
+func Victim() bool { return os.Getenv(victim) != "" }
+
 // Run runs the suite. It must be called from a top-level test.
 func Run(t *testing.T, open Factory) {
 	if root := os.Getenv(victim); root != "" {

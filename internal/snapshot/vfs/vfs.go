@@ -15,6 +15,7 @@ import (
 // Driver is the vfs driver.
 type Driver struct {
 	*snapshot.Dirs
+	snapshot.Plain
 	backing string
 }
 

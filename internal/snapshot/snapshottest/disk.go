@@ -1,0 +1,59 @@
+package snapshottest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/loop"
+	"lade/internal/need"
+)
+
+// Disk is a file system of a test's own.
+type Disk struct {
+	Type    string   // as for mount(2)
+	Mkfs    []string // the program that makes it, and arguments before the file
+	From    string   // Debian's package of the program
+	Options string   // for mount(2)
+	Size    int64    // bytes
+}
+
+// Mount makes the file system in a file, in memory where that is possible, and
+// returns where it is mounted until the test ends. Needs root.
+func (d Disk) Mount(t testing.TB) string {
+	t.Helper()
+	need.Root(t)
+	mkfs := need.Program(t, d.Mkfs[0], "Debian's "+d.From)
+	f, err := os.CreateTemp(memory(), "lade-test-disk-")
+	ok(t, err)
+	t.Cleanup(func() { f.Close() })
+	defer os.Remove(f.Name())
+	ok(t, f.Truncate(d.Size))
+	if out, err := exec.CommandContext(t.Context(), mkfs, append(d.Mkfs[1:], f.Name())...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", d.Mkfs, err, out)
+	}
+	device, err := loop.Attach(f)
+	ok(t, err)
+	defer device.Close()
+	dir := filepath.Join(t.TempDir(), "disk")
+	ok(t, os.Mkdir(dir, 0o755))
+	ok(t, unix.Mount(device.Name(), dir, d.Type, 0, d.Options))
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Errorf("unmount %s: %v", dir, err)
+			unix.Unmount(dir, unix.MNT_DETACH)
+		}
+	})
+	return dir
+}
+
+// memory returns a directory for large files that need not last.
+func memory() string {
+	if fi, err := os.Stat("/dev/shm"); err == nil && fi.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
