@@ -16,9 +16,6 @@ import (
 	"lade/internal/engine"
 	"lade/internal/errdefs"
 	"lade/internal/image"
-	"lade/internal/snapshot"
-	"lade/internal/snapshot/overlay2"
-	"lade/internal/snapshot/vfs"
 	"lade/internal/store"
 )
 
@@ -81,22 +78,8 @@ func Check(ctx context.Context, dataRoot, execRoot string, deep bool) (faults []
 		return nil, err
 	}
 	in := engine.CheckInput{Root: dataRoot, ExecRoot: execRoot, Store: records, Content: blobs, Images: images, Deep: deep}
-	for _, driver := range []struct {
-		name   string
-		survey func(string, *slog.Logger) ([]snapshot.Info, []string, error)
-	}{{"overlay2", overlay2.Survey}, {"vfs", vfs.Survey}} {
-		root := filepath.Join(dataRoot, driver.name)
-		if _, err := os.Stat(root); errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		all, stray, err := driver.survey(root, log)
-		if err != nil {
-			return nil, err
-		}
-		in.Snapshots = append(in.Snapshots, all...)
-		for _, s := range stray {
-			in.Stray = append(in.Stray, filepath.Join(root, s))
-		}
+	if in.Snapshots, in.Stray, err = surveyStorage(dataRoot, log); err != nil {
+		return nil, err
 	}
 	faults, err = engine.Check(ctx, in)
 	return append(complaints.lines, faults...), err

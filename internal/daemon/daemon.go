@@ -22,9 +22,6 @@ import (
 	"lade/internal/network"
 	"lade/internal/registry"
 	"lade/internal/server"
-	"lade/internal/snapshot"
-	"lade/internal/snapshot/overlay2"
-	"lade/internal/snapshot/vfs"
 	"lade/internal/store"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -57,7 +54,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 // parts is what the engine is made of, in the order of making.
 type parts struct {
 	store     *store.Store
-	snapshots snapshot.Snapshotter
+	snapshots *storage
 	registry  *registry.Client
 	networks  *network.Networks
 	volumes   *volume.Volumes
@@ -93,7 +90,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	}
 	// The data is ours alone from here on: the store says so.
 	snapshotter.begin(func() (err error) {
-		p.snapshots, err = snapshots(c, log)
+		p.snapshots, err = openStorage(c, log)
 		return err
 	})
 	networks.begin(func() (err error) {
@@ -112,7 +109,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err := snapshotter.wait(); err != nil {
 		return p, err
 	}
-	images, err := image.New(image.Config{Store: p.store, Content: blobs, Snapshotter: p.snapshots, Logger: log})
+	images, err := image.New(image.Config{Store: p.store, Content: blobs, Snapshotter: p.snapshots.Snapshotter, Logger: log})
 	if err != nil {
 		return p, err
 	}
@@ -148,11 +145,11 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if p.security, err = securityDefaults(ctx, c, log); err != nil {
 		return p, err
 	}
-	facts.Labels = security.SELinux != nil
+	facts.Labels = p.security.SELinux != nil
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
-		Settings: settings(c, p.security),
+		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
+		Settings: p.settings(c),
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
 			_ = early.wait() // what failed fails again
 			o := so
@@ -221,32 +218,6 @@ func (p *parts) close(log *slog.Logger) error {
 	}
 	log.Debug("closed")
 	return errors.Join(errs...)
-}
-
-// snapshots opens the storage driver that was asked for, or the best one.
-func snapshots(c *Config, log *slog.Logger) (snapshot.Snapshotter, error) {
-	name, why := c.StorageDriver, "chosen"
-	if name == "" {
-		name, why = snapshot.Default(c.DataRoot)
-	}
-	log.Debug("storage driver", "name", name, "why", why)
-	switch name {
-	case "overlay2", "overlayfs", "overlay":
-		d, err := overlay2.New(filepath.Join(c.DataRoot, "overlay2"), log)
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
-	case "vfs":
-		d, err := vfs.New(filepath.Join(c.DataRoot, name), log)
-		if err != nil {
-			return nil, err
-		}
-		return d, nil
-	case "btrfs", "zfs", "devicemapper", "aufs":
-		return nil, errdefs.NotImplementedf("storage driver %q is not implemented yet", name)
-	}
-	return nil, errdefs.Invalidf("unknown storage driver %q", name)
 }
 
 // networkConfig reads the addresses of the default bridge.

@@ -71,7 +71,7 @@ func (t *table) without(kind, flag, key string, ok bool) {
 func pending() []string {
 	return []string{
 		"bip6", "fixed-cidr-v6", "default-gateway-v6", "iptables", "ip6tables", "ipv6", "default-address-pool", "host-gateway-ip",
-		"max-concurrent-uploads", "feature", "storage-opt",
+		"max-concurrent-uploads", "feature",
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"reflect"
 
 	"lade/internal/engine"
-	"lade/internal/engine/spec"
 )
 
 // reload reads the configuration again and returns the one that holds from now
@@ -75,17 +74,18 @@ func (p *parts) reload(c *Config, changed []change) {
 	for _, c := range changed {
 		attributes[c.key] = c.value
 	}
-	p.engine.Reload(settings(c, p.security), attributes)
+	p.engine.Reload(p.settings(c), attributes)
 }
 
 // settings are what the engine is told of the configuration, at its start and
 // by a reload.
-func settings(c *Config, security spec.SecurityDefaults) engine.Settings {
+func (p *parts) settings(c *Config) engine.Settings {
 	return engine.Settings{
 		Defaults: engine.Defaults{
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits,
-			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions, UsernsRemap: c.UsernsRemap, Security: security,
+			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions, UsernsRemap: c.UsernsRemap, Security: p.security,
+			StorageSize: p.snapshots.size,
 		},
 		Runtimes: runtimesOf(&c.Containers),
 		Labels:   c.Labels,

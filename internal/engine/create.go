@@ -65,6 +65,10 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err != nil {
 		return r, err
 	}
+	size, err := e.askedSize(hc.StorageOpt)
+	if err != nil {
+		return r, err
+	}
 	warnings, err := spec.Validate(&config, &hc, e.Facts)
 	if err != nil {
 		return r, err
@@ -106,7 +110,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	}
 	if err == nil {
 		e.prepareUser(&rec)
-		if err = e.create(ctx, &rec, img); err != nil {
+		if err = e.create(ctx, &rec, img, size); err != nil {
 			e.unlabel(&rec)
 		}
 	}
@@ -121,8 +125,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	return r, nil
 }
 
-// create makes what the record needs, and last the record itself.
-func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image) (err error) {
+// create makes what the record needs, and last the record itself. size limits
+// the container's own files; 0: no limit.
+func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image, size int64) (err error) {
 	parent, err := e.Images.Ground(ctx, img, e.mountPoints)
 	if err != nil {
 		return err
@@ -137,6 +142,11 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 			err = errors.Join(err, e.Snapshots.Remove(ctx, rec.ID), os.RemoveAll(e.dir(rec.ID)))
 		}
 	}()
+	if size > 0 {
+		if err = e.limitSize(ctx, rec.ID, size); err != nil {
+			return err
+		}
+	}
 	ms, undo, err := e.mounts(ctx, rec.ID, rec.Config, rec.HostConfig)
 	if err != nil {
 		return err

@@ -60,6 +60,7 @@ type Defaults struct {
 	// UsernsRemap is the user namespace of containers that ask for none, as in
 	// dockerd's --userns-remap; "": the host's.
 	UsernsRemap string
+	StorageSize int64 // bytes that a container's own files may take; 0: no limit
 }
 
 // Settings are what the operator may change while the engine runs. Nothing of
@@ -81,14 +82,16 @@ type Config struct {
 	Images    *image.Images
 	Registry  *registry.Client
 	Snapshots snapshot.Snapshotter
-	Networks  *network.Networks
-	Volumes   *volume.Volumes
-	Builtin   *builtin.Builtin
-	Cgroups   *cgroup.Host
-	Systemd   *systemd.Manager // nil: control groups are made directly
-	Kernel    sys.Features
-	Facts     spec.Facts
-	Settings  Settings // the first; Reload changes them
+	// WhyStorage tells why it is this driver of storage, for info.
+	WhyStorage string
+	Networks   *network.Networks
+	Volumes    *volume.Volumes
+	Builtin    *builtin.Builtin
+	Cgroups    *cgroup.Host
+	Systemd    *systemd.Manager // nil: control groups are made directly
+	Kernel     sys.Features
+	Facts      spec.Facts
+	Settings   Settings // the first; Reload changes them
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
 }

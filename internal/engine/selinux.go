@@ -21,7 +21,7 @@ import (
 // Errors: Invalid for what the policy does not know, and for binds that must
 // not be relabelled.
 func (e *host) label(r *container.Record) (err error) {
-	d := e.Defaults.Security.SELinux
+	d := e.settings().Defaults.Security.SELinux
 	if d == nil {
 		return nil
 	}

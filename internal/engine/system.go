@@ -39,7 +39,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	name, version := distribution()
 	set := e.settings()
 	i := &system.Info{
-		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: e.Snapshots.Status(),
+		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: append(e.Snapshots.Status(), [2]string{"Chosen Because", e.WhyStorage}),
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
 		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Limits.CPUQuota, CPUCfsQuota: e.Facts.Limits.CPUQuota,
 		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],

@@ -32,8 +32,8 @@ func ProbeOverlay(dir string) (Overlay, error) {
 		return Overlay{}, os.NewSyscallError("statfs", err)
 	}
 	o := Overlay{Backing: FileSystem(fs.Type)}
-	if fs.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		return o, errdefs.Unavailablef("%s is on an overlay, and the upper layer of an overlay cannot be on another", dir)
+	if why := notUpper(fs.Type); why != "" {
+		return o, errdefs.Unavailablef("%s %s", dir, why)
 	}
 	tmp, err := os.MkdirTemp(dir, ".probe-")
 	if err != nil {
@@ -66,6 +66,24 @@ func ProbeOverlay(dir string) (Overlay, error) {
 	return o, tryOverlay(tmp, dir, o)
 }
 
+// notUpper says why a file system cannot hold the upper layer of an overlay,
+// where the kernel would take it and fail later, or refuse it without a reason;
+// "" if nothing is known against it.
+//
+// Source: overlayfs.rst, "Upper and Lower": it "must support the creation of
+// trusted.* and/or user.* extended attributes, and must provide valid d_type".
+func notUpper(magic int64) string {
+	switch uint32(magic) {
+	case unix.OVERLAYFS_SUPER_MAGIC:
+		return "is on an overlay, and the upper layer of an overlay cannot be on another"
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return "is on a network file system (" + FileSystem(magic) + "), which cannot hold the upper layer of an overlay"
+	case unix.ECRYPTFS_SUPER_MAGIC:
+		return "is on ecryptfs, which cannot hold the upper layer of an overlay"
+	}
+	return ""
+}
+
 // dirEntryTypes checks that the file system tells the types of entries when it
 // lists a directory; without it overlay cannot see whiteouts (XFS made with
 // ftype=0).
@@ -83,7 +101,7 @@ func dirEntryTypes(dir, backing string) error {
 	const reclen, typ = 16, 18 // offsets in struct linux_dirent64, getdents64(2)
 	for buf = buf[:n]; len(buf) > typ; {
 		if buf[typ] == unix.DT_UNKNOWN {
-			return errdefs.Unavailablef("the file system of %s (%s) does not support d_type", dir, backing)
+			return errdefs.Unavailablef("the file system of %s (%s) does not support d_type; XFS must be made with ftype=1", dir, backing)
 		}
 		l := int(buf[reclen]) | int(buf[reclen+1])<<8
 		if l <= 0 || l > len(buf) {
@@ -143,6 +161,9 @@ func tryOverlay(tmp, dir string, o Overlay) (err error) {
 	return nil
 }
 
+// AufsMagic is the magic number of aufs, which no mainline kernel has.
+const AufsMagic = 0x61756673
+
 // FileSystem returns the name of a file system by its magic number, as Docker
 // prints it.
 //
@@ -165,6 +186,10 @@ func FileSystem(magic int64) string {
 		return "f2fs"
 	case unix.NFS_SUPER_MAGIC:
 		return "nfs"
+	case unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return "cifs"
+	case AufsMagic:
+		return "aufs"
 	case unix.RAMFS_MAGIC:
 		return "ramfs"
 	case unix.ECRYPTFS_SUPER_MAGIC:
@@ -175,20 +200,4 @@ func FileSystem(magic int64) string {
 		return "bcachefs"
 	}
 	return "<unknown>"
-}
-
-// Default chooses the driver for a data root when the user names none, and
-// says why: the one that was used there before, else overlay2 where it works,
-// else vfs. The drivers' directories are <root>/<name>.
-func Default(root string) (name, reason string) {
-	for _, n := range []string{"overlay2", "vfs"} {
-		if keys, err := os.ReadDir(filepath.Join(root, n, "keys")); err == nil && len(keys) > 0 {
-			return n, "it was used in " + root + " before"
-		}
-	}
-	if o, err := ProbeOverlay(filepath.Join(root, "overlay2")); err != nil {
-		return "vfs", err.Error()
-	} else {
-		return "overlay2", "overlay works on " + o.Backing
-	}
 }

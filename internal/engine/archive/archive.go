@@ -159,10 +159,12 @@ func (c *Copier) ContainerChanges(ctx context.Context, name string) ([]apicontai
 	if err != nil {
 		return nil, err
 	}
-	if len(root.Lower) == 0 {
-		return nil, errdefs.NotImplementedf("changes are not shown for storage driver %s yet", c.snapshots.Name())
+	var changes []layer.Change
+	if len(root.Lower) > 0 {
+		changes, err = layer.Changes(ctx, root.Upper, root.Lower, false)
+	} else {
+		changes, err = c.treeChanges(ctx, a.View().ID, root.Path)
 	}
-	changes, err := layer.Changes(ctx, root.Upper, root.Lower, false)
 	if err != nil {
 		return nil, err
 	}
@@ -171,6 +173,22 @@ func (c *Copier) ContainerChanges(ctx context.Context, name string) ([]apicontai
 		out = append(out, apicontainer.FilesystemChange{Kind: apicontainer.ChangeType(f.Kind), Path: f.Path})
 	}
 	return slices.Clip(out), nil
+}
+
+// treeChanges compares the tree of a snapshot with that of its parent, for
+// drivers that stack no layers.
+func (c *Copier) treeChanges(ctx context.Context, key, tree string) ([]layer.Change, error) {
+	info, err := c.snapshots.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	var below snapshot.Root // of nothing
+	if info.Parent != "" {
+		if below, err = c.snapshots.Root(ctx, info.Parent); err != nil {
+			return nil, err
+		}
+	}
+	return layer.TreeChanges(ctx, below.Path, tree)
 }
 
 // ContainerExport writes a container's whole file system as a tar.

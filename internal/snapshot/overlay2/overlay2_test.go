@@ -63,18 +63,6 @@ func TestOverlayOnOverlay(t *testing.T) {
 	if errdefs.KindOf(err) != errdefs.Unavailable || !strings.Contains(err.Error(), "on an overlay") {
 		t.Errorf("%v", err)
 	}
-	if name, reason := snapshot.Default(merged); name != "vfs" || !strings.Contains(reason, "on an overlay") {
-		t.Errorf("Default: %q, %q", name, reason)
-	}
-	if name, reason := snapshot.Default(tmp); name != "overlay2" {
-		t.Errorf("Default: %q, %q", name, reason)
-	}
-	if err := os.MkdirAll(filepath.Join(tmp, "vfs", "keys", "x"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if name, _ := snapshot.Default(tmp); name != "vfs" {
-		t.Errorf("Default forgets the driver that was used before: %q", name)
-	}
 }
 
 // BenchmarkPrepareRemove measures what a container's start and removal cost.
