@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/linux/quota"
 	"lade/internal/snapshot"
 )
 
@@ -21,6 +22,7 @@ type Driver struct {
 	*snapshot.Dirs
 	snapshot.Plain
 	overlay snapshot.Overlay
+	quotas  bool // the file system has project quotas
 }
 
 var _ snapshot.Snapshotter = (*Driver)(nil)
@@ -34,7 +36,7 @@ func New(root string, log *slog.Logger) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{overlay: o}
+	d := &Driver{overlay: o, quotas: quota.Check(root) == nil}
 	d.Dirs, err = snapshot.OpenDirs(root, d, log)
 	if err != nil {
 		return nil, err
@@ -114,6 +116,23 @@ func adopt(dir, from string) error {
 // Temporary implements snapshot.Form: a committed snapshot is not mounted
 // writable any more.
 func (d *Driver) Temporary() []string { return []string{"work"} }
+
+// Bound implements snapshot.Form, by a project quota on what the snapshot itself
+// has, with what overlay works in: copying a file up counts, too.
+func (d *Driver) Bound(_ context.Context, dir string, bytes int64) error {
+	return quota.Bound(dir, bytes)
+}
+
+// Discard implements snapshot.Form.
+func (d *Driver) Discard(dir string) error {
+	if !d.quotas {
+		return nil
+	}
+	if _, err := os.Lstat(dir + "/fs"); err != nil {
+		return nil // not a whole snapshot, but a part
+	}
+	return quota.Release(dir)
+}
 
 // Mount implements snapshot.Form. The mark that a volatile mount leaves is the
 // mounter's to clear (linux/overlay): the snapshot may be mounted now.

@@ -25,6 +25,15 @@ type Disk struct {
 // returns where it is mounted until the test ends. Needs root.
 func (d Disk) Mount(t testing.TB) string {
 	t.Helper()
+	dir, err := d.Try(t)
+	ok(t, err)
+	return dir
+}
+
+// Try is Mount for a file system that the kernel may lack; it returns why it
+// cannot be mounted.
+func (d Disk) Try(t testing.TB) (string, error) {
+	t.Helper()
 	need.Root(t)
 	mkfs := need.Program(t, d.Mkfs[0], "Debian's "+d.From)
 	f, err := os.CreateTemp(memory(), "lade-test-disk-")
@@ -40,14 +49,16 @@ func (d Disk) Mount(t testing.TB) string {
 	defer device.Close()
 	dir := filepath.Join(t.TempDir(), "disk")
 	ok(t, os.Mkdir(dir, 0o755))
-	ok(t, unix.Mount(device.Name(), dir, d.Type, 0, d.Options))
+	if err := unix.Mount(device.Name(), dir, d.Type, 0, d.Options); err != nil {
+		return "", err
+	}
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, 0); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 			unix.Unmount(dir, unix.MNT_DETACH)
 		}
 	})
-	return dir
+	return dir, nil
 }
 
 // memory returns a directory for large files that need not last.

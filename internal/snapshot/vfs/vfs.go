@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/layer"
+	"lade/internal/linux/quota"
 	"lade/internal/snapshot"
 )
 
@@ -17,6 +18,7 @@ type Driver struct {
 	*snapshot.Dirs
 	snapshot.Plain
 	backing string
+	quotas  bool // the file system has project quotas
 }
 
 var _ snapshot.Snapshotter = (*Driver)(nil)
@@ -31,7 +33,7 @@ func New(root string, log *slog.Logger) (*Driver, error) {
 	if err := unix.Statfs(root, &fs); err != nil {
 		return nil, os.NewSyscallError("statfs", err)
 	}
-	d := &Driver{backing: snapshot.FileSystem(fs.Type)}
+	d := &Driver{backing: snapshot.FileSystem(fs.Type), quotas: quota.Check(root) == nil}
 	var err error
 	d.Dirs, err = snapshot.OpenDirs(root, d, log)
 	if err != nil {
@@ -83,4 +85,18 @@ func (d *Driver) Temporary() []string { return nil }
 // Mount implements snapshot.Form.
 func (d *Driver) Mount(_ snapshot.Kind, dirs []string) (snapshot.Root, error) {
 	return snapshot.Root{Path: dirs[0] + "/fs"}, nil
+}
+
+// Bound implements snapshot.Form, by a project quota on the whole tree: what the
+// copy of the parent takes counts.
+func (d *Driver) Bound(_ context.Context, dir string, bytes int64) error {
+	return quota.Bound(dir, bytes)
+}
+
+// Discard implements snapshot.Form.
+func (d *Driver) Discard(dir string) error {
+	if !d.quotas {
+		return nil
+	}
+	return quota.Release(dir)
 }
