@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -59,6 +60,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		hc.UsernsMode = apicontainer.UsernsMode(hc.Annotations[spec.UserAnnotation])
 	}
 	if err := spec.ApplyNesting(&hc); err != nil {
+		return r, err
+	}
+	if err := container.CheckHealth(config.Healthcheck, hc.Annotations); err != nil {
 		return r, err
 	}
 	rates, err := e.askedRates(&hc, o.NetRates)
@@ -228,9 +232,7 @@ func mergeImage(c *apicontainer.Config, img *oci.Image) error {
 	} else if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
 		c.Entrypoint = nil // --entrypoint "" clears the image's
 	}
-	if c.Healthcheck == nil {
-		c.Healthcheck = ic.Healthcheck
-	}
+	c.Healthcheck = mergeHealthcheck(c.Healthcheck, ic.Healthcheck)
 	if c.WorkingDir == "" {
 		c.WorkingDir = ic.WorkingDir
 	}
@@ -249,6 +251,21 @@ func mergeImage(c *apicontainer.Config, img *oci.Image) error {
 		return errdefs.Invalidf("no command specified")
 	}
 	return nil
+}
+
+// mergeHealthcheck completes a health check from the image's.
+func mergeHealthcheck(user, image *apicontainer.HealthConfig) *apicontainer.HealthConfig {
+	if user == nil || image == nil {
+		return cmp.Or(user, image)
+	}
+	h := *user
+	if len(h.Test) == 0 {
+		h.Test = image.Test
+	}
+	h.Interval, h.Timeout = cmp.Or(h.Interval, image.Interval), cmp.Or(h.Timeout, image.Timeout)
+	h.StartPeriod, h.StartInterval = cmp.Or(h.StartPeriod, image.StartPeriod), cmp.Or(h.StartInterval, image.StartInterval)
+	h.Retries = cmp.Or(h.Retries, image.Retries)
+	return &h
 }
 
 // mergeEnv joins two environments; the second wins. A name without a value in

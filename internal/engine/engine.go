@@ -13,6 +13,7 @@ import (
 	"lade/internal/content"
 	"lade/internal/engine/archive"
 	"lade/internal/engine/container"
+	"lade/internal/engine/health"
 	"lade/internal/engine/prune"
 	"lade/internal/engine/pull"
 	"lade/internal/engine/spec"
@@ -114,7 +115,7 @@ type Engine struct {
 // assemble makes an engine, which has no containers yet, of its parts.
 func assemble(h *host) *Engine {
 	v := &viewer{h}
-	return &Engine{
+	e := &Engine{
 		host:    h,
 		viewer:  v,
 		Copier:  archive.New(h, h.Snapshots),
@@ -127,6 +128,8 @@ func assemble(h *host) *Engine {
 			VolumeRemove: h.VolumeRemove,
 		}),
 	}
+	h.health = health.New(h.ctx, e.checkHealth)
+	return e
 }
 
 // Running counts the containers that have a process.
@@ -143,6 +146,7 @@ func (e *Engine) Running() int {
 // Close ends the engine's own work. Containers go on.
 func (e *Engine) Close() error {
 	e.cancel()
+	e.health.Wait()
 	for _, a := range e.containers.all() {
 		a.Join()
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ type execution struct {
 	container *container.Actor
 	request   apicontainer.ExecCreateRequest
 	keys      []byte
+	ended     chan struct{} // closed at its end; nil: nobody waits
 
 	// guarded by execs.mu
 	started, running bool
@@ -80,6 +82,17 @@ func (x *execs) forget(id string) {
 	delete(x.of, id)
 }
 
+// drop forgets an exec of which nobody asks any more.
+func (x *execs) drop(e *execution) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	id := e.container.View().ID
+	delete(x.byID, e.id)
+	if x.of[id] = slices.DeleteFunc(x.of[id], func(other string) bool { return other == e.id }); len(x.of[id]) == 0 {
+		delete(x.of, id)
+	}
+}
+
 // alive returns the ids of the execs that run in a container, or are to.
 func (x *execs) alive(id string) []string {
 	x.mu.Lock()
@@ -102,6 +115,9 @@ func (x *execs) ended(id string, code int) *execution {
 		return nil
 	}
 	e.running, e.started, e.pid = false, true, 0
+	if e.ended != nil && e.code == nil {
+		close(e.ended)
+	}
 	e.code = &code
 	return e
 }
@@ -227,6 +243,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 		w.Attach = []wire.Attach{wireAttach(container.Stream{
 			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty, DetachKeys: x.keys,
 		}, 1)}
+		w.Attach[0].Raw = o.Raw
 	}
 	if q.Privileged {
 		if err := e.Networks.Share(r.ID); err != nil && errdefs.KindOf(err) != errdefs.NotFound { // it has the rights to change it

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/health"
 	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
 	"lade/internal/failpoint"
@@ -38,6 +39,7 @@ type host struct {
 	filters    *filterCache
 	sup        *link
 	set        atomic.Pointer[Settings]
+	health     *health.Monitor
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc

@@ -56,6 +56,9 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	if r.HostConfig.LogConfig.Type == "json-file" && !r.StartedAt.IsZero() {
 		out.LogPath = e.logPath(r)
 	}
+	if h := r.Health; h != nil {
+		out.State.Health = &apicontainer.Health{Status: h.Status, FailingStreak: h.FailingStreak, Log: append([]*apicontainer.HealthcheckResult{}, h.Log...)}
+	}
 	if img, err := e.imageOf(r); err == nil {
 		d := img.Manifest
 		p := img.Platform()
@@ -186,6 +189,10 @@ func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 		State: r.API(), Status: status(r, time.Now()), Mounts: mountPoints(r),
 		NetworkSettings: &apicontainer.NetworkSettingsSummary{Networks: e.endpointSettings(r)},
 	}
+	s.Health = &apicontainer.HealthSummary{Status: r.HealthStatus()}
+	if r.Health != nil {
+		s.Health.FailingStreak = r.Health.FailingStreak
+	}
 	if s.Labels == nil {
 		s.Labels = map[string]string{}
 	}
@@ -251,6 +258,13 @@ func status(r *container.Record, now time.Time) string {
 	}
 	switch r.State {
 	case container.Running:
+		switch h := r.HealthStatus(); h {
+		case apicontainer.NoHealthcheck:
+		case apicontainer.Starting:
+			return "Up " + since(r.StartedAt) + " (health: starting)"
+		default:
+			return "Up " + since(r.StartedAt) + " (" + string(h) + ")"
+		}
 		return "Up " + since(r.StartedAt)
 	case container.Paused:
 		return "Up " + since(r.StartedAt) + " (Paused)"
@@ -366,7 +380,7 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 		!q.since.IsZero() && !r.Created.After(q.since),
 		q.exited != nil && (r.State.Alive() || !q.exited[r.ExitCode] || r.StartedAt.IsZero()),
 		q.images != nil && !q.images[r.ImageID] && !q.images[r.Config.Image],
-		f.Has("health") && !f.Exact("health", string(apicontainer.NoHealthcheck)),
+		f.Has("health") && !f.Exact("health", string(r.HealthStatus())),
 		f.Has("is-task") && !f.Exact("is-task", "false"):
 		return false
 	}

@@ -75,6 +75,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 		e.sup.forget(ctx, x.ID, x.ExecID)
 	}
 	close(back.recovered)
+	for _, a := range e.containers.all() {
+		e.rewatch(a.View())
+	}
 	return e, back.sweep(ctx, records)
 }
 

@@ -55,7 +55,7 @@ func (e *StartError) Error() string { return e.Err.Error() }
 func (e *StartError) Unwrap() error { return e.Err }
 
 // Host is what a container needs of the engine. Its methods may block; they
-// are called outside the actor's loop, except Save, Erase and Publish.
+// are called outside the actor's loop, except Save, Erase, Publish and Watch.
 type Host interface {
 	// Launch starts the container's process, with all that it needs. On error
 	// nothing remains of it. It takes the streams over.
@@ -80,6 +80,9 @@ type Host interface {
 	Erase(ctx context.Context, r *Record, volumes bool) error
 	// Publish tells the event log.
 	Publish(r *Record, action events.Action, more map[string]string)
+	// Watch is told of each state that begins or ends checks of its health; it is
+	// called for containers that have a check only, and does not block.
+	Watch(r *Record)
 	// Gone is told when the container does not exist any more.
 	Gone(r *Record)
 }
@@ -231,10 +234,12 @@ func (a *Actor) idle(f func()) {
 // not empty.
 func (a *Actor) commit(next Record, durable bool, action events.Action, more map[string]string) error {
 	span := trace.Begin(trace.State, a.rec.State.String()+"→"+next.State.String(), a.rec.ID)
-	if next.State != a.rec.State {
+	moved := next.State != a.rec.State
+	if moved {
 		if err := a.rec.State.check(next.State); err != nil {
 			return span.End(err)
 		}
+		next.Health = next.moved(a.rec.State)
 	}
 	failpoint.Hit("container.commit")
 	if err := a.host.Save(context.WithoutCancel(a.ctx), &next, durable); err != nil {
@@ -244,6 +249,9 @@ func (a *Actor) commit(next Record, durable bool, action events.Action, more map
 	a.show(next)
 	if action != "" {
 		a.host.Publish(a.View(), action, more)
+	}
+	if moved && next.Health != nil {
+		a.host.Watch(a.View())
 	}
 	return span.End(nil)
 }

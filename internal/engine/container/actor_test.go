@@ -73,6 +73,7 @@ func (f *fake) Release(*Record)                               {}
 func (f *fake) Discard(context.Context, *Record) error        { return nil }
 func (f *fake) Erase(context.Context, *Record, bool) error    { return nil }
 func (f *fake) Gone(*Record)                                  {}
+func (f *fake) Watch(*Record)                                 {}
 func (f *fake) Save(_ context.Context, r *Record, durable bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

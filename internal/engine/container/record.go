@@ -43,6 +43,9 @@ type Record struct {
 	StartedAt    time.Time `json:"started_at"`
 	FinishedAt   time.Time `json:"finished_at"`
 	RestartCount int       `json:"restart_count,omitempty"`
+	// Health is what the checks found; nil without checks, or before the first
+	// start.
+	Health *container.Health `json:"health,omitempty"`
 	// Stopped says that somebody stopped or killed it: its restart policy is
 	// suspended until it is started again.
 	Stopped bool `json:"stopped,omitempty"`
@@ -78,6 +81,9 @@ func Decode(raw []byte) (*Record, error) {
 	}
 	if r.ID == "" || r.Config == nil || r.HostConfig == nil || int(r.State) >= len(stateNames) {
 		return nil, fmt.Errorf("container record %q is incomplete", r.ID)
+	}
+	if r.State == Running && r.Health == nil && r.Check() != nil { // a version that did not check has started it
+		r.Health = &container.Health{Status: container.Starting}
 	}
 	return r, nil
 }

@@ -181,7 +181,7 @@ func (a *Actor) ended(e Exit) {
 // Ended changes the record to that of a container that has ended: exited, or
 // restarting if its policy wants it started again.
 func (r *Record) Ended(e Exit) {
-	r.Pid, r.ExitCode, r.FinishedAt = 0, e.Code, e.At
+	r.Pid, r.ExitCode, r.FinishedAt, r.Health = 0, e.Code, e.At, r.unwatched()
 	r.OOMKilled = r.OOMKilled || e.OOM
 	if e.Code < 0 {
 		r.ExitCode, r.Error = 255, "the container ended while no supervisor watched it"

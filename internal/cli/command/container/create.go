@@ -174,6 +174,9 @@ func (c *creation) create(ctx context.Context, e *app.Env, s *spec) (id string, 
 		return "", err
 	}
 	c.rates.annotate(s.host)
+	if err := c.onUnhealthy.annotate(s.host); err != nil {
+		return "", err
+	}
 	req := moby.ContainerCreateOptions{Config: s.config, HostConfig: s.host, NetworkingConfig: s.network, Platform: platform, Name: c.name}
 	res, err := api.ContainerCreate(ctx, req)
 	if errdefs.IsNotFound(err) && named != nil && c.pull == "missing" {

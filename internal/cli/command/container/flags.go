@@ -41,6 +41,7 @@ type flags struct {
 	ioMaxIOps                                                   uint64
 	healthInterval, healthTimeout                               time.Duration
 	healthStartPeriod, healthStartInterval                      time.Duration
+	onUnhealthy                                                 *onUnhealthy
 }
 
 func newFlags(f *pflag.FlagSet) *flags {
@@ -163,6 +164,7 @@ func (o *flags) health(f *pflag.FlagSet) {
 	f.Var((*opt.Duration)(&o.healthTimeout), "health-timeout", "Maximum time to allow one check to run (ms|s|m|h) (default 0s)")
 	f.Var((*opt.Duration)(&o.healthStartPeriod), "health-start-period", "Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)")
 	f.Var((*opt.Duration)(&o.healthStartInterval), "health-start-interval", "Time between running the check during the start period (ms|s|m|h) (default 0s)")
+	o.onUnhealthy = newOnUnhealthy(f)
 	f.BoolVar(&o.noHealth, "no-healthcheck", false, "Disable any container-specified HEALTHCHECK")
 }
 

@@ -1,0 +1,201 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/engine/container"
+	"lade/internal/errdefs"
+	"lade/internal/ids"
+	"lade/internal/supervisor/wire"
+)
+
+const (
+	// checkOutput is how much of a check's output is kept, in bytes.
+	checkOutput = 4096
+	// checkDies is how long a killed check may take to end, and its last output
+	// to come.
+	checkDies = 10 * time.Second
+)
+
+// Watch implements container.Host.
+func (e *host) Watch(r *container.Record) {
+	if r.State != container.Running || r.Check() == nil {
+		e.health.Forget(r.ID)
+		return
+	}
+	e.health.Watch(r.ID, r.CheckInterval(time.Now()))
+}
+
+// rewatch goes on with the checks of a container that ran while no engine did,
+// in the rhythm that it had: many of them are not checked at the same time.
+func (e *host) rewatch(r *container.Record) {
+	if r.State != container.Running || r.Check() == nil {
+		return
+	}
+	now := time.Now()
+	every := r.CheckInterval(now)
+	e.health.Watch(r.ID, every-max(now.Sub(r.StartedAt), 0)%every)
+}
+
+// checkHealth checks a container once: a health.CheckFunc.
+func (e *Engine) checkHealth(ctx context.Context, id string) time.Duration {
+	a, err := e.containers.find(id)
+	if err != nil {
+		return -1
+	}
+	r := a.View()
+	command := r.Check()
+	if r.State != container.Running || command == nil {
+		return -1
+	}
+	result := e.runCheck(ctx, a, command)
+	if ctx.Err() != nil {
+		return -1
+	}
+	if a.Checked(r.StartedAt, result) {
+		e.work.Go(func() { e.unhealthy(a) })
+	}
+	return a.View().CheckInterval(time.Now())
+}
+
+// unhealthy does what the container says that it wants done.
+func (e *Engine) unhealthy(a *container.Actor) {
+	r := a.View()
+	var err error
+	switch r.HostConfig.Annotations[container.FailureAnnotation] {
+	case container.FailureKill:
+		err = a.Kill(e.ctx, killSignal, false)
+	case container.FailureRestart:
+		err = e.ContainerRestart(e.ctx, r.ID, StopOptions{})
+	case container.FailureStop:
+		err = e.stop(e.ctx, a, StopOptions{})
+	default:
+		return
+	}
+	if k := errdefs.KindOf(err); err != nil && k != errdefs.NotModified && k != errdefs.Conflict && k != errdefs.NotFound && e.ctx.Err() == nil {
+		e.log.Error("what an unhealthy container asks for could not be done", "container", r.ID, "error", err)
+	}
+}
+
+// runCheck runs a check's command in the container and returns what it found.
+func (e *Engine) runCheck(ctx context.Context, a *container.Actor, command []string) apicontainer.HealthcheckResult {
+	r := a.View()
+	result := apicontainer.HealthcheckResult{Start: time.Now()}
+	code, output, err := e.execCheck(ctx, a, command, r.CheckTimeout())
+	result.End, result.ExitCode, result.Output = time.Now(), code, output
+	if err != nil {
+		result.ExitCode, result.Output = -1, err.Error()
+	}
+	return result
+}
+
+// execCheck runs a command as an exec that leaves no trace but its events.
+func (e *Engine) execCheck(ctx context.Context, a *container.Actor, command []string, timeout time.Duration) (code int, output string, err error) {
+	x := &execution{
+		id: ids.New(), container: a, ended: make(chan struct{}),
+		request: apicontainer.ExecCreateRequest{Cmd: command, AttachStdout: true, AttachStderr: true},
+	}
+	r := a.View()
+	e.execs.add(x)
+	defer e.execs.drop(x)
+	e.Publish(r, events.ActionExecCreate+": "+events.Action(strings.Join(command, " ")), map[string]string{"execID": x.id})
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, "", os.NewSyscallError("socketpair", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "check"), os.NewFile(uintptr(pair[1]), "check")
+	defer ours.Close()
+	conn := func(bool) (Conn, error) { return Conn{File: theirs}, nil } // it is closed by ExecStart
+	if err := e.ExecStart(ctx, x.id, ExecStartOptions{Raw: true, Hijack: conn}); err != nil {
+		theirs.Close()
+		return 0, "", err
+	}
+	var kept head
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(&kept, ours) // what was read until an error is the output
+	}()
+	defer func() { ours.Close(); <-read }()
+	t := time.NewTimer(timeout)
+	defer t.Stop()
+	late := false
+	select {
+	case <-x.ended:
+	case <-t.C:
+		late = true
+	case <-ctx.Done():
+		late = true
+	}
+	if late {
+		e.endCheck(r, x)
+	}
+	e.await(read)
+	_ = ours.SetReadDeadline(time.Unix(1, 0)) // it ends the copy
+	<-read
+	if late {
+		msg := "Health check exceeded timeout (" + timeout.String() + ")"
+		if kept.String() != "" {
+			msg += ": " + kept.String()
+		}
+		return 0, "", errors.New(msg)
+	}
+	e.execs.mu.Lock()
+	defer e.execs.mu.Unlock()
+	return *x.code, kept.String(), nil
+}
+
+// endCheck kills a check that took too long, and waits for its end, so that
+// such checks do not pile up.
+func (e *Engine) endCheck(r *container.Record, x *execution) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), checkDies)
+	defer cancel()
+	err := e.sup.signal(ctx, &wire.Signal{ID: r.ID, ExecID: x.id, Signal: killSignal})
+	if err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+		e.log.Warn("a health check could not be ended", "container", r.ID, "error", err)
+	}
+	e.await(x.ended)
+}
+
+// await waits for a channel to be closed, for checkDies at most. A closing
+// engine, which is told of no end any more, does not wait.
+func (e *host) await(c <-chan struct{}) {
+	t := time.NewTimer(checkDies)
+	defer t.Stop()
+	select {
+	case <-c:
+	case <-t.C:
+	case <-e.ctx.Done():
+	}
+}
+
+// head keeps the first checkOutput bytes of what is written to it.
+type head struct {
+	b    []byte
+	more bool
+}
+
+// Write implements io.Writer; it never fails.
+func (h *head) Write(p []byte) (int, error) {
+	n := min(len(p), checkOutput-len(h.b))
+	h.b = append(h.b, p[:n]...)
+	h.more = h.more || n < len(p)
+	return len(p), nil
+}
+
+// String is what was written, marked if there was more.
+func (h *head) String() string {
+	if h.more {
+		return string(h.b) + "..."
+	}
+	return string(h.b)
+}
