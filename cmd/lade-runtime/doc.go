@@ -10,8 +10,8 @@
 // # What is kept
 //
 //	ROOT/ID/             made exclusively: the lock against a second container
-//	ROOT/ID/state.json   replaced by rename; without it there is no container
-//	ROOT/ID/config.json  the configuration as create found it
+//	ROOT/ID/state.json   lines: the configuration as create found it, then states,
+//	                     the last of which counts; without one there is no container
 //	ROOT/ID/exec.fifo    a created container reads from it, start writes
 //
 // state.json is there before anything that delete would have to remove, and

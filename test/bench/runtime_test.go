@@ -5,7 +5,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,11 +72,24 @@ func bare(t *testing.T) string {
 	return out
 }
 
+// floor builds the program that makes the system calls of a start and no more.
+func floor(t *testing.T) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "floor")
+	msg, err := exec.Command(need.Program(t, "gcc", "Debian's gcc"), "-O1", "-nostdlib", "-static", "-ffreestanding", "-fno-builtin", "-fno-stack-protector",
+		"-o", out, "testdata/floor.c").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v %s", err, msg)
+	}
+	return out
+}
+
 // contender is a program whose runs are compared.
 type contender struct {
 	command []string
 	wall    times
 	cpu     times
+	faults  []float64
 }
 
 func (c *contender) run(t *testing.T) {
@@ -86,11 +101,21 @@ func (c *contender) run(t *testing.T) {
 	}
 	c.wall = append(c.wall, time.Since(begin))
 	c.cpu = append(c.cpu, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime())
+	c.faults = append(c.faults, float64(cmd.ProcessState.SysUsage().(*syscall.Rusage).Minflt))
+}
+
+// note prints the medians.
+func (c *contender) note(t *testing.T, name string) {
+	t.Helper()
+	note(t, name, c.wall.median(), "ms")
+	note(t, "… processor time", c.cpu.median(), "ms")
+	slices.Sort(c.faults)
+	note(t, "… page faults", c.faults[len(c.faults)/2], "")
 }
 
 // TestRuntimeCommand measures `lade-runtime run` of a bundle with all
 // namespaces beside a Go program that does nothing and, with BENCH_PEERS=1,
-// Debian's runc: one after the other, again and again, so that a slow minute is
+// Debian's runc and the bare system calls: one after the other, again and again, so that a slow minute is
 // slow for all.
 func TestRuntimeCommand(t *testing.T) {
 	if os.Getenv("LADE_BENCH") == "" {
@@ -103,8 +128,10 @@ func TestRuntimeCommand(t *testing.T) {
 	idle := &contender{command: []string{bare(t)}}
 	lade := &contender{command: []string{runtime, "--root", state + "/lade", "run", "--bundle", dir, "lade-bench-runtime"}}
 	all := []*contender{idle, lade}
-	runc := &contender{}
+	runc, least := &contender{}, &contender{}
 	if os.Getenv("BENCH_PEERS") == "1" {
+		least.command = []string{floor(t), state + "/floor", dir + "/rootfs", "lade-bench-floor"}
+		all = append(all, least)
 		runc.command = []string{need.Program(t, "runc", "Debian's runc"), "--root", state + "/runc", "run", "--bundle", dir, "lade-bench-runc"}
 		all = append(all, runc)
 	}
@@ -113,13 +140,12 @@ func TestRuntimeCommand(t *testing.T) {
 			c.run(t)
 		}
 	}
-	note(t, "a Go program that does nothing", idle.wall.median(), "ms")
-	note(t, "lade-runtime run", lade.wall.median(), "ms")
-	note(t, "… processor time", lade.cpu.median(), "ms")
+	idle.note(t, "a Go program that does nothing")
+	lade.note(t, "lade-runtime run")
 	limit(t, "lade-runtime run, more than that Go program", lade.wall.median()-idle.wall.median(), 5, "ms")
 	if len(runc.wall) > 0 {
-		note(t, "runc run", runc.wall.median(), "ms")
-		note(t, "… processor time", runc.cpu.median(), "ms")
+		least.note(t, "the same system calls alone")
+		runc.note(t, "runc run")
 		limit(t, "lade-runtime run, as a share of runc run", lade.wall.median()/runc.wall.median(), 1.0/8, "")
 	}
 }
