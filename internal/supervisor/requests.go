@@ -144,3 +144,11 @@ func (c *Client) simple(ctx context.Context, m any, files ...*os.File) error {
 	var ok wire.OK
 	return c.call(ctx, m, files, wire.TypeOK, &ok)
 }
+
+// SetResolver replaces what a running container's name server knows, or takes it
+// away. It is idempotent. Errors: NotFound if the container does not run; Invalid
+// for a server that is no address.
+func (c *Client) SetResolver(ctx context.Context, m *wire.SetResolver) error { return c.simple(ctx, m) }
+
+// SetNames replaces the names of a network. It is idempotent.
+func (c *Client) SetNames(ctx context.Context, m *wire.SetNames) error { return c.simple(ctx, m) }

@@ -41,6 +41,10 @@ func (s *Server) dispatch(r *request) {
 		with(r, s.forget)
 	case wire.TypeMakeUser:
 		with(r, s.makeUser)
+	case wire.TypeSetResolver:
+		with(r, s.setResolver)
+	case wire.TypeSetNames:
+		with(r, s.setNames)
 	case wire.TypeUpgrade:
 		with(r, s.upgrade)
 	case wire.TypeShutdown:

@@ -140,6 +140,8 @@ func (p *process) end(code, signal int) {
 	closeFDs(p.tty)
 	if p.exec == "" {
 		p.part()
+		c.resolver.close() // its sockets keep the network namespace
+		c.resolver = nil
 	}
 	e := wire.Exited{ID: c.id, ExecID: p.exec, Pid: p.pid, Code: code, Signal: signal, At: time.Now()}
 	if p.exec == "" {

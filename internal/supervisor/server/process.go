@@ -28,6 +28,10 @@ type container struct {
 	foreign   Foreign // the container as another runtime has it; nil: it is ours alone
 	launching int     // execs that are being started
 
+	resolver  *resolver // its name server, or nil
+	listening bool      // the sockets of one are being made
+	resolved  []func()  // what waits for that
+
 	frozen, oom bool
 	sharedPids  bool // it has no process namespace of its own
 	traced      bool // a process of it may have CAP_SYS_PTRACE

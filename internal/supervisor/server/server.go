@@ -42,6 +42,8 @@ type Options struct {
 	// Cgroup opens a control group by its path in a spec, for Adopt.
 	Cgroup func(path string) (*cgroup.Group, error)
 	Build  string // told in Welcome
+	// ResolvConf is the host's file; "" means /etc/resolv.conf.
+	ResolvConf string
 	// State is what TakeState returned; not 0: go on with the containers of the
 	// process's former program.
 	State int
@@ -77,6 +79,8 @@ type Server struct {
 	parents    map[string]bool      // of groups; whether they are ours
 	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
 	streams    map[*stream]struct{} // open ones, also of ended processes
+
+	names names
 
 	starts   int      // running in a goroutine
 	calls    int      // of other runtimes, outside of starts
@@ -120,6 +124,7 @@ func New(o Options) (*Server, error) {
 		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{},
 		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
 	}
+	s.names.init(s)
 	var err error
 	if o.State != 0 {
 		err = s.restore(o.State)

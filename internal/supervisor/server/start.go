@@ -30,6 +30,7 @@ type launch struct {
 	theirs  [3]int // the process's ends of its standard streams, -1: /dev/null
 	netns   int    // or -1
 	user    int    // a user namespace, or -1
+	names   *resolver
 }
 
 // start begins to start a container; started answers.
@@ -56,6 +57,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	l, err := s.prepare(r, newProcess(c, "", m.Stdio, m.Spec.Process.Terminal), m.Attach, m.NetNS)
 	if err == nil {
 		l.user, err = r.f.File(m.UserNS)
+	}
+	if err == nil && m.Resolver != nil {
+		err = l.resolve(m.Resolver)
 	}
 	if err == nil {
 		err = l.p.openLog(m.Log)
@@ -268,6 +272,15 @@ func (s *Server) prepare(r *request, p *process, attach []wire.Attach, netns wir
 	return l, err
 }
 
+// resolve makes the container's name server, without sockets yet.
+func (l *launch) resolve(know *wire.Resolver) (err error) {
+	if l.netns < 0 {
+		return errdefs.Invalidf("supervisor: a name server needs a network namespace")
+	}
+	l.names, err = l.s.newResolver(l.p.c.id, know)
+	return err
+}
+
 // pipes makes the pipes of a process without a terminal.
 func (l *launch) pipes(stdin, stdout, stderr bool) error {
 	for i, want := range []bool{stdin, stdout, stderr} {
@@ -295,6 +308,7 @@ func (l *launch) pipes(stdin, stdout, stderr bool) error {
 // that of an exec: the daemon has yet to say on it what went wrong.
 func (l *launch) abort() {
 	l.closeTheirs()
+	l.names.close()
 	p := l.p
 	closeFDs(p.in.fd, p.out.fd, p.err.fd)
 	p.in.fd, p.out.fd, p.err.fd = -1, -1, -1
@@ -343,7 +357,12 @@ func (l *launch) run(f func() (*runtime.Process, error)) {
 				proc, err = nil, errdefs.Internalf("supervisor: the start panicked: %v", v)
 			}
 		}()
-		proc, err = f()
+		if l.names != nil {
+			err = inside(l.netns, l.names.listen)
+		}
+		if err == nil {
+			proc, err = f()
+		}
 	}, func() { l.started(proc, err) })
 }
 
@@ -382,6 +401,9 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	}
 	if p.exec == "" {
 		c.init, c.group = p, proc.Cgroup
+		if c.resolver = l.names; c.resolver != nil {
+			c.resolver.serve()
+		}
 	}
 	failpoint.Hit("supervisor.started")
 	l.r.started(p, proc.Prepare, proc.Program)

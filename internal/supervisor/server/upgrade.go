@@ -49,6 +49,7 @@ type (
 		Began      time.Time        `json:"began"`
 		Containers []containerState `json:"containers,omitempty"`
 		Streams    []streamState    `json:"streams,omitempty"` // of ended processes, with output to send
+		Names      []wire.SetNames  `json:"names,omitempty"`
 	}
 	containerState struct {
 		ID         string         `json:"id"`
@@ -59,7 +60,13 @@ type (
 		Frozen     bool           `json:"frozen,omitempty"`
 		SharedPids bool           `json:"shared_pids,omitempty"`
 		Untraced   bool           `json:"untraced,omitempty"` // not said by older supervisors
-		Processes  []processState `json:"processes"`          // the first is the container's first
+		Resolver   *resolverState `json:"resolver,omitempty"`
+		Processes  []processState `json:"processes"` // the first is the container's first
+	}
+	resolverState struct {
+		Know wire.Resolver `json:"know"`
+		UDP  int           `json:"udp"`
+		TCP  int           `json:"tcp"`
 	}
 	processState struct {
 		Exec      string        `json:"exec,omitempty"`
@@ -201,6 +208,7 @@ func (s *Server) state() (st state, fds []int) {
 		}
 	}
 	keep(s.lock, s.sock)
+	st.Names = s.names.state()
 	for _, c := range s.containers {
 		cs := containerState{
 			ID: c.id, OOMNotify: c.oomfd, OOMKills: c.kills, OOM: c.oom, Frozen: c.frozen, SharedPids: c.sharedPids, Untraced: !c.traced,
@@ -213,6 +221,10 @@ func (s *Server) state() (st state, fds []int) {
 			cs.Processes = append(cs.Processes, p.state())
 		}
 		keep(c.oomfd)
+		if r := c.resolver; r != nil {
+			cs.Resolver = &resolverState{Know: r.know, UDP: r.udp, TCP: r.tcp}
+			keep(r.udp, r.tcp)
+		}
 		for _, p := range cs.Processes {
 			keep(p.Pidfd, p.Out, p.Err, p.TTY)
 			if !p.Terminal {
@@ -284,6 +296,9 @@ func (s *Server) restore(memfd int) error {
 	if err := s.loadExits(); err != nil {
 		return err
 	}
+	for i := range st.Names {
+		s.names.set(&st.Names[i])
+	}
 	fds := []int{s.lock, s.sock}
 	for i := range st.Containers {
 		kept, err := s.restoreContainer(&st.Containers[i])
@@ -325,6 +340,14 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 		}
 	} else if c.group != nil { // it was too young to be watched
 		s.poll.after(oomAfter, func() { c.watchOOM() })
+	}
+	if rs := cs.Resolver; rs != nil {
+		if c.resolver, err = s.newResolver(c.id, &rs.Know); err != nil {
+			return fds, err
+		}
+		c.resolver.udp, c.resolver.tcp = rs.UDP, rs.TCP
+		fds = append(fds, rs.UDP, rs.TCP)
+		c.resolver.serve()
 	}
 	for i := range cs.Processes {
 		p, kept, err := s.restoreProcess(c, &cs.Processes[i])

@@ -45,7 +45,8 @@ func TestDecodeStart(t *testing.T) {
 			Process: &specs.Process{Rlimits: []specs.POSIXRlimit{{Type: "x", Soft: soft}}, User: specs.User{AdditionalGids: []uint32{1, 1<<32 - 1}}},
 			Linux: &specs.Linux{Resources: &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{}, Unified: map[string]string{}},
 				Devices: []specs.LinuxDevice{{FileMode: new(os.FileMode), Major: -1}}},
-		}, Attach: []Attach{{Stream: 3, DetachKeys: []byte{16, 17}}, {}}},
+		}, Attach: []Attach{{Stream: 3, DetachKeys: []byte{16, 17}}, {}},
+			Resolver: &Resolver{Networks: []ResolverNetwork{{Network: "n", Links: map[string]string{"a": "b"}}, {}}, Servers: []string{"fd00::1"}, Host: true}},
 	} {
 		body, err := json.Marshal(m)
 		if err != nil {

@@ -85,9 +85,11 @@ type Start struct {
 	NetNS FD `json:"net_ns,omitempty"`
 	// UserNS is the user namespace to live in, with the map of spec.linux (see
 	// MakeUser); none: what the spec says.
-	UserNS FD    `json:"user_ns,omitempty"`
-	Stdio  Stdio `json:"stdio"`
-	Log    Log   `json:"log"`
+	UserNS FD `json:"user_ns,omitempty"`
+	// Resolver gives the container a name server, in NetNS; nil: it has none.
+	Resolver *Resolver `json:"resolver,omitempty"`
+	Stdio    Stdio     `json:"stdio"`
+	Log      Log       `json:"log"`
 	// Attach are the clients that attached before the start.
 	Attach []Attach `json:"attach,omitempty"`
 }

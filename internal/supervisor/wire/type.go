@@ -66,6 +66,10 @@ func TypeOf(msg any) Type {
 		return TypeShutdown
 	case MakeUser, *MakeUser:
 		return TypeMakeUser
+	case SetResolver, *SetResolver:
+		return TypeSetResolver
+	case SetNames, *SetNames:
+		return TypeSetNames
 	case MadeUser, *MadeUser:
 		return TypeMadeUser
 	case OK, *OK:
@@ -117,6 +121,10 @@ func (t Type) String() string {
 		return "Shutdown"
 	case TypeMakeUser:
 		return "MakeUser"
+	case TypeSetResolver:
+		return "SetResolver"
+	case TypeSetNames:
+		return "SetNames"
 	case TypeMadeUser:
 		return "MadeUser"
 	case TypeOK:
