@@ -6,6 +6,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"lade/internal/netrate"
+	"lade/internal/registry"
 )
 
 // Bytes is an amount of memory or storage.
@@ -87,9 +88,11 @@ type AddressPool struct {
 
 // Registries is how images come in.
 type Registries struct {
-	Mirrors                  []string // URLs, for docker.io
-	Insecure                 []string // hosts or prefixes that may lack TLS
-	MaxDownloads, MaxUploads int
+	Mirrors                  []string                 // URLs, for docker.io
+	Insecure                 []string                 // hosts or prefixes that may lack TLS
+	Named                    map[string]registry.Host // mirrors and certificates of single registries
+	MaxDownloads, MaxUploads int                      // of one pull or push
+	MaxTransfers             int                      // of all together; 0: four times the larger of both
 	MaxDownloadAttempts      int
 	HTTPProxy, HTTPSProxy    string
 	NoProxy                  string

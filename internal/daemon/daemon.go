@@ -114,7 +114,8 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		return p, err
 	}
 	puller, err := registry.New(registry.Config{
-		Images: images, Logger: log, Mirrors: c.Mirrors, Insecure: c.Insecure, Concurrency: c.MaxDownloads, Retries: c.MaxDownloadAttempts,
+		Images: images, Logger: log, Mirrors: c.Mirrors, Insecure: c.Insecure, Registries: c.Named, CertDirs: certDirs(),
+		Concurrency: c.MaxDownloads, Uploads: c.MaxUploads, Total: c.MaxTransfers, Retries: c.MaxDownloadAttempts,
 		UserAgent: "lade/" + b.Version,
 	})
 	if err != nil {

@@ -71,7 +71,7 @@ func (t *table) without(kind, flag, key string, ok bool) {
 func pending() []string {
 	return []string{
 		"bip6", "fixed-cidr-v6", "default-gateway-v6", "iptables", "ip6tables", "ipv6", "default-address-pool", "host-gateway-ip",
-		"max-concurrent-uploads", "feature",
+		"feature",
 	}
 }
 
@@ -127,8 +127,10 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 
 	t.strings(&c.Mirrors, "registry-mirror", "", "registry-mirrors", "Preferred registry mirror")
 	t.strings(&c.Insecure, "insecure-registry", "", "insecure-registries", "Enable insecure registry communication")
+	t.add("", "registries", hosts{&c.Named})
 	t.int(&c.MaxDownloads, "max-concurrent-downloads", "max-concurrent-downloads", "Set the max concurrent downloads")
 	t.int(&c.MaxUploads, "max-concurrent-uploads", "max-concurrent-uploads", "Set the max concurrent uploads")
+	t.int(&c.MaxTransfers, "max-transfers", "max-transfers", "Set the max concurrent downloads and uploads of all pulls and pushes (0: four times that of one)")
 	t.int(&c.MaxDownloadAttempts, "max-download-attempts", "max-download-attempts", "Set the max download attempts for each pull")
 	t.string(&c.HTTPProxy, "http-proxy", "", "http-proxy", "HTTP proxy URL to use for outgoing traffic")
 	t.string(&c.HTTPSProxy, "https-proxy", "", "https-proxy", "HTTPS proxy URL to use for outgoing traffic")

@@ -172,7 +172,7 @@ func (r *Registries) validate() error {
 		n    int
 		min  int
 	}{
-		{"max concurrent downloads", r.MaxDownloads, 0}, {"max concurrent uploads", r.MaxUploads, 0}, {"max download attempts", r.MaxDownloadAttempts, 1},
+		{"max transfers", r.MaxTransfers, 0}, {"max concurrent downloads", r.MaxDownloads, 0}, {"max concurrent uploads", r.MaxUploads, 0}, {"max download attempts", r.MaxDownloadAttempts, 1},
 	} {
 		if x.n < x.min {
 			return errdefs.Invalidf("invalid %s: %d", x.name, x.n)
@@ -190,6 +190,11 @@ func (r *Registries) validate() error {
 			return errdefs.Invalidf("invalid mirror: query or fragment in %q", m)
 		}
 		r.Mirrors[i] = strings.TrimSuffix(m, "/") + "/"
+	}
+	for name, h := range r.Named {
+		if err := h.Check(name); err != nil {
+			return err
+		}
 	}
 	for _, h := range r.Insecure {
 		if strings.Contains(h, "://") {

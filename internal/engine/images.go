@@ -13,7 +13,6 @@ import (
 	"lade/internal/digest"
 	"lade/internal/engine/container"
 	"lade/internal/engine/prune"
-	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/image"
 	"lade/internal/oci"
@@ -154,16 +153,9 @@ func (e *Engine) ImageInspect(_ context.Context, name string, platform *ocispec.
 	return out, nil
 }
 
-// image resolves a name, and checks the platform if one was asked for.
+// image resolves a name, for a platform if one was asked for.
 func (e *Engine) image(name string, platform *ocispec.Platform) (*image.Image, error) {
-	img, err := e.Images.Resolve(name)
-	if err != nil {
-		return nil, err
-	}
-	if platform != nil && oci.Rank(*platform, img.Platform()) < 0 {
-		return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", name, oci.FormatPlatform(*platform))
-	}
-	return img, nil
+	return e.Images.ResolveFor(name, platform)
 }
 
 // ImageHistory returns the steps that an image was made by, newest first.
@@ -216,7 +208,7 @@ func (e *Engine) ImageTag(ctx context.Context, name, repo, tag string) error {
 // ImageRemove removes a name, and with the last one the image. Errors:
 // NotFound, Conflict while a container uses it.
 func (e *Engine) ImageRemove(ctx context.Context, name string, o ImageRemoveOptions) ([]apiimage.DeleteResponse, error) {
-	removed, err := e.Images.Remove(ctx, name, image.RemoveOptions{Force: o.Force, NoPrune: o.NoPrune}, e.users)
+	removed, err := e.Images.Remove(ctx, name, image.RemoveOptions{Force: o.Force, NoPrune: o.NoPrune, Platforms: o.Platforms}, e.users)
 	return e.deleted(removed), err
 }
 

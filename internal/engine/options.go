@@ -103,8 +103,9 @@ type ImageListOptions struct {
 
 // ImageRemoveOptions is the request of ImageRemove.
 type ImageRemoveOptions struct {
-	Force   bool
-	NoPrune bool
+	Force     bool
+	NoPrune   bool
+	Platforms []ocispec.Platform // of a name: only the images for these
 }
 
 // EventsOptions is the request of Events.

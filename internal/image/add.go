@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"slices"
 	"time"
 
 	godigest "github.com/opencontainers/go-digest"
@@ -85,10 +84,9 @@ func (s *Images) add(ctx context.Context, img *Image, names []reference.Referenc
 	}
 	var batch store.Batch
 	batch.Put(bucketImages, string(img.ID), b)
-	names = slices.Clone(names)
-	for i, n := range names {
-		names[i] = n.WithDefaultTag()
-		batch.Put(bucketNames, names[i].String(), []byte(img.ID))
+	given, before, err := s.give(&batch, img, names)
+	if err != nil {
+		return nil, err
 	}
 	failpoint.Hit("image.add")
 	if err := s.store.Commit(ctx, &batch); err != nil {
@@ -96,17 +94,38 @@ func (s *Images) add(ctx context.Context, img *Image, names []reference.Referenc
 	}
 	failpoint.Hit("image.added")
 	s.mu.Lock()
-	img = s.publishLocked(img, names...)
+	img = s.publishLocked(img, given)
 	s.mu.Unlock()
-	if old == nil {
-		return img, nil
+	if old != nil {
+		before = append(before, old.Blobs()...)
 	}
-	// Another manifest may have come for the same image. Failing to delete the
-	// old one is not the caller's trouble: Collect comes by.
-	if _, err := s.sweep(context.WithoutCancel(ctx), old.Blobs(), nil); err != nil {
+	// Another manifest may have come for the same image, another index for a
+	// name. Failing to delete the old one is not the caller's trouble: Collect
+	// comes by.
+	if _, err := s.sweep(context.WithoutCancel(ctx), before, nil); err != nil {
 		s.log.Warn("sweep after adding an image", "image", img.ID, "error", err)
 	}
 	return img, nil
+}
+
+// give puts into a batch what names stand for once the image has them. It also
+// returns what the targets of the names were before. The caller holds writing.
+func (s *Images) give(batch *store.Batch, img *Image, refs []reference.Reference) (given map[reference.Reference]name, before []digest.Digest, err error) {
+	given = map[reference.Reference]name{}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, ref := range refs {
+		ref = ref.WithDefaultTag()
+		n := s.givenLocked(ref, img, img.Target)
+		if old := digest.Digest(s.names[ref].Target.Digest); old != "" && old != digest.Digest(n.Target.Digest) {
+			before = append(before, old)
+		}
+		if err := n.put(batch, ref); err != nil {
+			return nil, nil, err
+		}
+		given[ref] = n
+	}
+	return given, before, nil
 }
 
 // ReadBlob returns a whole blob of at most limit bytes. Errors: NotFound,

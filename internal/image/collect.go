@@ -51,6 +51,9 @@ func (s *Images) mark() marks {
 		}
 		m.chains[img.Ground()] = true
 	}
+	for _, n := range s.names {
+		m.blobs[digest.Digest(n.Target.Digest)] = true
+	}
 	for _, l := range s.leases {
 		if !l.live(now) {
 			continue

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"runtime"
@@ -20,7 +21,7 @@ import (
 	"lade/internal/store"
 )
 
-// The buckets: image id → record, reference → image id, lease id → leaseRecord.
+// The buckets: image id → record, reference → name, lease id → leaseRecord.
 const (
 	bucketImages store.Bucket = "images"
 	bucketNames  store.Bucket = "names"
@@ -53,7 +54,7 @@ type Images struct {
 
 	mu        sync.RWMutex
 	images    map[digest.Digest]*Image // guarded by mu, as all below
-	names     map[reference.Reference]digest.Digest
+	names     map[reference.Reference]name
 	leases    map[string]*leaseRecord
 	unpacking map[digest.ChainID]*sync.Mutex // one unpacker for each chain
 	temporary map[string]bool                // active snapshots of unpackers
@@ -64,7 +65,7 @@ type Images struct {
 func New(c Config) (*Images, error) {
 	s := &Images{
 		store: c.Store, content: c.Content, snap: c.Snapshotter, log: c.Logger,
-		images: map[digest.Digest]*Image{}, names: map[reference.Reference]digest.Digest{},
+		images: map[digest.Digest]*Image{}, names: map[reference.Reference]name{},
 		leases:    map[string]*leaseRecord{},
 		slots:     semaphore.NewWeighted(unpackers * int64(runtime.NumCPU())),
 		unpacking: map[digest.ChainID]*sync.Mutex{}, temporary: map[string]bool{},
@@ -77,15 +78,18 @@ func New(c Config) (*Images, error) {
 		}
 		s.images[img.ID] = img
 	}
-	for name, id := range s.store.Walk(bucketNames) {
-		ref, err := reference.Parse(name)
-		img := s.images[digest.Digest(id)]
-		if err != nil || img == nil {
-			s.log.Error("image name", "name", name, "image", string(id), "error", err)
+	for key, b := range s.store.Walk(bucketNames) {
+		ref, err := reference.Parse(key)
+		n, nerr := decodeName(b)
+		n.Images = slices.DeleteFunc(n.Images, func(id digest.Digest) bool { return s.images[id] == nil })
+		if err = errors.Join(err, nerr); err != nil || len(n.Images) == 0 {
+			s.log.Error("image name", "name", key, "record", string(b), "error", err)
 			continue
 		}
-		s.names[ref] = img.ID
-		s.images[img.ID] = img.named(ref, true)
+		s.names[ref] = n
+		for _, id := range n.Images {
+			s.images[id] = s.images[id].named(ref, true)
+		}
 	}
 	for id, b := range s.store.Walk(bucketLeases) {
 		l, err := decodeLease(b)
@@ -139,10 +143,10 @@ func (s *Images) Lookup(ref reference.Reference) (*Image, error) {
 }
 
 func (s *Images) lookupLocked(ref reference.Reference) *Image {
-	if ref.Digest != "" {
-		ref.Tag = "" // a digest says all; a tag beside it is decoration
+	if all := s.variantsLocked(ref); len(all) > 0 {
+		return all[0]
 	}
-	return s.images[s.names[ref]]
+	return nil
 }
 
 // Resolve returns the image that a user means: by reference, by id or digest,
@@ -213,14 +217,14 @@ func (s *Images) byPrefixLocked(hex string) (*Image, error) {
 }
 
 // Tag gives an image a further name, which it takes from the image that has
-// it. Errors: Invalid for a reference with a digest, NotFound.
-func (s *Images) Tag(ctx context.Context, name string, ref reference.Reference) (*Image, error) {
+// it. A name that stands for the images of several platforms passes on all of them. Errors: Invalid for a reference with a digest, NotFound.
+func (s *Images) Tag(ctx context.Context, source string, ref reference.Reference) (*Image, error) {
 	if ref.Digest != "" {
 		return nil, errdefs.Invalidf("refusing to create a tag with a digest reference")
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	img, err := s.Resolve(name)
+	img, from, err := s.resolve(source)
 	if err != nil {
 		return nil, err
 	}
@@ -231,28 +235,23 @@ func (s *Images) Tag(ctx context.Context, name string, ref reference.Reference) 
 		return nil, err
 	}
 	ref = ref.WithDefaultTag()
+	s.mu.RLock()
+	n := s.givenLocked(ref, img, img.Target)
+	if from != nil {
+		n = s.names[keyOf(*from)]
+	}
+	s.mu.RUnlock()
 	var batch store.Batch
 	batch.Put(bucketImages, string(c.ID), b)
-	batch.Put(bucketNames, ref.String(), []byte(c.ID))
+	if err := n.put(&batch, ref); err != nil {
+		return nil, err
+	}
 	if err := s.store.Commit(ctx, &batch); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.publishLocked(&c, ref), nil
-}
-
-// publishLocked makes img and its new names visible.
-func (s *Images) publishLocked(img *Image, refs ...reference.Reference) *Image {
-	for _, ref := range refs {
-		if old := s.images[s.names[ref]]; old != nil && old.ID != img.ID {
-			s.images[old.ID] = old.named(ref, false)
-		}
-		s.names[ref] = img.ID
-		img = img.named(ref, true)
-	}
-	s.images[img.ID] = img
-	return img
+	return s.publishLocked(&c, map[reference.Reference]name{ref: n}), nil
 }
 
 // HistoryItem is one step of how an image came about.

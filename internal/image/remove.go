@@ -4,10 +4,13 @@ import (
 	"context"
 	"slices"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/ids"
+	"lade/internal/oci"
 	"lade/internal/reference"
 	"lade/internal/store"
 )
@@ -31,15 +34,18 @@ type Removed struct {
 
 // RemoveOptions changes what Remove does.
 type RemoveOptions struct {
-	Force   bool // despite stopped containers and further names
-	NoPrune bool // keep parents that have no name
+	Force     bool               // despite stopped containers and further names
+	NoPrune   bool               // keep parents that have no name
+	Platforms []ocispec.Platform // of a name: only the images for these
 }
 
 // Remove removes a name, and with an image's last name, or by id, the image.
 //
 // The rules are Docker's: a reference is removed alone as long as others are
 // left; the last one, like an id, removes the image unless a container uses it
-// (a stopped one can be forced). Errors: NotFound, Conflict, in Docker's words.
+// (a stopped one can be forced). A name of several platforms is removed from
+// all their images, or from those of the platforms that the options name.
+// Errors: NotFound, Conflict, in Docker's words; then nothing was removed.
 func (s *Images) Remove(ctx context.Context, name string, o RemoveOptions, users Users) ([]Removed, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -47,9 +53,60 @@ func (s *Images) Remove(ctx context.Context, name string, o RemoveOptions, users
 	if err != nil {
 		return nil, err
 	}
-	refs := slices.Concat(img.Names, img.Digests)
+	all := []*Image{img}
 	if ref != nil {
-		if !o.Force && single(refs) {
+		if all, err = s.Variants(*ref); err != nil {
+			return nil, err
+		}
+	}
+	if all, err = chosen(all, name, o.Platforms); err != nil {
+		return nil, err
+	}
+	var steps []func() ([]Removed, error)
+	for _, img := range all {
+		step, err := s.plan(ctx, img, name, ref, o, users)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	var out []Removed
+	for _, step := range steps {
+		more, err := step()
+		out = append(out, more...)
+		if err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// chosen are those of the images that are for exactly these platforms, all
+// without any. Errors: NotFound.
+func chosen(all []*Image, name string, platforms []ocispec.Platform) ([]*Image, error) {
+	if len(platforms) == 0 {
+		return all, nil
+	}
+	var out []*Image
+	for _, p := range platforms {
+		want := oci.FormatPlatform(oci.Normalize(p))
+		i := slices.IndexFunc(all, func(img *Image) bool { return oci.FormatPlatform(img.Platform()) == want })
+		if i < 0 {
+			return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", name, want)
+		}
+		if !slices.Contains(out, all[i]) {
+			out = append(out, all[i])
+		}
+	}
+	return out, nil
+}
+
+// plan returns how an image is removed, or loses ref. Errors: Conflict.
+func (s *Images) plan(ctx context.Context, img *Image, name string, ref *reference.Reference, o RemoveOptions, users Users) (func() ([]Removed, error), error) {
+	refs := slices.Concat(img.Names, img.Digests)
+	oneName := single(refs)
+	if ref != nil {
+		if !o.Force && oneName {
 			if u := users(img.ID); len(u) > 0 {
 				return nil, errdefs.Conflictf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s",
 					name, ids.Truncate(u[0].Container), img.ID.Short())
@@ -57,11 +114,14 @@ func (s *Images) Remove(ctx context.Context, name string, o RemoveOptions, users
 		}
 		gone := untagWith(refs, *ref)
 		if len(gone) < len(refs) {
-			return s.untag(ctx, img, gone)
+			return func() ([]Removed, error) { return s.untag(ctx, img, gone) }, nil
 		}
-		return s.removeImage(ctx, img, o, users, true)
+		oneName = true
 	}
-	return s.removeImage(ctx, img, o, users, single(refs))
+	if err := s.conflict(img, o.Force, oneName, users); err != nil {
+		return nil, err
+	}
+	return func() ([]Removed, error) { return s.removeImage(ctx, img, o, users, oneName) }, nil
 }
 
 // untagWith returns the references that go with ref: itself, and after the
@@ -102,24 +162,62 @@ func single(refs []reference.Reference) bool {
 	return tags <= 1
 }
 
+// take puts into a batch that an image loses names, and returns what each then
+// stands for, the names that are gone, and what those stood for in the registry.
+// The caller holds writing.
+func (s *Images) take(batch *store.Batch, img *Image, refs []reference.Reference) (left map[reference.Reference]name, out []Removed, targets []digest.Digest, err error) {
+	left = map[reference.Reference]name{}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, r := range refs {
+		n := s.names[r].without(img.ID)
+		left[r] = n
+		if len(n.Images) > 0 { // it stands for others
+			if err := n.put(batch, r); err != nil {
+				return nil, nil, nil, err
+			}
+			continue
+		}
+		batch.Delete(bucketNames, r.String())
+		out = append(out, Removed{Untagged: r.Familiar(), Image: img.ID})
+		if n.Target.Digest != "" {
+			targets = append(targets, digest.Digest(n.Target.Digest))
+		}
+	}
+	return left, out, targets, nil
+}
+
+// takenLocked makes visible what take has made of names.
+func (s *Images) takenLocked(left map[reference.Reference]name) {
+	for r, n := range left {
+		if len(n.Images) == 0 {
+			delete(s.names, r)
+		} else {
+			s.names[r] = n
+		}
+	}
+}
+
 // untag removes names that leave the image with others. The caller holds writing.
 func (s *Images) untag(ctx context.Context, img *Image, refs []reference.Reference) ([]Removed, error) {
 	var batch store.Batch
-	var out []Removed
-	for _, r := range refs {
-		batch.Delete(bucketNames, r.String())
-		out = append(out, Removed{Untagged: r.Familiar(), Image: img.ID})
+	left, out, targets, err := s.take(&batch, img, refs)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.store.Commit(ctx, &batch); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.takenLocked(left)
 	for _, r := range refs {
-		delete(s.names, r)
 		img = img.named(r, false)
 	}
 	s.images[img.ID] = img
+	s.mu.Unlock()
+	if _, err := s.sweep(context.WithoutCancel(ctx), targets, nil); err != nil {
+		s.log.Warn("sweep after removing a name", "image", img.ID, "error", err)
+	}
 	return out, nil
 }
 
@@ -191,10 +289,9 @@ func (s *Images) removeImage(ctx context.Context, img *Image, o RemoveOptions, u
 // caller holds writing.
 func (s *Images) delete(ctx context.Context, img *Image) ([]Removed, Freed, error) {
 	var batch store.Batch
-	var out []Removed
-	for _, r := range slices.Concat(img.Names, img.Digests) {
-		batch.Delete(bucketNames, r.String())
-		out = append(out, Removed{Untagged: r.Familiar(), Image: img.ID})
+	left, out, targets, err := s.take(&batch, img, slices.Concat(img.Names, img.Digests))
+	if err != nil {
+		return nil, Freed{}, err
 	}
 	batch.Delete(bucketImages, string(img.ID))
 	if err := s.store.Commit(ctx, &batch); err != nil {
@@ -202,14 +299,12 @@ func (s *Images) delete(ctx context.Context, img *Image) ([]Removed, Freed, erro
 	}
 	failpoint.Hit("image.removed")
 	s.mu.Lock()
-	for _, r := range slices.Concat(img.Names, img.Digests) {
-		delete(s.names, r)
-	}
+	s.takenLocked(left)
 	delete(s.images, img.ID)
 	s.mu.Unlock()
 	out = append(out, Removed{Deleted: string(img.ID), Image: img.ID})
 	// The image is gone: what cannot be swept now is found by Collect.
-	freed, err := s.sweep(context.WithoutCancel(ctx), img.Blobs(), append(slices.Clone(img.ChainIDs), img.Ground()))
+	freed, err := s.sweep(context.WithoutCancel(ctx), append(targets, img.Blobs()...), append(slices.Clone(img.ChainIDs), img.Ground()))
 	if err != nil {
 		s.log.Warn("sweep after removing an image", "image", img.ID, "error", err)
 	}

@@ -2,18 +2,17 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/base64"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	apiregistry "github.com/moby/moby/api/types/registry"
+	"golang.org/x/sync/semaphore"
 	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"lade/internal/digest"
@@ -30,52 +29,71 @@ const dockerHost = "registry-1.docker.io"
 type Config struct {
 	Images      *image.Images
 	Logger      *slog.Logger
-	Mirrors     []string      // URLs that are asked before docker.io
-	Insecure    []string      // hosts (with port, if any) or prefixes that may lack TLS
-	Concurrency int           // downloads of one pull at a time; 3
-	Retries     int           // attempts without progress; 5
-	Stall       time.Duration // a registry that sends nothing for so long has stalled; 30 s
-	Backoff     time.Duration // before the second attempt, doubled for each further; 250 ms
-	UserAgent   string
+	Mirrors     []string        // URLs that are asked before docker.io
+	Insecure    []string        // hosts (with port, if any) or prefixes that may lack TLS
+	Registries  map[string]Host // by host, with port if any; "*" is any other
+	CertDirs    []string        // directories like /etc/docker/certs.d; the first that has a host counts
+	Concurrency int             // downloads of one pull at a time; 3
+	Uploads     int             // of one push at a time; 5
+	Total       int             // downloads and uploads at a time, of all pulls and pushes; 4 × the larger
+	Retries     int             // attempts without progress; 5
+	Stall       time.Duration   // a registry that sends nothing for so long has stalled; 30 s
+	Backoff     time.Duration   // before the second attempt, doubled for each further; 250 ms
+	Settle      time.Duration   // a download that has not ended by then may be split in ranges; 1 s
+	SplitSize   int64           // bytes that must still be to come for that; 32 MiB
+	// Chunk is how many bytes of a blob are sent with one request: a cut costs no
+	// more than that, and proxies before registries limit requests; 32 MiB.
+	Chunk     int64
+	UserAgent string
+	Dial      func(ctx context.Context, network, address string) (net.Conn, error) // for tests
 }
 
 // Client talks to registries.
 type Client struct {
 	Config
-	prefixes       []netip.Prefix
-	hosts          map[string]bool
-	secure, trusts *http.Client // trusts takes any certificate
-	mirrors        []endpoint
+	prefixes   []netip.Prefix
+	hosts      map[string]bool
+	transports *transports
+	http       *http.Client        // over transports
+	slots      *semaphore.Weighted // of transfers
 
 	mu      sync.Mutex
 	flights map[digest.Digest]chan struct{} // downloads under way; guarded by mu
 }
 
-// endpoint is one way to reach a registry.
-type endpoint struct {
-	base     url.URL // scheme and host
-	insecure bool
-	mirror   bool
-}
-
-// New checks the configuration. Errors: Invalid, in Docker's words.
-func New(c Config) (*Client, error) {
-	if c.Concurrency <= 0 {
-		c.Concurrency = 3
+func (c *Config) complete() {
+	number := func(n *int, standard int) {
+		if *n <= 0 {
+			*n = standard
+		}
 	}
-	if c.Retries <= 0 {
-		c.Retries = 5
+	number(&c.Concurrency, 3)
+	number(&c.Uploads, 5)
+	number(&c.Total, 4*max(c.Concurrency, c.Uploads))
+	number(&c.Retries, 5)
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{{&c.Stall, 30 * time.Second}, {&c.Backoff, 250 * time.Millisecond}, {&c.Settle, time.Second}} {
+		if *d.value <= 0 {
+			*d.value = d.standard
+		}
 	}
-	if c.Stall <= 0 {
-		c.Stall = 30 * time.Second
+	if c.SplitSize <= 0 {
+		c.SplitSize = 32 << 20
 	}
-	if c.Backoff <= 0 {
-		c.Backoff = 250 * time.Millisecond
+	if c.Chunk <= 0 {
+		c.Chunk = 32 << 20
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "lade"
 	}
-	cl := &Client{Config: c, hosts: map[string]bool{}, flights: map[digest.Digest]chan struct{}{}}
+}
+
+// New checks the configuration. Errors: Invalid, in Docker's words.
+func New(c Config) (*Client, error) {
+	c.complete()
+	cl := &Client{Config: c, hosts: map[string]bool{}, flights: map[digest.Digest]chan struct{}{}, slots: semaphore.NewWeighted(int64(c.Total))}
 	for _, s := range append([]string{"127.0.0.0/8", "::1/128"}, c.Insecure...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
 			cl.prefixes = append(cl.prefixes, p.Masked())
@@ -86,39 +104,24 @@ func New(c Config) (*Client, error) {
 		}
 		cl.hosts[s] = true
 	}
-	cl.secure = &http.Client{Transport: cl.transport(false)}
-	cl.trusts = &http.Client{Transport: cl.transport(true)}
+	cl.transports = &transports{c: cl, all: map[string]*http.Transport{}}
+	cl.http = &http.Client{Transport: cl.transports}
 	for _, m := range c.Mirrors {
-		u, err := url.Parse(m)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			return nil, errdefs.Invalidf("invalid mirror: %q is not a valid URI", m)
+		if _, err := parseMirror(m); err != nil {
+			return nil, err
 		}
-		if strings.Trim(u.Path, "/") != "" {
-			return nil, errdefs.Invalidf("invalid mirror: path, query, or fragment at end of the URI %q", m)
+	}
+	for name, h := range c.Registries {
+		if err := h.Check(name); err != nil {
+			return nil, err
 		}
-		cl.mirrors = append(cl.mirrors, endpoint{base: url.URL{Scheme: u.Scheme, Host: u.Host}, insecure: cl.mayLackTLS(context.Background(), u.Host), mirror: true})
 	}
 	return cl, nil
 }
 
-func (c *Client) transport(anyCertificate bool) http.RoundTripper {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: c.Stall}).DialContext,
-		TLSHandshakeTimeout:   c.Stall,
-		ResponseHeaderTimeout: c.Stall,
-		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConnsPerHost:   c.Concurrency,
-		DisableCompression:    true, // digests are of the bytes on the wire
-		ForceAttemptHTTP2:     true,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate},
-	}
-}
-
 // Close ends idle connections.
 func (c *Client) Close() {
-	c.secure.CloseIdleConnections()
-	c.trusts.CloseIdleConnections()
+	c.transports.close()
 }
 
 // ServiceConfig is what `info` shows of the registries.
@@ -133,6 +136,14 @@ func (c *Client) ServiceConfig() *apiregistry.ServiceConfig {
 	}
 	for h := range c.hosts {
 		out.IndexConfigs[h] = &apiregistry.IndexInfo{Name: h, Mirrors: []string{}}
+	}
+	for name, h := range c.Registries {
+		info := out.IndexConfigs[name]
+		if info == nil {
+			info = &apiregistry.IndexInfo{Name: name, Secure: !h.Insecure && !c.hosts[name]}
+			out.IndexConfigs[name] = info
+		}
+		info.Mirrors = append(append([]string{}, h.Mirrors...), info.Mirrors...)
 	}
 	return out
 }
@@ -176,34 +187,22 @@ func (c *Client) inPrefixes(a netip.Addr) bool {
 	return false
 }
 
-// endpoints lists the ways to a repository's registry, in the order of trying.
-func (c *Client) endpoints(ctx context.Context, domain string) []endpoint {
-	if domain == reference.DefaultDomain {
-		return append(append([]endpoint{}, c.mirrors...), endpoint{base: url.URL{Scheme: "https", Host: dockerHost}})
-	}
-	insecure := c.mayLackTLS(ctx, domain)
-	all := []endpoint{{base: url.URL{Scheme: "https", Host: domain}, insecure: insecure}}
-	if insecure {
-		all = append(all, endpoint{base: url.URL{Scheme: "http", Host: domain}, insecure: true})
-	}
-	return all
-}
-
 // session is the conversation of one operation with one endpoint.
 type session struct {
-	c    *Client
-	e    endpoint
-	repo string // path of the repository
-	auth *auth.Client
+	c      *Client
+	e      endpoint
+	repo   string // path of the repository
+	auth   *auth.Client
+	scopes []string // what tokens are asked for
 }
 
-func (c *Client) session(e endpoint, repo string, a *apiregistry.AuthConfig) (*session, error) {
+func (c *Client) session(e endpoint, repo string, a *apiregistry.AuthConfig, actions ...string) (*session, error) {
 	cred, err := credential(a)
 	if err != nil {
 		return nil, err
 	}
-	client := c.secure
-	ac := &auth.Client{
+	s := &session{c: c, e: e, repo: repo, auth: &auth.Client{
+		Client:   e.client,
 		Cache:    auth.NewCache(),
 		ClientID: "docker",
 		Header:   http.Header{"User-Agent": {c.UserAgent}},
@@ -213,14 +212,15 @@ func (c *Client) session(e endpoint, repo string, a *apiregistry.AuthConfig) (*s
 			}
 			return cred, nil
 		},
-	}
+	}}
 	if e.insecure {
-		client = c.trusts
 		// A registry on loopback has its token service there too.
-		ac.BlockedRealmPrefixes = []netip.Prefix{}
+		s.auth.BlockedRealmPrefixes = []netip.Prefix{}
 	}
-	ac.Client = client
-	return &session{c: c, e: e, repo: repo, auth: ac}, nil
+	if repo != "" {
+		s.scopes = []string{auth.ScopeRepository(repo, actions...)}
+	}
+	return s, nil
 }
 
 // credential reads what the client sent in X-Registry-Auth.
@@ -238,35 +238,4 @@ func credential(a *apiregistry.AuthConfig) (auth.Credential, error) {
 		cred.Username, cred.Password = user, strings.TrimRight(password, "\x00")
 	}
 	return cred, nil
-}
-
-// Login checks credentials with a registry. Errors: Unauthorized, Unavailable.
-func (c *Client) Login(ctx context.Context, a apiregistry.AuthConfig) error {
-	domain := a.ServerAddress
-	if i := strings.Index(domain, "://"); i >= 0 {
-		domain = domain[i+3:]
-	}
-	domain, _, _ = strings.Cut(domain, "/")
-	if domain == "" || domain == "index.docker.io" {
-		domain = reference.DefaultDomain
-	}
-	var last error
-	for _, e := range c.endpoints(ctx, domain) {
-		if e.mirror {
-			continue
-		}
-		s, err := c.session(e, "", &a)
-		if err != nil {
-			return err
-		}
-		resp, err := s.do(ctx, http.MethodGet, "/v2/", nil)
-		if err == nil {
-			return resp.Body.Close()
-		}
-		last = err
-		if k := errdefs.KindOf(err); k == errdefs.Unauthorized || k == errdefs.Canceled {
-			break
-		}
-	}
-	return last
 }

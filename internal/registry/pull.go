@@ -15,6 +15,7 @@ import (
 	apiregistry "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
+	"oras.land/oras-go/v2/registry/remote/auth"
 
 	"lade/internal/digest"
 	"lade/internal/errdefs"
@@ -45,18 +46,13 @@ func (c *Client) Pull(ctx context.Context, ref reference.Reference, o PullOption
 		host := oci.Host()
 		o.Platform = &host
 	}
-	tag := ref.Tag
-	if ref.Digest != "" {
-		tag = ref.Digest.String()
-	}
-	s, m, err := c.resolve(ctx, ref, o.Auth)
+	all, err := c.endpoints(ctx, ref.Domain, wanted(ref))
 	if err != nil {
 		return nil, err
 	}
-	o.Progress(jsonstream.Message{ID: tag, Status: "Pulling from " + ref.Path})
 	lease := c.Images.Lease()
-	p := &pull{s: s, c: c, ref: ref, o: o, lease: lease}
-	img, changed, err := p.run(ctx, m)
+	p := &pull{c: c, ref: ref, o: o, lease: lease}
+	m, img, changed, err := p.from(ctx, all)
 	switch errdefs.KindOf(err) {
 	case errdefs.Unavailable, errdefs.Canceled, errdefs.Deadline:
 		lease.Keep() // trying again goes on with what was fetched
@@ -75,6 +71,41 @@ func (c *Client) Pull(ctx context.Context, ref reference.Reference, o PullOption
 	}
 	o.Progress(jsonstream.Message{Status: "Status: " + word + ref.Familiar()})
 	return img, nil
+}
+
+// wanted is what an endpoint must be able to do for a reference.
+func wanted(ref reference.Reference) capability {
+	if ref.Digest != "" {
+		return canPull
+	}
+	return canResolve
+}
+
+// from pulls from the first endpoint that has the whole image. A mirror that
+// has only the manifest, or lies, or breaks off, is passed over; what it gave
+// is not fetched again.
+func (p *pull) from(ctx context.Context, all []endpoint) (m *document, img *image.Image, changed bool, err error) {
+	tag := p.ref.Tag
+	if p.ref.Digest != "" {
+		tag = p.ref.Digest.String()
+	}
+	for len(all) > 0 {
+		var s *session
+		if s, m, all, err = p.c.resolve(ctx, p.ref, p.o.Auth, all); err != nil {
+			return nil, nil, false, err
+		}
+		p.o.Progress(jsonstream.Message{ID: tag, Status: "Pulling from " + p.ref.Path})
+		p.s = s
+		img, changed, err = p.run(ctx, m)
+		if err == nil || !s.e.mirror || len(all) == 0 {
+			return m, img, changed, err
+		}
+		if k := errdefs.KindOf(err); k == errdefs.Canceled || k == errdefs.Deadline || k == errdefs.Exhausted {
+			return nil, nil, false, err
+		}
+		p.c.Logger.Warn("a mirror failed", "mirror", s.e.base.Redacted(), "reference", p.ref.Familiar(), "error", err)
+	}
+	return nil, nil, false, err
 }
 
 // PullAll pulls every tag of a repository.
@@ -100,7 +131,12 @@ func (c *Client) PullAll(ctx context.Context, repo reference.Reference, o PullOp
 
 // Inspect returns what a registry has under a reference, without fetching it.
 func (c *Client) Inspect(ctx context.Context, ref reference.Reference, a *apiregistry.AuthConfig) (*apiregistry.DistributionInspect, error) {
-	s, m, err := c.resolve(ctx, ref.WithDefaultTag(), a)
+	ref = ref.WithDefaultTag()
+	all, err := c.endpoints(ctx, ref.Domain, wanted(ref))
+	if err != nil {
+		return nil, err
+	}
+	s, m, _, err := c.resolve(ctx, ref, a, all)
 	if err != nil {
 		return nil, err
 	}
@@ -142,13 +178,14 @@ type document struct {
 
 func (d *document) descriptor() ocispec.Descriptor { return image.Describe(d.mediaType, d.raw) }
 
-// resolve finds an endpoint that has the reference.
-func (c *Client) resolve(ctx context.Context, ref reference.Reference, a *apiregistry.AuthConfig) (*session, *document, error) {
+// resolve finds the first of the endpoints that has the reference, and also
+// returns those after it.
+func (c *Client) resolve(ctx context.Context, ref reference.Reference, a *apiregistry.AuthConfig, all []endpoint) (*session, *document, []endpoint, error) {
 	var last error
-	for _, e := range c.endpoints(ctx, ref.Domain) {
-		s, err := c.session(e, ref.Path, a)
+	for i, e := range all {
+		s, err := c.session(e, ref.Path, a, auth.ActionPull)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		name := ref.Tag
 		if ref.Digest != "" {
@@ -156,10 +193,10 @@ func (c *Client) resolve(ctx context.Context, ref reference.Reference, a *apireg
 		}
 		m, err := s.manifest(ctx, name, ref.Digest)
 		if err == nil {
-			return s, m, nil
+			return s, m, all[i+1:], nil
 		}
 		if cerr := context.Cause(ctx); cerr != nil {
-			return nil, nil, cerr
+			return nil, nil, nil, cerr
 		}
 		last = inWords(ref, err)
 		// Only the next way to reach it can help; a registry that has
@@ -168,7 +205,7 @@ func (c *Client) resolve(ctx context.Context, ref reference.Reference, a *apireg
 			break
 		}
 	}
-	return nil, nil, last
+	return nil, nil, nil, last
 }
 
 // inWords gives a registry's refusal the words and kind that Docker's has.
@@ -204,7 +241,7 @@ func (s *session) manifest(ctx context.Context, name string, want digest.Digest)
 	var d *document
 	first := true
 	err := s.c.retry(ctx, func() (bool, error) {
-		resp, err := s.do(ctx, http.MethodGet, "/v2/"+s.repo+"/manifests/"+name, http.Header{"Accept": oci.Acceptable()})
+		resp, err := s.do(ctx, http.MethodGet, "/"+s.repo+"/manifests/"+name, http.Header{"Accept": oci.Acceptable()})
 		if err != nil {
 			// A registry that cannot be reached at all is not waited for.
 			if first && errdefs.KindOf(err) == errdefs.Unavailable {
@@ -266,19 +303,23 @@ func (s *session) small(ctx context.Context, d ocispec.Descriptor) ([]byte, erro
 }
 
 func (s *session) blobPath(d ocispec.Descriptor) string {
-	return "/v2/" + s.repo + "/blobs/" + d.Digest.String()
+	return "/" + s.repo + "/blobs/" + d.Digest.String()
 }
 
 // tags lists the tags of a repository.
 func (c *Client) tags(ctx context.Context, ref reference.Reference, a *apiregistry.AuthConfig) ([]string, error) {
 	var last error
-	for _, e := range c.endpoints(ctx, ref.Domain) {
-		s, err := c.session(e, ref.Path, a)
+	all, err := c.endpoints(ctx, ref.Domain, canResolve)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range all {
+		s, err := c.session(e, ref.Path, a, auth.ActionPull)
 		if err != nil {
 			return nil, err
 		}
 		var body struct{ Tags []string }
-		resp, err := s.do(ctx, http.MethodGet, "/v2/"+s.repo+"/tags/list", nil)
+		resp, err := s.do(ctx, http.MethodGet, "/"+s.repo+"/tags/list", nil)
 		if err == nil {
 			err = errors.Join(json.NewDecoder(io.LimitReader(resp.Body, oci.MaxConfig)).Decode(&body), resp.Body.Close())
 			slices.Sort(body.Tags)
@@ -432,6 +473,13 @@ func (p *pull) layers(ctx context.Context, layers []image.Layer) error {
 				}
 			}
 			defer slots.Release(1)
+			if !p.c.slots.TryAcquire(1) {
+				say(i, "Waiting", 0, 0)
+				if p.c.slots.Acquire(ctx, 1) != nil {
+					return
+				}
+			}
+			defer p.c.slots.Release(1)
 			throttle := image.NewThrottle()
 			err := p.blob(ctx, l.Blob, func(n int64) {
 				if throttle.Pass(n == l.Blob.Size) {

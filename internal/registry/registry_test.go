@@ -6,18 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -30,7 +28,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/image/imagetest"
-	"lade/internal/need"
 	"lade/internal/oci"
 	"lade/internal/reference"
 	"lade/internal/registry"
@@ -51,6 +48,9 @@ type fake struct {
 	// meddle may answer a request itself; it then returns true.
 	meddle func(w http.ResponseWriter, r *http.Request) bool
 }
+
+// quiet drops what a server says of connections that a test cuts.
+func quiet() *log.Logger { return slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) }
 
 func newFake(t *testing.T) *fake {
 	f := &fake{t: t, blobs: map[digest.Digest][]byte{}, manifests: map[string][]byte{}, types: map[string]string{}}
@@ -404,7 +404,7 @@ func TestResume(t *testing.T) {
 				}
 				return true
 			}
-			f.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+			f.server.Config.ErrorLog = quiet()
 			c := client(t, s, func(c *registry.Config) { c.Retries = 2 })
 			if _, _, err := pull(t, c, ref(t, f.host+"/a/b:v1"), registry.PullOptions{}); err != nil {
 				t.Fatal(err)
@@ -527,10 +527,10 @@ func TestCredentialsStay(t *testing.T) {
 	if leaked.Load() {
 		t.Error("the credentials went to another host")
 	}
-	if err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "secret", ServerAddress: f.host}); err != nil {
+	if _, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "secret", ServerAddress: f.host}); err != nil {
 		t.Errorf("login: %v", err)
 	}
-	if err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "no", ServerAddress: f.host}); errdefs.KindOf(err) != errdefs.Unauthorized {
+	if _, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "no", ServerAddress: f.host}); errdefs.KindOf(err) != errdefs.Unauthorized {
 		t.Errorf("login with a wrong password: %v", err)
 	}
 }
@@ -573,7 +573,7 @@ func TestMirror(t *testing.T) {
 	if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for a/b:v1" {
 		t.Errorf("%q", last)
 	}
-	for _, bad := range []string{"ftp://x", "nonsense", "http://x/path"} {
+	for _, bad := range []string{"ftp://x", "nonsense", "http://x/?query"} {
 		if _, err := registry.New(registry.Config{Images: s, Mirrors: []string{bad}}); errdefs.KindOf(err) != errdefs.Invalid {
 			t.Errorf("mirror %q: %v", bad, err)
 		}
@@ -617,39 +617,7 @@ func layersOf(b *imagetest.Built) (out [][]byte) {
 
 // TestRealRegistry pulls from the reference implementation.
 func TestRealRegistry(t *testing.T) {
-	program := need.Program(t, "docker-registry", "Debian's docker-registry")
-	dir := t.TempDir()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	host := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	config := fmt.Sprintf("version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: %s\nhttp:\n  addr: %s\n", filepath.Join(dir, "data"), host)
-	if err := os.WriteFile(filepath.Join(dir, "config.yml"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, "serve", filepath.Join(dir, "config.yml"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(cmd.Process.Kill(), ignoreExit(cmd.Wait())); err != nil {
-			t.Error(err)
-		}
-	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if resp, err := http.Get("http://" + host + "/v2/"); err == nil {
-			resp.Body.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the registry does not start")
-		}
-	}
+	host := serve(t, "")
 	b := imagetest.Build(t, imagetest.Spec{Docker: true, Compress: imagetest.Gzip, Layers: layersOf(built(t, 4, 300_000))})
 	for d, body := range b.Blobs {
 		push(t, host, "a/b", d, body)

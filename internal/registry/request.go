@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -44,21 +46,72 @@ func (r *refusal) temporary() bool {
 	return false
 }
 
-// do sends one request and returns an answer with a status below 400; the
-// caller must close its body. Reading the body fails when the registry stalls.
-// Errors: *refusal, Unauthorized, Unavailable, the context's.
+// request is one to the session's endpoint.
+type request struct {
+	method string
+	url    *url.URL
+	header http.Header
+	body   func() (io.ReadCloser, error) // opens it, again for each attempt; nil: none
+	size   int64                         // bytes of the body
+	scopes []string                      // beside the session's
+}
+
+// url is that of a path below the endpoint's.
+func (s *session) url(path string, q url.Values) *url.URL {
+	u := s.e.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	if q == nil {
+		q = url.Values{}
+	}
+	if s.e.mirror && s.e.namespace != "" {
+		q.Set("ns", s.e.namespace)
+	}
+	u.RawQuery = q.Encode()
+	return &u
+}
+
+// dress gives a request its headers.
+func (s *session) dress(req *http.Request, header http.Header) {
+	for _, h := range []http.Header{s.e.header, header} {
+		for k, v := range h {
+			req.Header[k] = v
+		}
+	}
+}
+
+// do sends one request without a body, as send does.
 func (s *session) do(ctx context.Context, method, path string, header http.Header) (*http.Response, error) {
-	ctx = auth.WithScopesForHost(ctx, s.e.base.Host, s.scopes()...)
+	return s.send(ctx, request{method: method, url: s.url(path, nil), header: header})
+}
+
+// send sends one request and returns an answer with a status below 400; the
+// caller must close its body. Sending and reading fail when the registry stalls.
+// Errors: *refusal, Unauthorized, Unavailable, the context's.
+func (s *session) send(ctx context.Context, r request) (*http.Response, error) {
+	if r.url.Host == s.e.base.Host {
+		ctx = auth.WithScopesForHost(ctx, s.e.base.Host, append(r.scopes, s.scopes...)...)
+	}
 	guarded, w := watch(ctx, s.c.Stall)
-	target := s.e.base
-	target.Path = path
-	req, err := http.NewRequestWithContext(guarded, method, target.String(), nil)
+	req, err := http.NewRequestWithContext(guarded, r.method, r.url.String(), nil)
 	if err != nil {
 		w.end()
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
+	if r.url.Host == s.e.base.Host {
+		s.dress(req, r.header)
+	} else {
+		maps.Copy(req.Header, r.header)
+	}
+	if r.body != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			b, err := r.body()
+			return &fedBody{b, w}, err
+		}
+		if req.Body, err = req.GetBody(); err != nil {
+			w.end()
+			return nil, err
+		}
+		req.ContentLength = r.size
 	}
 	resp, err := s.auth.Do(req)
 	if err != nil {
@@ -73,17 +126,13 @@ func (s *session) do(ctx context.Context, method, path string, header http.Heade
 	return resp, nil
 }
 
-func (s *session) scopes() []string {
-	if s.repo == "" {
-		return nil
-	}
-	return []string{auth.ScopeRepository(s.repo, auth.ActionPull)}
-}
-
 // classify gives the failure of a request its kind.
 func classify(ctx context.Context, req *http.Request, err error) error {
 	if cerr := context.Cause(ctx); cerr != nil {
 		return cerr
+	}
+	if e, ok := errors.AsType[*errdefs.Error](err); ok {
+		return e // of the transport: a bad file of certificates
 	}
 	if errors.Is(err, auth.ErrBasicCredentialNotFound) {
 		return errdefs.Unauthorizedf("%s %q: no basic auth credentials", titled(req.Method), req.URL.Redacted())
@@ -199,6 +248,17 @@ func watch(ctx context.Context, after time.Duration) (context.Context, *watchdog
 func (w *watchdog) end() {
 	w.timer.Stop()
 	w.cancel()
+}
+
+// fedBody is the body of a request. A registry that takes none of it has stalled.
+type fedBody struct {
+	io.ReadCloser
+	w *watchdog
+}
+
+func (b *fedBody) Read(p []byte) (int, error) {
+	b.w.timer.Reset(b.w.after)
+	return b.ReadCloser.Read(p)
 }
 
 type watchedBody struct {

@@ -66,8 +66,11 @@ type Execs interface {
 // Images is what the server needs of the engine for images.
 type Images interface {
 	ImagePull(ctx context.Context, o pull.Options) error
-	ImageLoad(ctx context.Context, r io.Reader, p pull.Progress) error
-	ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error
+	ImagePush(ctx context.Context, o pull.PushOptions) error
+	ImageSearch(ctx context.Context, o pull.SearchOptions) ([]registry.SearchResult, error)
+	DistributionInspect(ctx context.Context, name string, a *registry.AuthConfig) (*registry.DistributionInspect, error)
+	ImageLoad(ctx context.Context, r io.Reader, platforms []ocispec.Platform, p pull.Progress) error
+	ImageSave(ctx context.Context, names []string, platforms []ocispec.Platform, w io.Writer) error
 	ImageImport(ctx context.Context, o pull.ImportOptions) error
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, name string, platform *ocispec.Platform) (*image.InspectResponse, error)

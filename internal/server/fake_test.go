@@ -42,6 +42,7 @@ type fake struct {
 	create engine.CreateOptions
 	list   engine.ListOptions
 	pull   pull.Options
+	push   pull.PushOptions
 	load   []byte
 	stop   engine.StopOptions
 	update engine.UpdateConfig
@@ -181,7 +182,7 @@ func (f *fake) ImagePull(ctx context.Context, o pull.Options) error {
 func (f *fake) ImageImport(ctx context.Context, o pull.ImportOptions) error {
 	return f.tell(ctx, "ImageImport", o.Progress)
 }
-func (f *fake) ImageLoad(ctx context.Context, r io.Reader, p pull.Progress) error {
+func (f *fake) ImageLoad(ctx context.Context, r io.Reader, _ []ocispec.Platform, p pull.Progress) error {
 	var err error
 	if f.load, err = io.ReadAll(r); err != nil {
 		return err
@@ -203,7 +204,7 @@ func (f *fake) tell(ctx context.Context, op string, p pull.Progress) error {
 	}
 	return nil
 }
-func (f *fake) ImageSave(ctx context.Context, _ []string, _ *ocispec.Platform, w io.Writer) error {
+func (f *fake) ImageSave(ctx context.Context, _ []string, _ []ocispec.Platform, w io.Writer) error {
 	if err := f.none(ctx, "ImageSave"); err != nil {
 		return err
 	}
@@ -259,6 +260,16 @@ func (f *fake) SystemVersion(ctx context.Context) (system.VersionResponse, error
 }
 func (f *fake) SystemDiskUsage(ctx context.Context, _ prune.UsageOptions) (*system.DiskUsage, error) {
 	return canned[*system.DiskUsage](f, ctx, "SystemDiskUsage")
+}
+func (f *fake) ImagePush(ctx context.Context, o pull.PushOptions) error {
+	f.push = o
+	return f.tell(ctx, "ImagePush", o.Progress)
+}
+func (f *fake) ImageSearch(ctx context.Context, _ pull.SearchOptions) ([]registry.SearchResult, error) {
+	return canned[[]registry.SearchResult](f, ctx, "ImageSearch")
+}
+func (f *fake) DistributionInspect(ctx context.Context, _ string, _ *registry.AuthConfig) (*registry.DistributionInspect, error) {
+	return canned[*registry.DistributionInspect](f, ctx, "DistributionInspect")
 }
 func (f *fake) SystemAuth(ctx context.Context, _ registry.AuthConfig) (registry.AuthResponse, error) {
 	return canned[registry.AuthResponse](f, ctx, "SystemAuth")

@@ -30,15 +30,17 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 			})
 		})
 	}
-	if source := q.get("fromSrc"); source != "-" {
-		if source == "" {
-			return errdefs.Invalidf("missing parameter: fromImage or fromSrc")
-		}
-		return errdefs.NotImplementedf("importing from a URL is not implemented")
+	source := q.get("fromSrc")
+	if source == "" {
+		return errdefs.Invalidf("missing parameter: fromImage or fromSrc")
+	}
+	if source == "-" {
+		source = "" // the body
 	}
 	return s.progress(w, r, func(p pull.Progress) error {
 		return s.backend.ImageImport(r.Context(), pull.ImportOptions{
 			Source:    r.Body,
+			URL:       source,
 			Reference: withTag(q.get("repo"), q.get("tag")),
 			Message:   q.get("message"),
 			Changes:   q.all("changes"),

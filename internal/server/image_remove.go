@@ -16,12 +16,14 @@ func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
 	if strings.TrimSpace(name) == "" {
 		return errdefs.Invalidf("image name cannot be blank")
 	}
-	if len(q.all("platforms")) > 0 {
-		return errdefs.NotImplementedf("removing single platforms of an image is not implemented")
+	platforms, err := jsonPlatforms(q.all("platforms"))
+	if err != nil {
+		return err
 	}
 	removed, err := s.backend.ImageRemove(lasting(r), name, engine.ImageRemoveOptions{
-		Force:   q.bool("force"),
-		NoPrune: q.bool("noprune"),
+		Force:     q.bool("force"),
+		NoPrune:   q.bool("noprune"),
+		Platforms: platforms,
 	})
 	if err != nil {
 		return err

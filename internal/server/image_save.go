@@ -20,10 +20,10 @@ func (s *server) saveImages(w http.ResponseWriter, r *http.Request, names []stri
 	if len(names) == 0 {
 		return errdefs.Invalidf("no images to save")
 	}
-	platform, err := oneJSONPlatform(params(r).all("platform"))
+	platforms, err := jsonPlatforms(params(r).all("platform"))
 	if err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
-	return s.backend.ImageSave(r.Context(), names, platform, w)
+	return s.backend.ImageSave(r.Context(), names, platforms, w)
 }

@@ -68,14 +68,30 @@ func oneJSONPlatform(values []string) (*ocispec.Platform, error) {
 	case len(values) == 0 || len(values) == 1 && values[0] == "":
 		return nil, nil
 	case len(values) > 1:
-		return nil, errdefs.NotImplementedf("selecting several platforms is not implemented")
+		return nil, errdefs.Invalidf("multiple platforms are not supported")
 	}
-	var p ocispec.Platform
-	if err := json.Unmarshal([]byte(values[0]), &p); err != nil {
-		return nil, errdefs.Invalidf("failed to parse platform: %w", err)
+	all, err := jsonPlatforms(values)
+	if err != nil {
+		return nil, err
 	}
-	if p.OS == "" || p.Architecture == "" {
-		return nil, errdefs.Invalidf("both OS and Architecture must be provided")
+	return &all[0], nil
+}
+
+// jsonPlatforms reads parameters that hold JSON objects. Errors: Invalid.
+func jsonPlatforms(values []string) ([]ocispec.Platform, error) {
+	var all []ocispec.Platform
+	for _, v := range values {
+		if v == "" {
+			continue
+		}
+		var p ocispec.Platform
+		if err := json.Unmarshal([]byte(v), &p); err != nil {
+			return nil, errdefs.Invalidf("failed to parse platform: %w", err)
+		}
+		if p.OS == "" || p.Architecture == "" {
+			return nil, errdefs.Invalidf("both OS and Architecture must be provided")
+		}
+		all = append(all, *canonical(&p))
 	}
-	return canonical(&p), nil
+	return all, nil
 }

@@ -21,7 +21,7 @@ func (r *route) load() int {
 	switch r.operation {
 	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart":
 		return 0
-	case "ImageCreate", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract",
+	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract",
 		"SystemDiskUsage":
 		return 2
 	}
@@ -86,16 +86,16 @@ func (s *server) routes() []route {
 		{"ImageInspect", get, "/images/{name}/json", s.imageInspect},
 		{"ImageHistory", get, "/images/{name}/history", s.imageHistory},
 		{"ImageAttestations", get, "/images/{name}/attestations", nil},
-		{"ImagePush", post, "/images/{name}/push", nil},
+		{"ImagePush", post, "/images/{name}/push", s.imagePush},
 		{"ImageTag", post, "/images/{name}/tag", s.imageTag},
 		{"ImageRemove", del, "/images/{name}", s.imageRemove},
-		{"ImageSearch", get, "/images/search", nil},
+		{"ImageSearch", get, "/images/search", s.imageSearch},
 		{"ImagePrune", post, "/images/prune", s.imagePrune},
 		{"ImageSave", get, "/images/{name}/get", s.imageSave},
 		{"ImageSaveAll", get, "/images/get", s.imageSaveAll},
 		{"ImageLoad", post, "/images/load", s.imageLoad},
 		{"ImageCommit", post, "/commit", nil},
-		{"DistributionInspect", get, "/distribution/{name}/json", nil},
+		{"DistributionInspect", get, "/distribution/{name}/json", s.distributionInspect},
 
 		{"ImageBuild", post, "/build", nil},
 		{"BuildCancel", post, "/build/cancel", nil},

@@ -1,5 +1,5 @@
-// Package pull holds the use cases that bring images in and out: pull, load,
-// save, import, and the check of a registry's credentials.
+// Package pull holds the use cases that bring images in and out: pull, push,
+// load, save, import, search, and the check of a registry's credentials.
 //
 // Concurrency: a Puller has no state; what several pulls share is internal/image's.
 // A client that leaves ends its pull; what was fetched is kept for the next one.

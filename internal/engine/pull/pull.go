@@ -33,7 +33,8 @@ type Options struct {
 
 // ImportOptions is the request of ImageImport.
 type ImportOptions struct {
-	Source    io.Reader // a tar, compressed or not
+	Source    io.Reader // a tar, compressed or not; unless URL
+	URL       string    // where the tar is fetched from
 	Reference string    // "" leaves the image untagged
 	Message   string
 	Changes   []string // Dockerfile instructions
@@ -103,13 +104,14 @@ func (p *Puller) pullBuiltin(ctx context.Context, ref reference.Reference, tell 
 	return nil
 }
 
-// ImageLoad reads images from an archive, as `save` writes it.
-func (p *Puller) ImageLoad(ctx context.Context, r io.Reader, tell Progress) error {
+// ImageLoad reads images from an archive, as `save` writes it: all that it
+// holds, or those for the platforms.
+func (p *Puller) ImageLoad(ctx context.Context, r io.Reader, platforms []ocispec.Platform, tell Progress) error {
 	before := map[digest.Digest]bool{}
 	for _, img := range p.c.Images.List() {
 		before[img.ID] = true
 	}
-	err := archive.Load(ctx, p.c.Images, r, archive.LoadOptions{Progress: tell})
+	err := archive.Load(ctx, p.c.Images, r, archive.LoadOptions{Platforms: platforms, Progress: tell})
 	for _, img := range p.c.Images.List() {
 		if !before[img.ID] {
 			p.c.Publish(events.ActionLoad, img.ID.String(), img.ID.String())
@@ -118,12 +120,13 @@ func (p *Puller) ImageLoad(ctx context.Context, r io.Reader, tell Progress) erro
 	return err
 }
 
-// ImageSave writes images as one archive, which docker load reads too.
-func (p *Puller) ImageSave(ctx context.Context, names []string, platform *ocispec.Platform, w io.Writer) error {
+// ImageSave writes images as one archive, which docker load reads too: all that
+// the names stand for, or those for the platforms.
+func (p *Puller) ImageSave(ctx context.Context, names []string, platforms []ocispec.Platform, w io.Writer) error {
 	if len(names) == 0 {
 		return errdefs.Invalidf("no image names given")
 	}
-	if err := archive.Save(ctx, p.c.Images, names, platform, w); err != nil {
+	if err := archive.Save(ctx, p.c.Images, names, platforms, w); err != nil {
 		return err
 	}
 	for _, n := range names {
@@ -134,6 +137,17 @@ func (p *Puller) ImageSave(ctx context.Context, names []string, platform *ocispe
 
 // ImageImport makes an image of one layer from a tar.
 func (p *Puller) ImageImport(ctx context.Context, o ImportOptions) error {
+	if o.URL != "" {
+		body, size, err := p.c.Registry.Fetch(ctx, o.URL)
+		if err != nil {
+			return err
+		}
+		defer body.Close() // nothing to learn: it was read to its end, or an error is returned
+		o.Source = fetched(body, size, o)
+		if o.Message == "" {
+			o.Message = "Imported from " + o.URL
+		}
+	}
 	img, err := archive.Import(ctx, p.c.Images, o.Source, archive.ImportOptions{
 		Reference: o.Reference, Message: o.Message, Changes: o.Changes, Platform: o.Platform, Progress: o.Progress,
 	})
@@ -146,11 +160,32 @@ func (p *Puller) ImageImport(ctx context.Context, o ImportOptions) error {
 
 // SystemAuth checks credentials with a registry.
 func (p *Puller) SystemAuth(ctx context.Context, a apiregistry.AuthConfig) (apiregistry.AuthResponse, error) {
-	if err := p.c.Registry.Login(ctx, a); err != nil {
+	token, err := p.c.Registry.Login(ctx, a)
+	if err != nil {
 		if errors.Is(err, errdefs.Unauthorized) || errors.Is(err, errdefs.Invalid) {
 			return apiregistry.AuthResponse{}, err
 		}
 		return apiregistry.AuthResponse{}, errdefs.Internalf("login attempt to %s failed: %w", a.ServerAddress, err)
 	}
-	return apiregistry.AuthResponse{Status: "Login Succeeded"}, nil
+	return apiregistry.AuthResponse{Status: "Login Succeeded", IdentityToken: token}, nil
 }
+
+// fetched tells the client how much of a download has come.
+func fetched(body io.Reader, size int64, o ImportOptions) io.Reader {
+	tell := image.Ordered(o.Progress)
+	tell(jsonstream.Message{Status: "Downloading from " + o.URL})
+	throttle := image.NewThrottle()
+	var n int64
+	return reader(func(b []byte) (int, error) {
+		got, err := body.Read(b)
+		if n += int64(got); throttle.Pass(n == size) {
+			tell(jsonstream.Message{Status: "Importing", Progress: &jsonstream.Progress{Current: n, Total: max(size, 0)}})
+		}
+		return got, err
+	})
+}
+
+// reader is a function that reads.
+type reader func([]byte) (int, error)
+
+func (r reader) Read(b []byte) (int, error) { return r(b) }

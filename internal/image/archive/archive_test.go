@@ -279,7 +279,7 @@ func TestSave(t *testing.T) {
 	if err := archive.Save(t.Context(), s, []string{"nope"}, nil, io.Discard); errdefs.KindOf(err) != errdefs.NotFound || err.Error() != "No such image: nope:latest" {
 		t.Errorf("an unknown image: %v", err)
 	}
-	if err := archive.Save(t.Context(), s, []string{"busybox"}, &ocispec.Platform{OS: "plan9", Architecture: "mips"}, io.Discard); errdefs.KindOf(err) != errdefs.NotFound {
+	if err := archive.Save(t.Context(), s, []string{"busybox"}, []ocispec.Platform{{OS: "plan9", Architecture: "mips"}}, io.Discard); errdefs.KindOf(err) != errdefs.NotFound {
 		t.Errorf("another platform: %v", err)
 	}
 }

@@ -42,8 +42,8 @@ const (
 
 // LoadOptions changes what Load does.
 type LoadOptions struct {
-	Platform *ocispec.Platform // to take from an index; nil: the host's
-	Progress image.Progress    // "Loading layer" and "Loaded image: …"
+	Platforms []ocispec.Platform // to take; none: all that the archive holds
+	Progress  image.Progress     // "Loading layer" and "Loaded image: …"
 }
 
 // dockerEntry is one image in manifest.json.
@@ -64,7 +64,8 @@ type loader struct {
 	images   *image.Images
 	lease    *image.Lease
 	progress image.Progress
-	platform ocispec.Platform
+	wanted   []ocispec.Platform
+	told     map[reference.Reference]bool // names that the client has heard of
 
 	documents map[string][]byte
 	blobs     map[string]blob
@@ -76,6 +77,7 @@ type loader struct {
 // pending is an image of the archive whose blobs are in the content store.
 type pending struct {
 	manifest, target ocispec.Descriptor
+	platform         ocispec.Platform
 	layers           []image.Layer
 	names            []reference.Reference
 }
@@ -88,17 +90,17 @@ type pending struct {
 // the failure stay; of the others nothing does.
 func Load(ctx context.Context, images *image.Images, r io.Reader, o LoadOptions) (err error) {
 	l := &loader{
-		images: images, lease: images.Lease(), progress: image.Ordered(o.Progress), platform: oci.Host(),
+		images: images, lease: images.Lease(), progress: image.Ordered(o.Progress), wanted: o.Platforms, told: map[reference.Reference]bool{},
 		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{},
-	}
-	if o.Platform != nil {
-		l.platform = *o.Platform
 	}
 	defer func() { err = errors.Join(err, l.lease.Release(context.WithoutCancel(ctx))) }()
 	if err := l.read(ctx, r); err != nil {
 		return err
 	}
 	found, err := l.describe(ctx)
+	if err == nil {
+		found, err = l.fitting(found)
+	}
 	if err != nil {
 		return err
 	}
@@ -277,14 +279,14 @@ func (l *loader) describeDocker(ctx context.Context, e dockerEntry) (*pending, e
 	if err != nil {
 		return nil, err
 	}
-	_, diffs, err := oci.ParseImage(config)
+	c, diffs, err := oci.ParseImage(config)
 	if err != nil {
 		return nil, err
 	}
 	if len(diffs) != len(e.Layers) {
 		return nil, errdefs.Invalidf("invalid manifest, layers length mismatch: expected %d, got %d", len(diffs), len(e.Layers))
 	}
-	p := &pending{}
+	p := &pending{platform: c.Platform}
 	for i, name := range e.Layers {
 		b, ok := l.blobs[l.follow(name)]
 		if !ok {
@@ -359,31 +361,53 @@ func (l *loader) describeOCI(raw []byte, entries []dockerEntry) ([]*pending, err
 		return nil, err
 	}
 	var out []*pending
-	byTarget := map[godigest.Digest]*pending{}
+	byTarget := map[godigest.Digest][]*pending{}
 	for _, d := range ix.Manifests {
 		if d.Annotations[annotationType] != "" {
 			continue
 		}
-		p := byTarget[d.Digest]
-		if p == nil {
-			if p, err = l.resolve(d); err != nil {
+		group, ok := byTarget[d.Digest]
+		if !ok {
+			if group, err = l.resolve(d); err != nil {
 				return nil, err
 			}
-			byTarget[d.Digest] = p
-			out = append(out, p)
+			byTarget[d.Digest] = group
+			out = append(out, group...)
 		}
-		names, err := parseNames(append(annotated(d), l.alsoNamed(p, entries)...))
-		if err != nil {
-			return nil, err
-		}
-		for _, n := range names {
-			if !slices.Contains(p.names, n) {
-				p.names = append(p.names, n)
+		for _, p := range group {
+			names, err := parseNames(append(annotated(d), l.alsoNamed(p, entries)...))
+			if err != nil {
+				return nil, err
+			}
+			for _, n := range names {
+				if !slices.Contains(p.names, n) {
+					p.names = append(p.names, n)
+				}
 			}
 		}
 	}
 	if len(out) == 0 {
 		return nil, errdefs.Invalidf("unrecognized image format: the archive holds no image")
+	}
+	return out, nil
+}
+
+// fitting are the images for the wanted platforms. Errors: NotFound.
+func (l *loader) fitting(found []*pending) ([]*pending, error) {
+	if len(l.wanted) == 0 {
+		return found, nil
+	}
+	var out []*pending
+	for _, want := range l.wanted {
+		n := len(out)
+		for _, p := range found {
+			if oci.Rank(want, p.platform) == 0 && !slices.Contains(out, p) {
+				out = append(out, p)
+			}
+		}
+		if len(out) == n {
+			return nil, errdefs.NotFoundf("the archive does not provide the specified platform (%s)", oci.FormatPlatform(want))
+		}
 	}
 	return out, nil
 }
@@ -423,51 +447,71 @@ func (p *pending) configs(l *loader) []digest.Digest {
 	return []digest.Digest{digest.Digest(m.Config.Digest)}
 }
 
-// resolve reads what a descriptor of the layout stands for, through indexes,
-// down to one manifest.
-func (l *loader) resolve(target ocispec.Descriptor) (*pending, error) {
-	d := bare(target)
-	for range 4 {
-		raw, err := l.document(blobDir + digest.Digest(d.Digest).Hex())
-		if err != nil {
-			return nil, err
+// resolve reads what a descriptor of the layout stands for: an image, or those
+// images of an index, and of indexes in it, that the archive holds whole.
+func (l *loader) resolve(target ocispec.Descriptor) ([]*pending, error) {
+	var out []*pending
+	err := l.walk(bare(target), 0, func(d ocispec.Descriptor, raw []byte) error {
+		p, err := l.manifest(d, bare(target), raw)
+		if err == nil {
+			out = append(out, p)
 		}
-		if d.MediaType, err = oci.MediaType(raw, d.MediaType); err != nil {
-			return nil, err
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// maxDepth is how deep indexes may be in indexes.
+const maxDepth = 4
+
+// walk calls found for the manifests below a descriptor. A manifest of an index
+// that cannot be used is passed over if another can be.
+func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descriptor, []byte) error) error {
+	if depth == maxDepth {
+		return errdefs.Invalidf("invalid archive: indexes in indexes")
+	}
+	raw, err := l.document(blobDir + digest.Digest(d.Digest).Hex())
+	if err != nil {
+		return err
+	}
+	if d.MediaType, err = oci.MediaType(raw, d.MediaType); err != nil {
+		return err
+	}
+	d.Size = int64(len(raw))
+	if oci.IsManifest(d.MediaType) {
+		return found(d, raw)
+	}
+	ix, err := oci.ParseIndex(raw)
+	if err != nil {
+		return err
+	}
+	usable := false
+	var bad error
+	for _, m := range ix.Manifests {
+		if _, ok := l.blobs[blobDir+digest.Digest(m.Digest).Hex()]; !ok || m.Annotations[annotationType] != "" {
+			continue
 		}
-		d.Size = int64(len(raw))
-		if oci.IsManifest(d.MediaType) {
-			return l.manifest(d, bare(target), raw)
-		}
-		ix, err := oci.ParseIndex(raw)
-		if err != nil {
-			return nil, err
-		}
-		if d, err = l.choose(ix); err != nil {
-			return nil, err
+		if err := l.walk(bare(m), depth+1, found); err != nil {
+			bad = err
+		} else {
+			usable = true
 		}
 	}
-	return nil, errdefs.Invalidf("invalid archive: indexes in indexes")
+	switch {
+	case usable:
+		return nil
+	case bad != nil:
+		return bad
+	}
+	return errdefs.Invalidf("invalid archive: it holds no image of the index %s", d.Digest)
 }
 
 // bare returns a descriptor without what only its index says of it.
 func bare(d ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
-}
-
-// choose selects by platform among the manifests that the archive holds.
-func (l *loader) choose(ix *ocispec.Index) (ocispec.Descriptor, error) {
-	here := &ocispec.Index{}
-	for _, d := range ix.Manifests {
-		if _, ok := l.blobs[blobDir+digest.Digest(d.Digest).Hex()]; ok && d.Annotations[annotationType] == "" {
-			here.Manifests = append(here.Manifests, d)
-		}
-	}
-	if len(here.Manifests) == 1 {
-		return bare(here.Manifests[0]), nil
-	}
-	d, err := oci.Select(here, l.platform)
-	return bare(d), err
 }
 
 func (l *loader) manifest(d, target ocispec.Descriptor, raw []byte) (*pending, error) {
@@ -479,7 +523,7 @@ func (l *loader) manifest(d, target ocispec.Descriptor, raw []byte) (*pending, e
 	if err != nil {
 		return nil, err
 	}
-	_, diffs, err := oci.ParseImage(config)
+	c, diffs, err := oci.ParseImage(config)
 	if err != nil {
 		return nil, err
 	}
@@ -489,7 +533,7 @@ func (l *loader) manifest(d, target ocispec.Descriptor, raw []byte) (*pending, e
 	if target.Digest == d.Digest {
 		target = d
 	}
-	p := &pending{manifest: d, target: target}
+	p := &pending{manifest: d, target: target, platform: c.Platform}
 	for i, desc := range m.Layers {
 		if _, ok := l.blobs[l.follow(blobDir+digest.Digest(desc.Digest).Hex())]; !ok {
 			return nil, errdefs.Invalidf("invalid archive: the layer %s is missing", desc.Digest)
@@ -519,6 +563,10 @@ func (l *loader) add(ctx context.Context, p *pending) error {
 		return err
 	}
 	for _, n := range p.names {
+		if l.told[n] {
+			continue
+		}
+		l.told[n] = true
 		l.progress(jsonstream.Message{Stream: "Loaded image: " + n.Familiar() + "\n"})
 	}
 	if len(p.names) == 0 {

@@ -25,29 +25,28 @@ import (
 type chosen struct {
 	image *image.Image
 	names []reference.Reference
+	also  []reference.Reference // names that stand for it and others: their index is saved, too
 }
 
 // Save writes images to w as one tar that is an OCI layout and a
 // docker-archive. A name with a tag is saved with that tag, one without with
-// all tags of the repository, an id with none. The blobs are written as they
+// all tags of the repository, an id with none. Of a name that stands for the
+// images of several platforms all are saved, below their index, or those for the
+// platforms that are given. The blobs are written as they
 // are stored, so digests are kept; the same images give the same bytes. A layer
 // in zstd is also written plain, for those who read the docker-archive: not all
 // of them know zstd.
 //
 // Errors: NotFound, also for a platform that an image does not have; DataLoss
 // for a damaged layer; what w returns, the context's.
-func Save(ctx context.Context, images *image.Images, names []string, platform *ocispec.Platform, w io.Writer) error {
+func Save(ctx context.Context, images *image.Images, names []string, platforms []ocispec.Platform, w io.Writer) error {
 	var list []chosen
 	for _, name := range names {
-		more, err := choose(images, name)
+		more, err := choose(images, name, platforms)
 		if err != nil {
 			return err
 		}
 		for _, c := range more {
-			if platform != nil && oci.Rank(*platform, c.image.Platform()) < 0 {
-				return errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
-					name, oci.FormatPlatform(*platform))
-			}
 			list = merge(list, c)
 		}
 	}
@@ -57,6 +56,15 @@ func Save(ctx context.Context, images *image.Images, names []string, platform *o
 	for _, c := range list {
 		if err := lease.Hold(c.image.Blobs()...); err != nil {
 			return err
+		}
+		for _, n := range c.also {
+			d, err := images.Target(n)
+			if err != nil {
+				return err
+			}
+			if err := lease.Hold(digest.Digest(d.Digest)); err != nil {
+				return err
+			}
 		}
 	}
 	s := &saver{ctx: ctx, images: images, tw: tar.NewWriter(w), written: map[string]bool{}}
@@ -69,20 +77,16 @@ func Save(ctx context.Context, images *image.Images, names []string, platform *o
 	return lease.Release(context.WithoutCancel(ctx))
 }
 
-func choose(images *image.Images, name string) ([]chosen, error) {
+func choose(images *image.Images, name string, platforms []ocispec.Platform) ([]chosen, error) {
 	ref, err := reference.Parse(name)
 	if err == nil && ref.NameOnly() {
 		var out []chosen
-		for _, img := range images.List() {
-			c := chosen{image: img}
-			for _, n := range img.Names {
-				if n.Name() == ref.Name() {
-					c.names = append(c.names, n)
-				}
+		for _, tag := range images.Tags(ref) {
+			more, err := variants(images, tag, platforms)
+			if err != nil {
+				return nil, err
 			}
-			if len(c.names) > 0 {
-				out = append(out, c)
-			}
+			out = append(out, more...)
 		}
 		if len(out) > 0 {
 			return out, nil
@@ -92,11 +96,53 @@ func choose(images *image.Images, name string) ([]chosen, error) {
 	if rerr != nil {
 		return nil, rerr
 	}
-	c := chosen{image: img}
 	if err == nil && slices.Contains(img.Names, ref) {
-		c.names = []reference.Reference{ref}
+		return variants(images, ref, platforms)
 	}
-	return []chosen{c}, nil
+	list, err := fitting([]*image.Image{img}, name, platforms)
+	if err != nil {
+		return nil, err
+	}
+	return []chosen{{image: list[0]}}, nil
+}
+
+// variants are the images that a tag stands for. The first one has the name in
+// the docker-archive, which knows one image for each.
+func variants(images *image.Images, tag reference.Reference, platforms []ocispec.Platform) ([]chosen, error) {
+	all, err := images.Variants(tag)
+	if err != nil {
+		return nil, err
+	}
+	if all, err = fitting(all, tag.Familiar(), platforms); err != nil {
+		return nil, err
+	}
+	out := make([]chosen, len(all))
+	for i, img := range all {
+		out[i] = chosen{image: img}
+		if len(all) > 1 {
+			out[i].also = []reference.Reference{tag}
+		}
+	}
+	out[0].names = []reference.Reference{tag}
+	return out, nil
+}
+
+// fitting are the images for the platforms, all without any. Errors: NotFound.
+func fitting(all []*image.Image, name string, platforms []ocispec.Platform) ([]*image.Image, error) {
+	if len(platforms) == 0 {
+		return all, nil
+	}
+	var out []*image.Image
+	for _, p := range platforms {
+		img := image.Best(all, p)
+		if img == nil {
+			return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)", name, oci.FormatPlatform(p))
+		}
+		if !slices.Contains(out, img) {
+			out = append(out, img)
+		}
+	}
+	return out, nil
 }
 
 func merge(list []chosen, c chosen) []chosen {
@@ -107,6 +153,7 @@ func merge(list []chosen, c chosen) []chosen {
 					list[i].names = append(list[i].names, n)
 				}
 			}
+			list[i].also = append(list[i].also, c.also...)
 			return list
 		}
 	}
@@ -125,6 +172,7 @@ func (s *saver) write(list []chosen) error {
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{}}
 	entries := []dockerEntry{}
 	repositories := map[string]map[string]string{}
+	indexed := map[reference.Reference]bool{}
 	for _, dir := range []string{"blobs/", blobDir} {
 		if err := s.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755, ModTime: epoch()}); err != nil {
 			return err
@@ -150,17 +198,32 @@ func (s *saver) write(list []chosen) error {
 		}
 		for _, n := range c.names {
 			e.RepoTags = append(e.RepoTags, n.Familiar())
-			d := c.image.Manifest
-			p := c.image.Platform()
-			d.Platform = &p
-			d.Annotations = map[string]string{annotationName: n.String(), ocispec.AnnotationRefName: n.Tag}
-			index.Manifests = append(index.Manifests, d)
+			if !slices.Contains(c.also, n) {
+				d := c.image.Manifest
+				p := c.image.Platform()
+				d.Platform = &p
+				index.Manifests = append(index.Manifests, called(d, n))
+			}
 			if repositories[n.FamiliarName()] == nil {
 				repositories[n.FamiliarName()] = map[string]string{}
 			}
 			repositories[n.FamiliarName()][n.Tag] = c.image.ID.Hex()
 		}
-		if len(c.names) == 0 {
+		for _, n := range c.also {
+			if indexed[n] {
+				continue
+			}
+			indexed[n] = true
+			d, err := s.images.Target(n)
+			if err != nil {
+				return err
+			}
+			if err := s.blob(digest.Digest(d.Digest)); err != nil {
+				return err
+			}
+			index.Manifests = append(index.Manifests, called(d, n))
+		}
+		if len(c.names)+len(c.also) == 0 {
 			index.Manifests = append(index.Manifests, c.image.Manifest)
 		}
 		entries = append(entries, e)
@@ -183,6 +246,12 @@ func (s *saver) write(list []chosen) error {
 		}
 	}
 	return nil
+}
+
+// called is a descriptor with a name in an OCI layout.
+func called(d ocispec.Descriptor, n reference.Reference) ocispec.Descriptor {
+	d.Annotations = map[string]string{annotationName: n.String(), ocispec.AnnotationRefName: n.Tag}
+	return d
 }
 
 // epoch is the time of every entry: an archive tells when the image was made,

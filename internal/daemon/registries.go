@@ -1,0 +1,24 @@
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"lade/internal/registry"
+)
+
+// certDirs are where the files on registries are: lade's own, then those that
+// an installation of Docker or containerd has already.
+func certDirs() []string {
+	return []string{"/etc/lade/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"}
+}
+
+// hosts is the value of the option registries.
+type hosts struct{ all *map[string]registry.Host }
+
+// UnmarshalJSON reads an object with an object for each registry.
+func (h hosts) UnmarshalJSON(raw []byte) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode(h.all)
+}
