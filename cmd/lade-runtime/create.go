@@ -218,7 +218,7 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 		return nil, err
 	}
 	a.labels(s.Process)
-	a.drop(&s.Linux.MountLabel, "linux.mountLabel", seLinux)
+	a.mountLabel(s.Linux)
 	root := s.Root.Path
 	if !filepath.IsAbs(root) {
 		root = filepath.Join(f.bundle, root)

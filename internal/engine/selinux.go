@@ -38,6 +38,10 @@ func (e *host) label(r *container.Record) (err error) {
 			e.unlabel(r)
 		}
 	}()
+	if hc.Runtime == lxcRuntime && r.Labels.Process != "" {
+		// It splits the options of a mount at commas, which are in every label.
+		return errdefs.Invalidf("runtime lxc cannot do this: SELinux labels; use --security-opt label=disable")
+	}
 	for _, s := range []string{r.Labels.Process, r.Labels.Mount} {
 		if s == "" {
 			continue

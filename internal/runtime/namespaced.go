@@ -1,14 +1,13 @@
 package runtime
 
 import (
-	"errors"
-	"io/fs"
 	"os"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/selinux"
 )
 
 // checkLinux refuses what the kernel does not have, and what would change the
@@ -18,7 +17,7 @@ func checkLinux(l *specs.Linux, has map[specs.LinuxNamespaceType]bool) error {
 		return checkRdt(l.IntelRdt)
 	}
 	if l.MountLabel != "" {
-		if _, err := os.Stat("/sys/fs/selinux/enforce"); errors.Is(err, fs.ErrNotExist) {
+		if !selinux.Enabled() {
 			return errdefs.Invalidf("selinux label is specified in config, but selinux is disabled or not supported")
 		}
 	}
