@@ -41,6 +41,7 @@ type builder struct {
 	group    *cgroup.Group
 	home     *cgroup.Group // where the processes are: group, or what is delegated below it
 	tasks    []int         // files of the group to write to
+	leaf     int           // file of the group below home to write to afterwards, or -1
 
 	park     *parking  // nil: the program runs through
 	listener *listener // nil: the filter hands nothing over
@@ -91,7 +92,7 @@ const (
 )
 
 func newBuilder(l *Launcher, p *program.Program) *builder {
-	b := &builder{l: l, p: p, root: -1, console: -1, master: -1, stages: make([]stage, 0, 64), fds: make([]int, 0, 32)}
+	b := &builder{l: l, p: p, root: -1, console: -1, master: -1, leaf: -1, stages: make([]stage, 0, 64), fds: make([]int, 0, 32)}
 	b.addr.empty = p.String("")
 	b.addr.dot = p.String(".")
 	b.addr.zero = p.String("0")

@@ -194,6 +194,10 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 			if b.home, err = b.group.Delegate(); err != nil {
 				return o, err
 			}
+			if b.leaf, err = b.home.Leaf(); err != nil {
+				return o, err
+			}
+			b.own(b.leaf)
 		}
 		if err := b.giveGroup(c); err != nil {
 			return o, err
@@ -211,6 +215,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 	if err != nil {
 		return o, err
 	}
+	b.enterLeaf()
 	b.internal()
 	b.p.Sys("umask", "", unix.SYS_UMASK, 0)
 	b.placeRoot(c)
@@ -367,6 +372,15 @@ func (b *builder) attachTasks() {
 	for _, fd := range b.tasks {
 		// Not cgroup.procs: that waits for every processor.
 		b.p.Sys("write", "tasks", unix.SYS_WRITE, uint64(fd), b.addr.zero, 1)
+	}
+}
+
+// enterLeaf moves the child out of the way of the groups that it will make; what
+// it has become the root of stays.
+func (b *builder) enterLeaf() {
+	if b.leaf >= 0 {
+		b.stage("unable to apply cgroup configuration", "")
+		b.p.Sys("write", "cgroup.procs", unix.SYS_WRITE, uint64(b.leaf), b.addr.zero, 1)
 	}
 }
 

@@ -35,8 +35,33 @@ func (g *Group) Delegate() (*Group, error) {
 	return below, nil
 }
 
+// leaf is where the first processes of a delegated group are on version 2. Under
+// that name systemd looks for its root one above.
+const leaf = "init.scope"
+
+// Leaf makes, on version 2, a group below a delegated one for its first process,
+// and returns the descriptor of its cgroup.procs: writing "0" there moves the
+// writer. Elsewhere it returns -1. Where groups below have controllers there can
+// be no processes: one that makes such groups would have to get out of its own
+// way first, which systemd does and engines do not. The process must be born in
+// the delegated group all the same, as that is to be the root of its namespace.
+// The caller closes the descriptor.
+//
+// Source: Documentation/admin-guide/cgroup-v2.rst, "No Internal Process
+// Constraint"; manager_setup_cgroup in systemd's src/core/cgroup.c.
+func (g *Group) Leaf() (procs int, err error) {
+	if g.h.Version() != V2 {
+		return -1, nil
+	}
+	if err := g.h.unified.mkdir(join(g.path, leaf)); err != nil {
+		return -1, err
+	}
+	return g.h.unified.open(join(g.path, leaf), "cgroup.procs", unix.O_WRONLY)
+}
+
 // Give makes the group one of a user of the host's: it can make groups below and
-// move its own processes into them, and no more. Errors: of the file system.
+// move its own processes into them, and no more. Its leaf is given with it.
+// Errors: of the file system.
 //
 // Source: cgroups(7), "Cgroups v2 delegation"; cgroup_procs_write_permission in
 // kernel/cgroup for both versions.
@@ -47,9 +72,11 @@ func (g *Group) Give(uid, gid int) error {
 			files = delegable()
 		}
 		for _, file := range append(files, "") {
-			err := unix.Fchownat(m.dir, join(g.path, file), uid, gid, unix.AT_SYMLINK_NOFOLLOW)
-			if err != nil && err != unix.ENOENT { // of a controller that is off
-				return &os.PathError{Op: "chown", Path: m.name(g.path, file), Err: err}
+			for _, group := range []string{g.path, join(g.path, leaf)} {
+				err := unix.Fchownat(m.dir, join(group, file), uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+				if err != nil && err != unix.ENOENT { // of a controller that is off; no leaf
+					return &os.PathError{Op: "chown", Path: m.name(group, file), Err: err}
+				}
 			}
 		}
 	}

@@ -3,7 +3,9 @@ package cgroup
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -51,6 +53,27 @@ func TestDelegate(t *testing.T) {
 		t.Errorf("beside a process that is elsewhere: %s", j.Path())
 	}
 
+	leaf := join(below.path, "init.scope")
+	procs, err := below.Leaf()
+	if err != nil || (procs >= 0) != (h.Version() == V2) {
+		t.Fatalf("leaf: %d, %v", procs, err)
+	}
+	if procs >= 0 {
+		defer unix.Close(procs)
+		cmd := exec.Command("sleep", "1000")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_, werr := unix.Write(procs, strconv.AppendInt(nil, int64(cmd.Process.Pid), 10))
+		joined := below.Joined(cmd.Process.Pid)
+		// Groups beside it can have controllers while it is there.
+		cerr := h.unified.write(below.path, "cgroup.subtree_control", "+pids")
+		if err := errors.Join(werr, cerr, cmd.Process.Kill()); err != nil || joined.path != leaf {
+			t.Errorf("%v; joined %s", err, joined.Path())
+		}
+		_ = cmd.Wait() // killed
+	}
+
 	const user, group = 12345, 23456
 	if err := below.Give(user, group); err != nil {
 		t.Fatal(err)
@@ -65,6 +88,9 @@ func TestDelegate(t *testing.T) {
 	for _, m := range append(below.withTasks(), below.unified()...) {
 		if owner(m, below.path) != user || owner(m, below.path+"/cgroup.procs") != user {
 			t.Errorf("%s: the group was not given away", m.mount)
+		}
+		if m.v2 && procs >= 0 && owner(m, leaf) != user {
+			t.Error("the leaf was not given away")
 		}
 		if owner(m, g.path) != 0 {
 			t.Errorf("%s: the group above was given away", m.mount)
