@@ -13,6 +13,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/snapshot"
+	"lade/internal/snapshot/aufs"
 	"lade/internal/snapshot/btrfs"
 	"lade/internal/snapshot/overlay2"
 	"lade/internal/snapshot/vfs"
@@ -45,6 +46,13 @@ var drivers = []driver{
 			return opened(btrfs.New(root, log))
 		},
 		survey: btrfs.Survey,
+	},
+	{
+		name: "aufs", probe: aufs.Probe,
+		open: func(root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+			return opened(aufs.New(root, log))
+		},
+		survey: aufs.Survey,
 	},
 	{
 		name: "vfs", probe: func(dir string) error { return os.MkdirAll(dir, 0o700) },

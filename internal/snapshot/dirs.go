@@ -52,7 +52,8 @@ type Form interface {
 	// that was made without one and written to: what it does then concerns the
 	// top directory's mode and owner only.
 	Rebases() bool
-	// Mount tells how to mount the snapshot in dirs[0], which lies on dirs[1:].
+	// Mount tells how to mount the snapshot in dirs[0], which lies on dirs[1:]; a
+	// driver whose snapshots are trees mounts it by then, if it must.
 	Mount(kind Kind, dirs []string) (Root, error)
 	// Temporary names what a committed snapshot does not need of its directory.
 	Temporary() []string
@@ -66,8 +67,9 @@ type Form interface {
 	// a crash, and also for a path that holds no snapshot or is not there. After
 	// an error they stay.
 	Discard(dir string) error
-	// Measure adds up what the snapshot in dir has for itself.
-	Measure(ctx context.Context, dir string) (Usage, error)
+	// Measure adds up what the snapshot in dirs[0], which lies on dirs[1:], has
+	// for itself.
+	Measure(ctx context.Context, dirs []string) (Usage, error)
 	// Bound limits what the snapshot in dir, to which nothing was written yet,
 	// can hold; see Snapshotter.Limit.
 	Bound(ctx context.Context, dir string, bytes int64) error
@@ -418,6 +420,10 @@ func (d *Dirs) Dir(_ context.Context, key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	root, err := d.form.Mount(r.info.Kind, r.chain())
+	if err != nil || root.Path != "" {
+		return root.Path, err
+	}
 	return r.path + "/fs", nil
 }
 
@@ -573,7 +579,7 @@ func (d *Dirs) Usage(ctx context.Context, key string) (Usage, error) {
 	if known != nil {
 		return *known, nil
 	}
-	u, err := d.form.Measure(ctx, r.path)
+	u, err := d.form.Measure(ctx, r.chain())
 	if err == nil && r.info.Kind == Committed {
 		d.mu.Lock()
 		r.usage = &u

@@ -18,8 +18,8 @@ func (Plain) Seal(context.Context, string) error { return nil }
 func (Plain) Discard(string) error { return nil }
 
 // Measure implements Form.
-func (Plain) Measure(ctx context.Context, dir string) (Usage, error) {
-	return dirUsage(ctx, dir+"/fs")
+func (Plain) Measure(ctx context.Context, dirs []string) (Usage, error) {
+	return dirUsage(ctx, dirs[0]+"/fs")
 }
 
 // Bound implements Form.
