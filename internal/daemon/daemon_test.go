@@ -400,7 +400,7 @@ func (d *daemonProcess) says(t *testing.T, text string) {
 }
 
 func TestDaemon(t *testing.T) {
-	d := launch(t, "--debug", "--metrics-addr=x", "-H", "tcp://127.0.0.1:0")
+	d := launch(t, "--debug", "--bridge-accept-fwmark=x", "-H", "tcp://127.0.0.1:0")
 	if got, err := d.get("/hello"); err != nil || got != "hello" {
 		t.Errorf("%q %v\n%s", got, err, d.log)
 	}

@@ -91,6 +91,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.string(&c.TLSCACert, "tlscacert", "", "tlscacert", "Trust certs signed only by this CA")
 	t.string(&c.TLSCert, "tlscert", "", "tlscert", "Path to TLS certificate file")
 	t.string(&c.TLSKey, "tlskey", "", "tlskey", "Path to TLS key file")
+	t.string(&c.Metrics, "metrics-addr", "", "metrics-addr", "Address and port to serve the metrics API on")
 
 	t.string(&c.DataRoot, "data-root", "", "data-root", "Root directory of persistent state")
 	t.string(&c.ExecRoot, "exec-root", "", "exec-root", "Root directory for execution state files")
@@ -187,7 +188,6 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("string", "firewall-backend", "firewall-backend", false)
 	t.without("string", "", "host-gateway-ip", false)
 	t.without("bool", "ip-forward-no-drop", "ip-forward-no-drop", false)
-	t.without("string", "metrics-addr", "metrics-addr", false)
 	t.without("string", "", "min-api-version", false)
 	t.without("list", "node-generic-resource", "node-generic-resources", false)
 	t.without("string", "nri-opts", "nri-opts", false)

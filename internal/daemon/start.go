@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/spf13/pflag"
 
@@ -76,9 +77,14 @@ func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar,
 	if err != nil {
 		return err
 	}
-	e, err := build(ctx, c, log)
+	numbers, err := listenMetrics(c)
 	if err != nil {
 		closeAll(listeners)
+		return err
+	}
+	e, err := build(ctx, c, log)
+	if err != nil {
+		closeAll(append(listeners, numbers))
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
@@ -88,7 +94,14 @@ func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar,
 	after := context.AfterFunc(ctx, func() { tell(log, "STOPPING=1") })
 	defer after()
 	tell(log, "READY=1")
-	return serve(ctx, e.Handler, listeners, serveOptions{Logger: log, Shutdown: c.ShutdownTimeout})
+	o := serveOptions{Logger: log, Shutdown: c.ShutdownTimeout}
+	if numbers != nil {
+		warnMetrics(numbers, log)
+		var beside sync.WaitGroup
+		defer beside.Wait()
+		beside.Go(func() { serveMetrics(ctx, numbers, e.Handler, o) })
+	}
+	return serve(ctx, e.Handler, listeners, o)
 }
 
 // tell notifies the service manager; that it does not listen is no reason to stop.

@@ -33,7 +33,7 @@ func (a *API) validate() error {
 		}
 		a.Hosts[i] = host
 	}
-	return nil
+	return a.checkMetrics()
 }
 
 // parseHost completes an address to listen on. A lone host:port is TCP.

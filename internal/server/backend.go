@@ -103,6 +103,7 @@ type System interface {
 	SystemDiskUsage(ctx context.Context, o prune.UsageOptions) (*system.DiskUsage, error)
 	SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions) (engine.EventStream, error)
+	ContainersUsage(ctx context.Context) ([]stats.Usage, error)
 }
 
 // Backend is the whole engine as the server sees it.

@@ -274,6 +274,9 @@ func (f *fake) DistributionInspect(ctx context.Context, _ string, _ *registry.Au
 func (f *fake) SystemAuth(ctx context.Context, _ registry.AuthConfig) (registry.AuthResponse, error) {
 	return canned[registry.AuthResponse](f, ctx, "SystemAuth")
 }
+func (f *fake) ContainersUsage(ctx context.Context) ([]stats.Usage, error) {
+	return canned[[]stats.Usage](f, ctx, "ContainersUsage")
+}
 func (f *fake) Events(ctx context.Context, _ engine.EventsOptions) (engine.EventStream, error) {
 	list, err := canned[[]events.Message](f, ctx, "Events")
 	return func(yield func(events.Message, error) bool) {

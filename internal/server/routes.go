@@ -46,6 +46,7 @@ func (s *server) routes() []route {
 		{"SystemDiskUsage", get, "/system/df", s.systemDiskUsage},
 		{"SystemAuth", post, "/auth", s.systemAuth},
 		{"Events", get, "/events", s.events},
+		{"Metrics", get, "/metrics", s.metrics},
 
 		{"ContainerList", get, "/containers/json", s.containerList},
 		{"ContainerCreate", post, "/containers/create", s.containerCreate},

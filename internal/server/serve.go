@@ -53,6 +53,9 @@ func (s *server) serve(rt route) http.Handler {
 		}
 
 		err := s.dispatch(w, r, rt)
+		if rt.load() != 0 {
+			s.operations.Observe(rt.operation, time.Since(start), err != nil)
+		}
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {
 			attrs := []any{"op", rt.operation, "method", r.Method, "path", r.URL.Path, "took", time.Since(start)}
 			if err != nil {

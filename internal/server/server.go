@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"lade/internal/server/compat"
+	"lade/internal/server/metrics"
 )
 
 // Options is how the server presents itself.
@@ -28,6 +29,8 @@ type server struct {
 	builder string
 	load    func(change int)
 	buffers sync.Pool // of *bytes.Buffer
+
+	operations metrics.Operations
 }
 
 // New returns the handler of the whole API. It may serve any number of

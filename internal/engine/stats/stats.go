@@ -23,6 +23,8 @@ type Host interface {
 	// Find returns the container of that name, id, or unique prefix of an id.
 	// Errors: NotFound, Invalid for an ambiguous prefix.
 	Find(name string) (*container.Actor, error)
+	// All returns every container, newest first.
+	All() []*container.Actor
 	// Group opens the control group of a running container. Errors: NotFound.
 	Group(r *container.Record) (*cgroup.Group, error)
 }
