@@ -36,7 +36,7 @@ func (n *names) init(s *Server) {
 	n.networks, n.asks, n.clients = map[string]*network{}, map[*ask]struct{}{}, map[*nameClient]struct{}{}
 	n.host.path = s.o.ResolvConf
 	if n.host.path == "" {
-		n.host.path = "/etc/resolv.conf"
+		n.host.path = etc.HostFile
 	}
 }
 
