@@ -42,7 +42,9 @@ func (e *viewer) users(id digest.Digest) []image.User {
 // imageFilters are the filters that an image list understands.
 var imageFilters = [...]string{"dangling", "label", "before", "since", "reference", "until"}
 
-// ImageList returns the images, newest first. Errors: Invalid for a bad filter.
+// ImageList returns the images, newest first. Of those under one name for
+// several platforms it returns the one that the name means here, unless all are
+// wanted. Errors: Invalid for a bad filter.
 func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Summary, error) {
 	f := o.Filters
 	if err := f.Validate(imageFilters[:]...); err != nil {
@@ -75,10 +77,16 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 			!f.Labels("label", img.Config.Config.Labels),
 			hasBefore && !img.Created.Before(before),
 			hasSince && !img.Created.After(since),
-			!until.IsZero() && img.Created.After(until):
+			!until.IsZero() && img.Created.After(until),
+			!o.All && e.secondary(img):
 			continue
 		}
 		s := e.imageSummary(img, f)
+		if o.Manifests {
+			if s.Manifests, err = e.manifests(img); err != nil {
+				return nil, err
+			}
+		}
 		if f.Has("reference") && len(s.RepoTags) == 0 && len(s.RepoDigests) == 0 {
 			continue
 		}
@@ -149,6 +157,9 @@ func (e *Engine) ImageInspect(_ context.Context, name string, platform *ocispec.
 	}
 	for _, l := range img.Layers {
 		out.RootFS.Layers = append(out.RootFS.Layers, string(l.DiffID))
+	}
+	if out.Manifests, err = e.manifests(img); err != nil {
+		return nil, err
 	}
 	return out, nil
 }

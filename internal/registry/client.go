@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apiregistry "github.com/moby/moby/api/types/registry"
@@ -193,7 +194,8 @@ type session struct {
 	e      endpoint
 	repo   string // path of the repository
 	auth   *auth.Client
-	scopes []string // what tokens are asked for
+	scopes []string    // what tokens are asked for
+	whole  atomic.Bool // the endpoint has shown that it has no ranges
 }
 
 func (c *Client) session(e endpoint, repo string, a *apiregistry.AuthConfig, actions ...string) (*session, error) {

@@ -232,10 +232,12 @@ func (c *Client) parseHosts(ctx context.Context, domain, dir string, raw []byte)
 		return nil, err
 	}
 	var all []endpoint
+	seen := map[string]bool{}
 	for _, key := range meta.Keys() { // in the order of the file, which is that of trying
-		if len(key) != 2 || key[0] != "host" {
+		if len(key) < 2 || key[0] != "host" || seen[key[1]] {
 			continue
 		}
+		seen[key[1]] = true
 		e, err := c.hostEndpoint(ctx, key[1], dir, file.Host[key[1]])
 		if err != nil {
 			return nil, fmt.Errorf("host %q: %w", key[1], err)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
@@ -620,7 +621,15 @@ func (s *session) rest(ctx context.Context, d ocispec.Descriptor, w target, prog
 	default:
 		return errdefs.Internalf("blob %s: unexpected HTTP status %s", d.Digest, resp.Status)
 	}
-	if _, err := io.Copy(reporting{w, progress}, resp.Body); err != nil {
+	told := reporting{w, progress}
+	watch := &pace{c: s.c, begun: time.Now(), first: w.Offset(), size: d.Size}
+	splits := !s.whole.Load() && (resp.StatusCode == http.StatusPartialContent || resp.Header.Get("Accept-Ranges") == "bytes")
+	if err = watch.stream(told, resp.Body, splits); err == errSlow {
+		if err = resp.Body.Close(); err == nil {
+			err = s.ranges(ctx, d, told)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	if w.Offset() < d.Size {

@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -683,4 +685,223 @@ func push(t *testing.T, host, repo string, d digest.Digest, body []byte) {
 		t.Fatal(err)
 	}
 	answered(t, req, http.StatusCreated)
+}
+
+// TestRanges pulls a layer from a registry that is slow on each connection, and
+// from one that also forgets about ranges when it comes to them.
+func TestRanges(t *testing.T) {
+	for name, lies := range map[string]bool{"ranges": false, "no ranges after all": true} {
+		t.Run(name, func(t *testing.T) {
+			f, s := newFake(t), imagetest.New(t)
+			b := built(t, 1, 9<<20)
+			f.add(b, "v1")
+			layer := b.Layers[0].Digest.String()
+			body := b.Blobs[digest.Digest(layer)]
+			var now, most, parts atomic.Int32
+			f.meddle = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, layer) {
+					return false
+				}
+				if h := r.Header.Get("Range"); h != "" && !strings.HasSuffix(h, fmt.Sprintf("-%d", len(body)-1)) {
+					parts.Add(1)
+					if lies { // the whole blob, though a part was asked for
+						r.Header.Del("Range")
+					}
+				}
+				n := now.Add(1)
+				defer now.Add(-1)
+				for most.Load() < n {
+					most.Store(n)
+				}
+				http.ServeContent(&slow{ResponseWriter: w}, r, "", time.Time{}, strings.NewReader(string(body)))
+				return true
+			}
+			c := client(t, s, func(c *registry.Config) { c.Settle, c.SplitSize, c.Stall = 20*time.Millisecond, 1<<20, 10*time.Second })
+			if _, _, err := pull(t, c, ref(t, f.host+"/a/b:v1"), registry.PullOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if parts.Load() == 0 || !lies && most.Load() < 2 {
+				t.Errorf("%d parts, at most %d at a time", parts.Load(), most.Load())
+			}
+		})
+	}
+}
+
+// slow takes its time for each piece of an answer.
+type slow struct{ http.ResponseWriter }
+
+func (s *slow) Write(b []byte) (int, error) {
+	time.Sleep(4 * time.Millisecond) // for 32 KiB: the limit of the connection
+	n, err := s.ResponseWriter.Write(b)
+	if err == nil {
+		err = http.NewResponseController(s.ResponseWriter).Flush()
+	}
+	return n, err
+}
+
+// TestMirrorFails passes over a mirror that has the manifest and not the layers.
+func TestMirrorFails(t *testing.T) {
+	bad, good, s := newFake(t), newFake(t), imagetest.New(t)
+	b := built(t, 3, 1000)
+	bad.add(b, "v1")
+	good.add(b, "v1")
+	bad.meddle = func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, b.Layers[1].Digest.String()) {
+			refuse(w, 404, "BLOB_UNKNOWN", "blob unknown to registry")
+			return true
+		}
+		if r.URL.Query().Get("ns") != "registry.test" {
+			t.Errorf("a mirror is not told whom it stands for: %s", r.URL)
+		}
+		return false
+	}
+	with := func(h registry.Host, certs string) *registry.Client {
+		return client(t, s, func(c *registry.Config) {
+			c.Registries, c.CertDirs = map[string]registry.Host{"registry.test": h}, []string{certs}
+		})
+	}
+	r := ref(t, "registry.test/a/b:v1")
+	img, _, err := pull(t, with(registry.Host{Mirrors: []string{bad.server.URL, good.server.URL}}, ""), r, registry.PullOptions{})
+	if err != nil || img.Names[0] != r {
+		t.Fatalf("%+v, %v", img, err)
+	}
+	// The same by containerd's file; a mirror at a path of its own.
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "registry.test"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("server = %q\n[host.%q]\ncapabilities = [\"pull\", \"resolve\"]\n[host.%q]\noverride_path = true\n[host.%[3]q.header]\nX-Key = [\"k\"]\n",
+		"https://127.0.0.1:1", "http://127.0.0.1:1", good.server.URL+"/proxy")
+	if err := os.WriteFile(filepath.Join(dir, "registry.test", "hosts.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good.meddle = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("X-Key") != "k" {
+			t.Error("the header is missing")
+		}
+		rest, ok := strings.CutPrefix(r.URL.Path, "/proxy/")
+		if !ok {
+			t.Errorf("path %s", r.URL.Path)
+		}
+		r.URL.Path = "/v2/" + rest
+		return false
+	}
+	if _, _, err := pull(t, with(registry.Host{}, dir), r, registry.PullOptions{}); err != nil {
+		t.Errorf("hosts.toml: %v", err)
+	}
+	for _, bad := range []string{"[", "ca = 3", "server = \"ftp://x\"", "client = [[]]", "[host.\"https://x\"]\ncapabilities = [\"fly\"]", "[host.\"https://x\".header]\nx = 1"} {
+		if err := os.WriteFile(filepath.Join(dir, "registry.test", "hosts.toml"), []byte(bad), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := pull(t, with(registry.Host{}, dir), r, registry.PullOptions{}); errdefs.KindOf(err) != errdefs.Invalid || !strings.Contains(err.Error(), "hosts.toml") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// TestTotal pulls many images; no more than so many blobs come at a time.
+func TestTotal(t *testing.T) {
+	f, s := newFake(t), imagetest.New(t)
+	var now, most atomic.Int32
+	f.meddle = func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		n := now.Add(1)
+		for most.Load() < n {
+			most.Store(n)
+		}
+		time.Sleep(5 * time.Millisecond) // so that there could be more
+		now.Add(-1)
+		return false
+	}
+	c := client(t, s, func(c *registry.Config) { c.Total = 2 })
+	var wg sync.WaitGroup
+	for i := range 4 {
+		b := imagetest.Build(t, imagetest.Spec{Layers: [][]byte{
+			imagetest.Tar(t, imagetest.File{Name: "a", Body: fmt.Sprint(i)}), imagetest.Tar(t, imagetest.File{Name: "b", Body: fmt.Sprint(i)}),
+		}})
+		f.add(b, fmt.Sprint("v", i))
+		wg.Go(func() {
+			if _, err := c.Pull(t.Context(), ref(t, fmt.Sprint(f.host, "/a/b:v", i)), registry.PullOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := most.Load(); n > 4 { // two layers, and configurations, which are small
+		t.Errorf("%d blobs at a time", n)
+	}
+}
+
+// TestIdentityToken logs in at a registry with a token service, which gives an
+// identity token, and pulls with that.
+func TestIdentityToken(t *testing.T) {
+	f, s := newFake(t), imagetest.New(t)
+	f.add(built(t, 1, 10), "v1")
+	var scopes atomic.Value
+	f.meddle = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/token" {
+			user, password, _ := r.BasicAuth()
+			switch {
+			case r.Method == http.MethodPost && r.PostFormValue("grant_type") == "refresh_token" && r.PostFormValue("refresh_token") == "id3nt1ty":
+				scopes.Store(r.PostFormValue("scope"))
+				fmt.Fprint(w, `{"access_token":"t0k"}`)
+			case user == "me" && password == "secret" && r.URL.Query().Get("offline_token") == "true":
+				fmt.Fprint(w, `{"token":"t0k","refresh_token":"id3nt1ty"}`)
+			case user == "me" && password == "secret":
+				fmt.Fprint(w, `{"token":"t0k"}`)
+			default:
+				refuse(w, 401, "UNAUTHORIZED", "incorrect username or password")
+			}
+			return true
+		}
+		if r.Header.Get("Authorization") != "Bearer t0k" {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token",service="s"`, f.host))
+			refuse(w, 401, "UNAUTHORIZED", "authentication required")
+			return true
+		}
+		return false
+	}
+	c := client(t, s, nil)
+	token, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "secret", ServerAddress: f.host})
+	if err != nil || token != "id3nt1ty" {
+		t.Fatalf("%q, %v", token, err)
+	}
+	if _, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "wrong", ServerAddress: f.host}); errdefs.KindOf(err) != errdefs.Unauthorized {
+		t.Errorf("a wrong password: %v", err)
+	}
+	if _, _, err := pull(t, c, ref(t, f.host+"/a/b:v1"), registry.PullOptions{Auth: &apiregistry.AuthConfig{IdentityToken: token}}); err != nil {
+		t.Fatal(err)
+	}
+	if scopes.Load() != "repository:a/b:pull" {
+		t.Errorf("scope %q", scopes.Load())
+	}
+}
+
+func TestSearch(t *testing.T) {
+	f, s := newFake(t), imagetest.New(t)
+	f.meddle = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/v1/search" {
+			return false
+		}
+		if q := r.URL.Query(); q.Get("q") != "some/thing" || q.Get("n") != "7" {
+			t.Errorf("asked %s", r.URL)
+		}
+		fmt.Fprint(w, `{"num_results":1,"query":"x","results":[{"name":"some/thing","star_count":3,"is_official":true,"description":"d"}]}`)
+		return true
+	}
+	c := client(t, s, nil)
+	found, err := c.Search(t.Context(), registry.SearchOptions{Term: f.host + "/some/thing", Limit: 7})
+	if err != nil || len(found) != 1 || found[0].Name != "some/thing" || found[0].StarCount != 3 || !found[0].IsOfficial {
+		t.Errorf("%+v, %v", found, err)
+	}
+	f.meddle = nil
+	_, err = c.Search(t.Context(), registry.SearchOptions{Term: f.host + "/x"})
+	if want := "registry " + f.host + " has no search: it lacks version 1 of the registry API"; errdefs.KindOf(err) != errdefs.NotImplemented || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+	if _, err = c.Search(t.Context(), registry.SearchOptions{Term: "x", Limit: 101}); errdefs.KindOf(err) != errdefs.Invalid {
+		t.Errorf("%v", err)
+	}
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/moby/moby/api/types/system"
 	apivolume "github.com/moby/moby/api/types/volume"
 
+	"lade/internal/digest"
 	"lade/internal/errdefs"
+	"lade/internal/image"
 )
 
 // UsageOptions is the request of SystemDiskUsage.
@@ -81,7 +83,8 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 	return out, nil
 }
 
-// imageUsage counts every layer once, whoever shares it.
+// imageUsage counts every layer once, whoever shares it, and every blob: what
+// pruning all images would free is what is said to be reclaimable.
 func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 	u := &apiimage.DiskUsage{}
 	images := p.c.Images.List()
@@ -117,7 +120,33 @@ func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 		}
 		u.Items = append(u.Items, s)
 	}
+	all, used := p.blobs(images)
+	u.TotalSize += all
+	u.Reclaimable += all - used
 	return u
+}
+
+// blobs returns the bytes of the blobs of images, and of those of images that
+// containers use.
+func (p *Pruner) blobs(images []*image.Image) (all, used int64) {
+	active := map[digest.Digest]bool{}
+	for _, img := range images {
+		inUse := len(p.c.Users(img.ID)) > 0
+		for _, d := range img.Blobs() {
+			active[d] = active[d] || inUse
+		}
+	}
+	for d, inUse := range active {
+		n, err := p.c.Images.Content().Stat(d)
+		if err != nil {
+			continue // it went meanwhile
+		}
+		all += n
+		if inUse {
+			used += n
+		}
+	}
+	return all, used
 }
 
 // treeSize returns the bytes on disk of the files below dir, each inode once.

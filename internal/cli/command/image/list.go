@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,13 +41,16 @@ func buildList(legacy bool) func(*app.Env, *pflag.FlagSet) app.Run {
 		digests := f.Bool("digests", false, "Show digests")
 		layout := f.String("format", "", app.TableFormat)
 		f.VarP(&filter, "filter", "f", "Filter output based on conditions provided")
-		tree := f.Bool("tree", false, "List multi-platform images as a tree (EXPERIMENTAL)")
+		asTree := f.Bool("tree", false, "List multi-platform images as a tree (EXPERIMENTAL)")
 		return func(ctx context.Context, args []string) error {
-			if *tree {
-				return errors.New("--tree is not supported")
-			}
 			if len(args) > 0 {
 				filter.Add("reference", args[0])
+			}
+			if *asTree {
+				if err := treeExcludes(*quiet, *digests, *layout); err != nil {
+					return err
+				}
+				return tree(ctx, e, treeOptions{all: *all, full: *full, filter: &filter})
 			}
 			api, err := e.API()
 			if err != nil {
