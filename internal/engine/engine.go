@@ -114,14 +114,15 @@ type Engine struct {
 
 // assemble makes an engine, which has no containers yet, of its parts.
 func assemble(h *host) *Engine {
-	v := &viewer{h}
+	copier := archive.New(h, h.Snapshots, h.Images)
+	v := &viewer{h, copier}
 	e := &Engine{
 		host:    h,
 		viewer:  v,
-		Copier:  archive.New(h, h.Snapshots),
+		Copier:  copier,
 		Sampler: stats.New(h, h.Networks),
 		Lister:  top.New(h),
-		Puller:  pull.New(pull.Config{Images: h.Images, Registry: h.Registry, Builtin: h.Builtin, Publish: h.publishImage}),
+		Puller:  pull.New(pull.Config{Images: h.Images, Registry: h.Registry, Builtin: h.Builtin, Publish: h.PublishImage}),
 		Pruner: prune.New(prune.Config{
 			Containers: v, Images: h.Images, Snapshots: h.Snapshots, Volumes: h.volumes, Events: &h.events, Logger: h.log,
 			Users: v.users, ImageSummary: func(i *image.Image) apiimage.Summary { return v.imageSummary(i, nil) }, Removed: v.deleted,

@@ -129,7 +129,8 @@ func (e *host) publishVolume(action events.Action, name string, attributes map[s
 	e.events.Publish(events.VolumeEventType, action, name, attributes)
 }
 
-func (e *host) publishImage(action events.Action, id, name string) {
+// PublishImage tells the event log what happened to an image.
+func (e *host) PublishImage(action events.Action, id, name string) {
 	e.events.Publish(events.ImageEventType, action, id, map[string]string{"name": name})
 }
 

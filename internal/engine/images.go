@@ -212,7 +212,7 @@ func (e *Engine) ImageTag(ctx context.Context, name, repo, tag string) error {
 	if err != nil {
 		return err
 	}
-	e.publishImage(events.ActionTag, img.ID.String(), ref.Familiar())
+	e.PublishImage(events.ActionTag, img.ID.String(), ref.Familiar())
 	return nil
 }
 
@@ -236,7 +236,7 @@ func (e *viewer) deleted(removed []image.Removed) []apiimage.DeleteResponse {
 		if r.Untagged != "" {
 			action = events.ActionUnTag
 		}
-		e.publishImage(action, r.Image.String(), r.Image.String())
+		e.PublishImage(action, r.Image.String(), r.Image.String())
 	}
 	return out
 }

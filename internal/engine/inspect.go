@@ -95,15 +95,14 @@ func (e *viewer) graphDriver(ctx context.Context, id string) *storage.DriverData
 
 // Sizes returns the bytes of a container's own files, and those with its image.
 func (e *viewer) Sizes(ctx context.Context, r *container.Record) (rw, root int64, err error) {
-	u, err := e.Snapshots.Usage(ctx, r.ID)
-	if err != nil {
+	if rw, err = e.copier.Changed(ctx, r.ID); err != nil {
 		return 0, 0, err
 	}
-	root = u.Bytes
+	root = rw
 	if img, err := e.imageOf(r); err == nil {
 		root += img.Size
 	}
-	return u.Bytes, root, nil
+	return rw, root, nil
 }
 
 // networkSettings shows how a container is connected.

@@ -93,7 +93,12 @@ func graftAll(root *os.File, mounts []container.Mount) error {
 
 // MountSnapshot returns a detached mount of a container's snapshot alone.
 func (e *host) MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
-	root, err := e.Snapshots.Root(ctx, r.ID)
+	return e.MountKey(ctx, r.ID)
+}
+
+// MountKey returns a detached mount of the snapshot of that key.
+func (e *host) MountKey(ctx context.Context, key string) (*os.File, error) {
+	root, err := e.Snapshots.Root(ctx, key)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 //
 // Source: Dockerfile reference; docker-commit(1), "--change".
 func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
+	command := false // there is a CMD among them
 	for _, line := range instructions {
 		word, args, _ := strings.Cut(strings.TrimSpace(line), " ")
 		args = strings.TrimSpace(args)
@@ -29,7 +30,12 @@ func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
 		if args == "" {
 			return errdefs.Invalidf("%s requires at least one argument", strings.ToUpper(word))
 		}
-		if err := change(c, strings.ToUpper(word), args); err != nil {
+		word = strings.ToUpper(word)
+		command = command || word == "CMD"
+		if word == "ENTRYPOINT" && !command {
+			c.Cmd = nil // it was meant for another entry point
+		}
+		if err := change(c, word, args); err != nil {
 			return err
 		}
 	}

@@ -1,207 +1,364 @@
 package layer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/xattr"
 )
 
-// TreeChanges compares two whole directory trees, as drivers have them that do
-// not stack layers, and returns the differences as Changes does: what it takes
-// to make now of old. An empty old is a tree without files.
+// Trees are two whole trees, of which New was once a copy of Old: the form in
+// which every storage driver but overlay2 keeps a snapshot and its parent. A
+// nil Old stands for an empty directory.
 //
-// Errors: the context's.
-func TreeChanges(ctx context.Context, old, now string) ([]Change, error) {
-	after, err := unix.Open(now, dirFlags, 0)
-	if err != nil {
-		return nil, pathError("open", now, err)
-	}
-	defer unix.Close(after)
-	before := -1
-	if old != "" {
-		if before, err = unix.Open(old, dirFlags, 0); err != nil {
-			return nil, pathError("open", old, err)
-		}
-		defer unix.Close(before)
-	}
-	t := trees{ctx: ctx}
-	err = t.directories(before, after, "")
-	return t.changes, err
-}
+// A file counts as unchanged if copying would show no difference: type, mode,
+// owner, times, attributes and content are the same. Content is read only when
+// the state of the inode says that it may have changed: a snapshot of a file
+// system keeps that (ctime), a copy does not.
+type Trees struct{ Old, New *os.File }
 
-// trees compares two trees; ctx is that of the call of TreeChanges.
-type trees struct {
-	ctx     context.Context
-	changes []Change
-}
-
-// directories compares two open directories of the name dir; old is negative
-// if there was none.
-func (t *trees) directories(old, now int, dir string) error {
-	if err := context.Cause(t.ctx); err != nil {
-		return err
-	}
-	names, err := entries(now, "")
-	if err != nil {
-		return err
-	}
-	var gone []string
-	if old >= 0 {
-		if gone, err = entries(old, ""); err != nil {
-			return err
-		}
-	}
-	slices.Sort(names)
-	gone = slices.DeleteFunc(gone, func(n string) bool { _, there := slices.BinarySearch(names, n); return there })
-	names = append(names, gone...)
-	slices.Sort(names)
-	slices.Sort(gone)
-	for _, n := range names {
-		name := join(dir, n)
-		if _, missing := slices.BinarySearch(gone, n); missing {
-			t.changes = append(t.changes, Change{"/" + name, Deleted})
-		} else if err := t.entry(old, now, n, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// entry compares the entry base of two directories.
-func (t *trees) entry(old, now int, base, name string) error {
-	st, err := lstat(now, base)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // the container is at work
-	}
-	if err != nil {
-		return err
-	}
-	kind, same := Added, false
-	was := unix.Stat_t{}
-	if old >= 0 {
-		switch was, err = lstat(old, base); {
-		case err == nil:
-			kind, same = Modified, looksSame(&st, &was)
-		case !errors.Is(err, unix.ENOENT):
-			return err
-		}
-	}
-	if !isDir(&st) {
-		if !same {
-			t.changes = append(t.changes, Change{"/" + name, kind})
-		}
+// Changes returns the differences, as the function Changes does for an overlay.
+func (t Trees) Changes(ctx context.Context) ([]Change, error) {
+	var out []Change
+	err := t.walk(ctx, func(d difference) error {
+		out = append(out, Change{"/" + d.name, d.kind})
 		return nil
-	}
-	at := len(t.changes)
-	t.changes = append(t.changes, Change{"/" + name, kind})
-	if err := t.descend(old, now, base, name, isDir(&was)); err != nil {
-		return err
-	}
-	if same && len(t.changes) == at+1 {
-		t.changes = t.changes[:at]
-	}
-	return nil
+	})
+	return out, err
 }
 
-// descend compares what is in a directory; wasDir tells that old has it, too.
-func (t *trees) descend(old, now int, base, name string, wasDir bool) error {
-	to, err := unix.Openat(now, base, dirFlags|unix.O_NOFOLLOW, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
-	}
-	if err != nil {
-		return pathError("openat", name, err)
-	}
-	defer unix.Close(to)
-	from := -1
-	if wasDir {
-		if from, err = unix.Openat(old, base, dirFlags|unix.O_NOFOLLOW, 0); err != nil {
-			return pathError("openat", name, err)
-		}
-		defer unix.Close(from)
-	}
-	return t.directories(from, to, name)
-}
-
-// looksSame is same for files of two trees of which one was made as a copy of
-// the other: where they are the same inode of two snapshots and neither was
-// touched, nothing else is to be asked.
-func looksSame(a, b *unix.Stat_t) bool {
-	if a.Ino == b.Ino && a.Ctim == b.Ctim && a.Mode == b.Mode && !isDir(a) {
-		return true
-	}
-	return same(a, b)
-}
-
-// TreeDiff writes the layer tar of what differs between two whole directory
-// trees to w, not compressed: applied to a copy of old it gives now. An empty
-// old is a tree without files.
-//
-// Errors: Invalid for a file whose name stands for a deletion in a layer, what
-// w returns, the context's.
-func TreeDiff(ctx context.Context, old, now string, w io.Writer) error {
-	changes, err := TreeChanges(ctx, old, now)
-	if err != nil {
-		return err
-	}
-	root, err := unix.Open(now, dirFlags, 0)
-	if err != nil {
-		return pathError("open", now, err)
-	}
-	defer unix.Close(root)
+// Diff writes the layer tar that makes New of Old to w, not compressed, as the
+// function Diff does for an upper directory. Errors: Invalid for a file that no
+// layer can hold, what w returns, the context's.
+func (t Trees) Diff(ctx context.Context, w io.Writer) error {
 	p := newPacker(ctx, w, "")
-	for _, c := range changes {
-		if err := p.change(root, c); err != nil {
-			return err
+	err := t.walk(ctx, func(d difference) error {
+		dir, last := split(d.name)
+		if strings.HasPrefix(last, whiteoutPrefix) {
+			return refuseName(d.name)
 		}
+		if d.kind == Deleted {
+			return p.mark(join(dir, whiteoutPrefix+last), d.st)
+		}
+		if !isDir(d.st) {
+			return p.file(d.dir, last, d.name, d.st)
+		}
+		fd, err := unix.Openat(d.dir, last, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return vanished(pathError("openat", d.name, err))
+		}
+		defer unix.Close(fd)
+		return p.directory(fd, d.name, d.st)
+	})
+	if err != nil {
+		return err
 	}
 	return p.w.Close()
 }
 
-// change writes the entry of one difference; root is the tree after it.
-func (p *packer) change(root int, c Change) error {
-	if err := context.Cause(p.ctx); err != nil {
-		return err
+// Usage returns the disk space, in bytes, of the files that are new or changed,
+// every inode once.
+func (t Trees) Usage(ctx context.Context) (int64, error) {
+	var sum int64
+	seen := map[inode]bool{}
+	err := t.walk(ctx, func(d difference) error {
+		if d.kind == Deleted || isDir(d.st) {
+			return nil
+		}
+		id := inode{d.st.Dev, d.st.Ino}
+		if !seen[id] {
+			seen[id] = true
+			sum += d.st.Blocks * 512 // stat(2): in units of 512 bytes, whatever the block size
+		}
+		return nil
+	})
+	return sum, err
+}
+
+// difference is one entry of New that Old has not, or has otherwise; or the
+// reverse.
+type difference struct {
+	name string // relative to the top
+	kind ChangeKind
+	dir  int          // the directory of New, open, that the entry is in; -1 if it is deleted
+	st   *unix.Stat_t // of the entry; of a deleted one, what it was
+}
+
+// walk calls visit for every difference: sorted by name, a directory before
+// what is in it, also when nothing but what is in it differs. Of a directory
+// that is gone, only itself is told.
+func (t Trees) walk(ctx context.Context, visit func(difference) error) error {
+	w := treeWalk{ctx: ctx, visit: visit}
+	old := -1
+	if t.Old != nil {
+		old = int(t.Old.Fd())
 	}
-	name := strings.TrimPrefix(c.Path, "/")
-	dir, base := split(name)
-	if strings.HasPrefix(base, whiteoutPrefix) {
-		return errdefs.Invalidf("layer: a layer cannot hold a file named %q: such a name stands for a deletion", c.Path)
-	}
-	fd, err := openIn(root, dir, dirFlags, noFollow)
-	if absent(err) {
-		return nil // deleted meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if c.Kind == Deleted {
-		st, err := lstat(fd, "")
-		if err != nil {
+	return w.directory(old, int(t.New.Fd()), "")
+}
+
+// treeWalk is one walk; ctx is that of its call.
+type treeWalk struct {
+	ctx     context.Context
+	visit   func(difference) error
+	pending []difference // directories on the way that are the same, so far not told
+}
+
+// tell visits a difference, and before it the directories that lead there.
+func (w *treeWalk) tell(d difference) error {
+	for _, p := range w.pending {
+		if err := w.visit(p); err != nil {
 			return err
 		}
-		return p.mark(join(dir, whiteoutPrefix+base), &st)
 	}
-	st, err := lstat(fd, base)
-	switch {
-	case absent(err):
-		return nil
-	case err != nil:
-		return err
-	case !isDir(&st):
-		return p.file(fd, base, name, &st)
+	w.pending = w.pending[:0]
+	return w.visit(d)
+}
+
+// states returns the states of the entries of a directory; -1 has none.
+func states(fd int) (map[string]*unix.Stat_t, error) {
+	out := map[string]*unix.Stat_t{}
+	if fd < 0 {
+		return out, nil
 	}
-	d, err := unix.Openat(fd, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	names, err := entries(fd, "")
 	if err != nil {
-		return pathError("openat", name, err)
+		return nil, err
 	}
-	defer unix.Close(d)
-	return p.directory(d, name, &st)
+	for _, n := range names {
+		st, err := lstat(fd, n)
+		switch {
+		case err == nil:
+			out[n] = &st
+		case !absent(err): // else the container is at work
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// directory compares what is in two open directories; old is -1 if there is
+// none.
+func (w *treeWalk) directory(old, now int, name string) error {
+	if err := context.Cause(w.ctx); err != nil {
+		return err
+	}
+	before, err := states(old)
+	if err != nil {
+		return err
+	}
+	after, err := states(now)
+	if err != nil {
+		return err
+	}
+	names := slices.Collect(maps.Keys(after))
+	for n := range before {
+		if after[n] == nil {
+			names = append(names, n)
+		}
+	}
+	slices.Sort(names)
+	for _, n := range names {
+		full := join(name, n)
+		if after[n] == nil {
+			if err := w.tell(difference{full, Deleted, -1, before[n]}); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := w.entry(old, now, full, before[n], after[n]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry compares an entry that New has; before is nil if Old has not.
+func (w *treeWalk) entry(old, now int, name string, before, after *unix.Stat_t) error {
+	d := difference{name, Modified, now, after}
+	if before == nil {
+		d.kind = Added
+	}
+	_, base := split(name)
+	equal := false
+	if before != nil {
+		var err error
+		if equal, err = alike(old, now, base, before, after); err != nil {
+			return vanished(err)
+		}
+	}
+	if !equal {
+		if err := w.tell(d); err != nil {
+			return err
+		}
+	}
+	if !isDir(after) {
+		return nil
+	}
+	below, err := openSub(now, base)
+	if err != nil {
+		return vanished(err)
+	}
+	defer unix.Close(below)
+	was := -1
+	if before != nil && isDir(before) {
+		if was, err = openSub(old, base); err != nil {
+			return err
+		}
+		defer unix.Close(was)
+	}
+	if !equal {
+		return w.directory(was, below, name)
+	}
+	w.pending = append(w.pending, d)
+	depth := len(w.pending)
+	err = w.directory(was, below, name)
+	if len(w.pending) == depth { // nothing was told
+		w.pending = w.pending[:depth-1]
+	}
+	return err
+}
+
+func openSub(fd int, base string) (int, error) {
+	sub, err := unix.Openat(fd, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	return sub, pathError("openat", base, err)
+}
+
+// vanished forgives what a container deleted or replaced meanwhile.
+func vanished(err error) error {
+	if absent(err) || errors.Is(err, unix.ELOOP) {
+		return nil
+	}
+	return err
+}
+
+// alike reports whether the entries base of two directories are the same to
+// whoever reads them.
+func alike(old, now int, base string, before, after *unix.Stat_t) (bool, error) {
+	if !same(before, after) {
+		return false, nil
+	}
+	if before.Ctim == after.Ctim {
+		return true, nil
+	}
+	if eq, err := sameAttributes(old, now, base); err != nil || !eq {
+		return false, err
+	}
+	switch before.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		one, err := readlink(old, base)
+		if err != nil {
+			return false, err
+		}
+		two, err := readlink(now, base)
+		return one == two, err
+	case unix.S_IFREG:
+		if after.Size > 0 {
+			return sameContent(old, now, base)
+		}
+	}
+	return true, nil
+}
+
+// sameAttributes compares the extended attributes that a layer keeps.
+func sameAttributes(old, now int, base string) (bool, error) {
+	read := func(fd int) (map[string]string, error) {
+		names, err := xattr.ListAt(fd, base)
+		if err != nil {
+			return nil, err
+		}
+		out := map[string]string{}
+		for _, a := range names {
+			if !portable(a) {
+				continue
+			}
+			v, err := xattr.GetAt(fd, base, a)
+			if xattr.Absent(err) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			out[a] = string(v)
+		}
+		return out, nil
+	}
+	one, err := read(old)
+	if err != nil {
+		return false, err
+	}
+	two, err := read(now)
+	return maps.Equal(one, two), err
+}
+
+// sameContent compares two regular files of the same size.
+func sameContent(old, now int, base string) (bool, error) {
+	open := func(dir int) (*os.File, error) {
+		fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, pathError("openat", base, err)
+		}
+		return os.NewFile(uintptr(fd), base), nil
+	}
+	one, err := open(old)
+	if err != nil {
+		return false, err
+	}
+	defer one.Close()
+	two, err := open(now)
+	if err != nil {
+		return false, err
+	}
+	defer two.Close()
+	a, b := make([]byte, compareBuffer), make([]byte, compareBuffer)
+	for {
+		n, err := fill(one, a)
+		if err != nil {
+			return false, err
+		}
+		m, err := fill(two, b)
+		if err != nil || n != m || !bytes.Equal(a[:n], b[:m]) {
+			return false, err
+		}
+		if n < len(a) {
+			return true, nil
+		}
+	}
+}
+
+// fill reads until b is full or the file ends.
+func fill(f *os.File, b []byte) (int, error) {
+	n, err := io.ReadFull(f, b)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	return n, err
+}
+
+// compareBuffer is how much of each of two files is compared at a time, in
+// bytes.
+const compareBuffer = 64 << 10
+
+// refuseName is the error for a file whose name means something else in a layer.
+func refuseName(name string) error {
+	return errdefs.Invalidf("layer: a layer cannot hold a file named %q: such a name stands for a deletion", "/"+name)
+}
+
+// Size returns the disk space, in bytes, of the files below dir that are not
+// directories, every inode once. Files that disappear meanwhile are passed over.
+func Size(ctx context.Context, dir string) (int64, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return Trees{New: f}.Usage(ctx)
 }

@@ -44,7 +44,7 @@ func (p *packer) tree(fd int, base, name string, st *unix.Stat_t) error {
 	}
 	dir, last := split(name)
 	if p.overlay != "" && strings.HasPrefix(last, whiteoutPrefix) {
-		return errdefs.Invalidf("layer: a layer cannot hold a file named %q: such a name stands for a deletion", "/"+name)
+		return refuseName(name)
 	}
 	if p.overlay != "" && isWhiteout(st) {
 		return p.mark(join(dir, whiteoutPrefix+last), st)

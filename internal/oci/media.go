@@ -45,3 +45,17 @@ func IsLayer(t string) bool {
 		DockerLayer, DockerLayerGzip, DockerLayer + ".zstd", DockerForeignLayer,
 	}, t) || strings.HasPrefix(t, "application/vnd.oci.image.layer.nondistributable.v1.tar")
 }
+
+// Neutral returns the OCI media type of a layer whose type is Docker's; others
+// stay as they are. A manifest's layers are all of one family.
+func Neutral(t string) string {
+	switch t {
+	case DockerLayer:
+		return ocispec.MediaTypeImageLayer
+	case DockerLayerGzip:
+		return ocispec.MediaTypeImageLayerGzip
+	case DockerLayer + ".zstd":
+		return ocispec.MediaTypeImageLayerZstd
+	}
+	return t
+}

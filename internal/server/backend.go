@@ -72,6 +72,7 @@ type Images interface {
 	ImageLoad(ctx context.Context, r io.Reader, platforms []ocispec.Platform, p pull.Progress) error
 	ImageSave(ctx context.Context, names []string, platforms []ocispec.Platform, w io.Writer) error
 	ImageImport(ctx context.Context, o pull.ImportOptions) error
+	ImageCommit(ctx context.Context, o archive.CommitOptions) (container.CommitResponse, error)
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, name string, platform *ocispec.Platform) (*image.InspectResponse, error)
 	ImageHistory(ctx context.Context, name string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error)

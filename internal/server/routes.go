@@ -21,7 +21,7 @@ func (r *route) load() int {
 	switch r.operation {
 	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart":
 		return 0
-	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract",
+	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract", "ImageCommit",
 		"SystemDiskUsage":
 		return 2
 	}
@@ -95,7 +95,7 @@ func (s *server) routes() []route {
 		{"ImageSave", get, "/images/{name}/get", s.imageSave},
 		{"ImageSaveAll", get, "/images/get", s.imageSaveAll},
 		{"ImageLoad", post, "/images/load", s.imageLoad},
-		{"ImageCommit", post, "/commit", nil},
+		{"ImageCommit", post, "/commit", s.imageCommit},
 		{"DistributionInspect", get, "/distribution/{name}/json", s.distributionInspect},
 
 		{"ImageBuild", post, "/build", nil},

@@ -299,6 +299,16 @@ func (p *player) remove(o *object, force bool) {
 	})
 }
 
+// commit makes an image of a container, which stands still meanwhile and goes on
+// whatever becomes of the image.
+func (p *player) commit(o, img *object) {
+	p.do(img, "commit", there, nil, func(ctx context.Context) error {
+		_, err := p.c.ContainerCommit(ctx, o.name, client.ContainerCommitOptions{Reference: img.name})
+		return err
+	})
+	p.check(o)
+}
+
 // rename gives o the name of another object that does not exist.
 func (p *player) rename(o, to *object) {
 	if o.state == none || to.state != none {

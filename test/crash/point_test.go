@@ -40,7 +40,8 @@ func places(t *testing.T) []string {
 
 // TestPoints ends the daemon or the supervisor at every failpoint, at its
 // first hit and at later ones, in the middle of a script that uses everything;
-// what was acknowledged holds, and the rest of the script goes on.
+// what was acknowledged holds, and the rest of the script goes on. LADE_PLACE is
+// a pattern of the places to try.
 func TestPoints(t *testing.T) { harness.EachRuntime(t, points) }
 
 func points(t *testing.T, flags ...string) {
@@ -64,7 +65,11 @@ func points(t *testing.T, flags ...string) {
 	base := e.Import()
 	foreign := slices.Contains(flags, "--default-runtime")
 	layers := 0
+	some := regexp.MustCompile(os.Getenv("LADE_PLACE"))
 	for _, place := range places(t) {
+		if !some.MatchString(place) {
+			continue
+		}
 		if ofRuntime := regexp.MustCompile(`^(foreign|supervisor|engine\.launch)`).MatchString(place); foreign && !ofRuntime {
 			continue // the same for every runtime
 		}
@@ -128,6 +133,9 @@ func script(p *player, base string) {
 	p.start(a)
 	p.exec(a)
 	p.limit(a)
+	made := p.object("image", "made")
+	p.commit(a, made)
+	p.removeImage(made)
 	p.pause(a)
 	p.unpause(a)
 	p.rename(a, b)

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -14,6 +13,7 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
+	"lade/internal/image"
 	"lade/internal/layer"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/passwd"
@@ -33,18 +33,23 @@ type Host interface {
 	// MountSnapshot opens a container's own file system, without volumes. The
 	// caller closes it.
 	MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error)
+	// MountKey opens a snapshot. The caller closes it, and writes nothing.
+	MountKey(ctx context.Context, key string) (*os.File, error)
 	// Publish tells the event log.
 	Publish(r *container.Record, action events.Action, more map[string]string)
+	// PublishImage tells it what happened to an image.
+	PublishImage(action events.Action, id, name string)
 }
 
 // Copier copies files into and out of containers.
 type Copier struct {
 	host      Host
 	snapshots snapshot.Snapshotter
+	images    *image.Images
 }
 
 // New returns a copier. It needs no closing.
-func New(h Host, s snapshot.Snapshotter) *Copier { return &Copier{h, s} }
+func New(h Host, s snapshot.Snapshotter, i *image.Images) *Copier { return &Copier{h, s, i} }
 
 // Archive is a tar stream of a path in a container, and what stat says of it.
 type Archive struct {
@@ -147,48 +152,6 @@ func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string,
 	}
 	c.host.Publish(r, events.ActionExtractToDir, nil)
 	return nil
-}
-
-// ContainerChanges lists what a container changed in its image's files.
-func (c *Copier) ContainerChanges(ctx context.Context, name string) ([]apicontainer.FilesystemChange, error) {
-	a, err := c.host.Find(name)
-	if err != nil {
-		return nil, err
-	}
-	root, err := c.snapshots.Root(ctx, a.View().ID)
-	if err != nil {
-		return nil, err
-	}
-	var changes []layer.Change
-	if len(root.Lower) > 0 {
-		changes, err = layer.Changes(ctx, root.Upper, root.Lower, false)
-	} else {
-		changes, err = c.treeChanges(ctx, a.View().ID, root.Path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	out := make([]apicontainer.FilesystemChange, 0, len(changes))
-	for _, f := range changes {
-		out = append(out, apicontainer.FilesystemChange{Kind: apicontainer.ChangeType(f.Kind), Path: f.Path})
-	}
-	return slices.Clip(out), nil
-}
-
-// treeChanges compares the tree of a snapshot with that of its parent, for
-// drivers that stack no layers.
-func (c *Copier) treeChanges(ctx context.Context, key, tree string) ([]layer.Change, error) {
-	info, err := c.snapshots.Stat(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	var below snapshot.Root // of nothing
-	if info.Parent != "" {
-		if below, err = c.snapshots.Root(ctx, info.Parent); err != nil {
-			return nil, err
-		}
-	}
-	return layer.TreeChanges(ctx, below.Path, tree)
 }
 
 // ContainerExport writes a container's whole file system as a tar.

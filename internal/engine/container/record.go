@@ -49,6 +49,9 @@ type Record struct {
 	// Stopped says that somebody stopped or killed it: its restart policy is
 	// suspended until it is started again.
 	Stopped bool `json:"stopped,omitempty"`
+	// Held says that the engine itself froze it, for the time of an operation
+	// that wants its files to stand still: nothing to outlive the engine.
+	Held bool `json:"held,omitempty"`
 }
 
 // UserNS is a container's user namespace.

@@ -181,7 +181,7 @@ func (a *Actor) ended(e Exit) {
 // Ended changes the record to that of a container that has ended: exited, or
 // restarting if its policy wants it started again.
 func (r *Record) Ended(e Exit) {
-	r.Pid, r.ExitCode, r.FinishedAt, r.Health = 0, e.Code, e.At, r.unwatched()
+	r.Pid, r.ExitCode, r.FinishedAt, r.Health, r.Held = 0, e.Code, e.At, r.unwatched(), false
 	r.OOMKilled = r.OOMKilled || e.OOM
 	if e.Code < 0 {
 		r.ExitCode, r.Error = 255, "the container ended while no supervisor watched it"
@@ -227,12 +227,15 @@ func (a *Actor) stopTimer() {
 }
 
 // Resume starts a container again after the engine was away, if its policy
-// wants it, and returns at once.
+// wants it, and continues one that the engine had held. It returns at once.
 func (a *Actor) Resume() {
 	a.post(func() {
 		switch p := a.rec.HostConfig.RestartPolicy; {
 		case a.rec.State == Restarting:
 		case a.rec.State == Exited && (p.IsAlways() || p.IsUnlessStopped() && !a.rec.Stopped):
+		case a.rec.State == Paused && a.rec.Held:
+			a.release()
+			return
 		default:
 			return
 		}

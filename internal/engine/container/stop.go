@@ -124,7 +124,7 @@ func (a *Actor) thaw(ctx context.Context) error {
 			return
 		}
 		next := a.rec
-		next.State = Running
+		next.State, next.Held = Running, false
 		reply(a.commit(next, false, events.ActionUnPause, nil))
 	})
 }
@@ -171,45 +171,4 @@ func (a *Actor) Kill(ctx context.Context, signal int, terminal bool) error {
 func (a *Actor) signal(ctx context.Context, signal int, all bool) error {
 	a.host.Publish(a.View(), events.ActionKill, map[string]string{"signal": strconv.Itoa(signal)})
 	return a.host.Signal(ctx, a.id, signal, all)
-}
-
-// Pause freezes every process. Errors: Conflict if it does not run or is
-// paused already.
-func (a *Actor) Pause(ctx context.Context) error {
-	return a.freeze(ctx, Running, Paused, events.ActionPause)
-}
-
-// Unpause continues a paused container.
-func (a *Actor) Unpause(ctx context.Context) error {
-	return a.freeze(ctx, Paused, Running, events.ActionUnPause)
-}
-
-func (a *Actor) freeze(ctx context.Context, from, to State, action events.Action) error {
-	return a.call(ctx, func(reply func(error)) {
-		a.idle(func() {
-			switch s := a.rec.State; {
-			case s == from:
-			case to == Running:
-				reply(errdefs.Internalf("Container %s is not paused", a.id))
-				return
-			case s == to:
-				reply(errdefs.Conflictf("container %s is already paused", a.id))
-				return
-			case s == Restarting:
-				reply(errdefs.Conflictf("container %s is restarting, wait until the container is running", a.id))
-				return
-			default:
-				reply(errdefs.Conflictf("container %s is not running", a.id))
-				return
-			}
-			a.outside(func(ctx context.Context) error { return a.host.Freeze(ctx, a.id, to == Running) }, func(err error) {
-				if err == nil && a.rec.State == from {
-					next := a.rec
-					next.State = to
-					err = a.commit(next, true, action, nil)
-				}
-				reply(err)
-			})
-		})
-	})
 }
