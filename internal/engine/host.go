@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
@@ -198,5 +199,21 @@ func (e *host) Release(r *container.Record) {
 		}
 		e.publishNetwork(events.ActionDisconnect, r, ep)
 	}
+	e.releaseMounts(r)
 	e.publishUnmounts(r)
+}
+
+// releaseMounts takes away what was mounted for a container.
+func (e *host) releaseMounts(r *container.Record) {
+	for _, m := range r.Mounts {
+		if staged(m) {
+			e.unstage(r.ID)
+			break
+		}
+	}
+	for _, m := range r.Mounts {
+		if m.Type == mount.TypeVolume {
+			e.volumes.Unmount(m.Name, r.ID)
+		}
+	}
 }

@@ -32,11 +32,16 @@ func (e *viewer) imageOf(r *container.Record) (*image.Image, error) {
 func (e *viewer) users(id digest.Digest) []image.User {
 	var out []image.User
 	for _, a := range e.containers.all() {
-		if r := a.View(); r.ImageID == id.String() && r.State != container.Gone {
+		if r := a.View(); r.State != container.Gone && uses(r, id.String()) {
 			out = append(out, image.User{Container: r.ID, Running: r.State.Alive()})
 		}
 	}
 	return out
+}
+
+// uses reports whether a container was made from an image or mounts it.
+func uses(r *container.Record, id string) bool {
+	return r.ImageID == id || slices.ContainsFunc(r.Mounts, func(m container.Mount) bool { return m.ImageID == id })
 }
 
 // imageFilters are the filters that an image list understands.

@@ -78,7 +78,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, err
 	}
 	laps.end("files")
-	in, err := e.specInput(r, ns, files)
+	in, err := e.specInput(ctx, r, ns, files)
 	in.User, in.UserNS = user.ids, user.path
 	if err != nil {
 		return container.Launched{}, err
@@ -218,7 +218,7 @@ func (e *host) connect(ctx context.Context, r *container.Record, own *os.File) (
 func (e *host) ownSources(r *container.Record, f spec.Files) []string {
 	own := []string{f.Hosts, f.Hostname, f.Resolv}
 	for _, m := range r.Mounts {
-		if m.Type == mount.TypeVolume && m.Subpath == "" && m.Source == e.volumes.Path(m.Name) {
+		if m.Type == mount.TypeVolume && m.Subpath == "" && m.Source == e.volumes.Path(m.Name) && !e.volumes.External(m.Name) {
 			own = append(own, m.Source)
 		}
 	}
@@ -298,15 +298,15 @@ func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
 }
 
 // specInput collects what the specification is made of.
-func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Files) (spec.Input, error) {
-	in := spec.Input{
+func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Namespaces, files spec.Files) (in spec.Input, err error) {
+	in = spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
 		Labels: e.labels(r), CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find,
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
 		in.Shm = sharedMemory(ns.IPC)
 	}
-	for _, m := range r.Mounts {
+	for i, m := range r.Mounts {
 		sm := spec.Mount{
 			Type: "bind", Source: m.Source, Destination: m.Destination, ReadOnly: !m.RW,
 			Propagation: string(m.Propagation), Options: m.Options,
@@ -316,11 +316,17 @@ func (e *host) specInput(r *container.Record, ns spec.Namespaces, files spec.Fil
 			sm.Type = "tmpfs"
 		case mount.TypeVolume:
 			sm.IDMap = true
-			if err := e.volumes.Ensure(m.Name); err != nil {
+			if err := e.volumes.Mount(ctx, m.Name, r.ID); err != nil {
 				return in, err
 			}
 			if m.Subpath != "" {
-				sm.Source = filepath.Join(m.Source, m.Subpath)
+				if sm.Source, err = e.stage(ctx, r, i); err != nil {
+					return in, err
+				}
+			}
+		case mount.TypeImage: // translated already
+			if sm.Source, err = e.stage(ctx, r, i); err != nil {
+				return in, err
 			}
 		default:
 			if err := e.bindSource(r, m); err != nil {

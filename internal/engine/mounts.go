@@ -97,6 +97,14 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 	}
 	for i := range out {
 		m := &out[i]
+		if m.Type == mount.TypeImage && m.ImageID == "" {
+			img, err := e.Images.Resolve(m.Name)
+			if err != nil {
+				return nil, nil, err
+			}
+			m.ImageID = img.ID.String()
+			m.Source = m.Name
+		}
 		if m.Type != mount.TypeVolume {
 			continue
 		}
@@ -119,7 +127,14 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 	if driver == "" {
 		driver = hc.VolumeDriver
 	}
-	v, created, err := e.volumes.Prepare(volume.CreateRequest{Name: m.Name, Driver: driver, Labels: volumeLabels(hc, m)})
+	q := volume.CreateRequest{Name: m.Name, Driver: driver}
+	if o := volumeOptions(hc, m); o != nil {
+		q.Labels = o.Labels
+		if o.DriverConfig != nil {
+			q.DriverOpts = o.DriverConfig.Options
+		}
+	}
+	v, created, err := e.volumes.Prepare(q)
 	if err != nil {
 		return false, err
 	}
@@ -151,11 +166,11 @@ func (e *host) publishUnmounts(r *container.Record) {
 	}
 }
 
-// volumeLabels are the labels that a mount asks for its new volume.
-func volumeLabels(hc *apicontainer.HostConfig, m *container.Mount) map[string]string {
+// volumeOptions are what a mount asks for its new volume; nil: nothing.
+func volumeOptions(hc *apicontainer.HostConfig, m *container.Mount) *mount.VolumeOptions {
 	for _, spec := range hc.Mounts {
-		if spec.Type == mount.TypeVolume && path.Clean(spec.Target) == m.Destination && spec.VolumeOptions != nil {
-			return spec.VolumeOptions.Labels
+		if spec.Type == mount.TypeVolume && path.Clean(spec.Target) == m.Destination {
+			return spec.VolumeOptions
 		}
 	}
 	return nil
@@ -295,6 +310,8 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 		return bad("field BindOptions must not be specified")
 	case spec.VolumeOptions != nil && spec.Type != mount.TypeVolume:
 		return bad("field VolumeOptions must not be specified")
+	case spec.ImageOptions != nil && spec.Type != mount.TypeImage:
+		return bad("field ImageOptions must not be specified")
 	case spec.TmpfsOptions != nil && spec.Type != mount.TypeTmpfs:
 		return bad("field TmpfsOptions must not be specified")
 	}
@@ -343,9 +360,6 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 		if o := spec.VolumeOptions; o != nil {
 			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
 			if o.DriverConfig != nil {
-				if len(o.DriverConfig.Options) > 0 {
-					return m, errdefs.NotImplementedf("volume driver options are not implemented yet")
-				}
 				m.Driver = o.DriverConfig.Name
 			}
 			if m.Subpath != "" && !fs.ValidPath(m.Subpath) {
@@ -367,7 +381,18 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 				m.Options = append(m.Options, strings.Join(opt, "="))
 			}
 		}
-	case mount.TypeImage, mount.TypeNamedPipe, mount.TypeCluster:
+	case mount.TypeImage:
+		if spec.Source == "" {
+			return bad("field Source must not be empty")
+		}
+		m.Name, m.RW = spec.Source, false // whatever was asked for: an image does not change
+		if o := spec.ImageOptions; o != nil {
+			m.Subpath = o.Subpath
+			if m.Subpath != "" && !fs.ValidPath(m.Subpath) {
+				return bad("subpath must be a relative path within the image")
+			}
+		}
+	case mount.TypeNamedPipe, mount.TypeCluster:
 		return m, errdefs.NotImplementedf("mounts of type %q are not implemented yet", spec.Type)
 	default:
 		return m, errdefs.Invalidf("mount type unknown: %q", spec.Type)

@@ -53,6 +53,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err := back.observe(ctx, session.client, welcome, records); err != nil {
 		return nil, errors.Join(err, session.client.Close())
 	}
+	if err := e.recoverMounts(records); err != nil {
+		return nil, errors.Join(err, session.client.Close())
+	}
 	live := map[string]bool{}
 	for _, r := range records {
 		live[r.ID] = r.State.Alive()

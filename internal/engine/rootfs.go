@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
+	"lade/internal/ids"
 	"lade/internal/layer"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
@@ -64,11 +65,27 @@ func (e *host) stillRoot(ctx context.Context, r *container.Record) (*os.File, er
 	if err != nil {
 		return nil, err
 	}
-	err = graftAll(f, r.Mounts)
+	trees, err := e.openMounts(ctx, r)
+	defer func() {
+		for _, t := range trees {
+			sys.CloseAll(t.fd)
+		}
+	}()
+	graftAll := func() error {
+		for _, t := range trees {
+			if err := graft(f, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err == nil {
+		err = graftAll()
+	}
 	if errors.Is(err, unix.EINVAL) {
 		// Before Linux 6.15 nothing can be mounted on what is detached.
 		var fd int
-		if fd, err = ns.Attached(int(f.Fd()), func() error { return graftAll(f, r.Mounts) }); err == nil {
+		if fd, err = ns.Attached(int(f.Fd()), graftAll); err == nil {
 			return os.NewFile(uintptr(fd), f.Name()), f.Close()
 		}
 	}
@@ -78,17 +95,44 @@ func (e *host) stillRoot(ctx context.Context, r *container.Record) (*os.File, er
 	return f, nil
 }
 
-// graftAll mounts what a container has mounted inside a root.
-func graftAll(root *os.File, mounts []container.Mount) error {
-	for _, m := range mounts {
+// tree is a detached mount that belongs at a path of a container.
+type tree struct {
+	fd          int
+	destination string
+}
+
+// openMounts makes detached mounts of what a container that does not run would
+// have mounted; the caller closes them, also on an error.
+func (e *host) openMounts(ctx context.Context, r *container.Record) (out []tree, err error) {
+	for _, m := range r.Mounts {
 		if m.Type == mount.TypeTmpfs {
 			continue
 		}
-		if err := graft(root, m); err != nil {
-			return err
+		fd, err := e.openSource(ctx, m)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it would be made at the start
+		}
+		if err != nil {
+			return out, err
+		}
+		out = append(out, tree{fd, m.Destination})
+	}
+	return out, nil
+}
+
+// openSource makes a detached mount of a mount's source.
+func (e *host) openSource(ctx context.Context, m container.Mount) (int, error) {
+	if m.Type == mount.TypeBind {
+		from, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		return from, sys.Error("open_tree", m.Source, err)
+	}
+	at := e.stageDir("open-" + ids.New())
+	if m.Type == mount.TypeImage {
+		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
+			return -1, err
 		}
 	}
-	return nil
+	return e.openMount(ctx, m, at, nil)
 }
 
 // MountSnapshot returns a detached mount of a container's snapshot alone.
@@ -147,39 +191,27 @@ func (e *host) mountPoints(root snapshot.Root) error {
 	return nil
 }
 
-// graft mounts a bind or volume inside a root. Errors: EINVAL if the kernel
-// mounts nothing on what is detached.
-func graft(root *os.File, m container.Mount) error {
-	source := m.Source
-	if m.Subpath != "" {
-		source = filepath.Join(source, m.Subpath)
-	}
-	from, err := unix.OpenTree(unix.AT_FDCWD, source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it would be made at the start
-	}
-	if err != nil {
-		return sys.Error("open_tree", source, err)
-	}
-	defer sys.CloseAll(from)
-	to, err := rootpath.Open(int(root.Fd()), m.Destination, unix.O_PATH, 0)
+// graft mounts the tree of a bind, volume or image inside a root. Errors: EINVAL
+// if the kernel mounts nothing on what is detached.
+func graft(root *os.File, t tree) error {
+	to, err := rootpath.Open(int(root.Fd()), t.destination, unix.O_PATH, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		var st unix.Stat_t
-		if err := unix.Fstat(from, &st); err != nil {
-			return sys.Error("fstat", source, err)
+		if err := unix.Fstat(t.fd, &st); err != nil {
+			return sys.Error("fstat", t.destination, err)
 		}
-		if err := rootpath.MakeAll(int(root.Fd()), m.Destination, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
+		if err := rootpath.MakeAll(int(root.Fd()), t.destination, st.Mode&unix.S_IFMT != unix.S_IFDIR); err != nil {
 			return err
 		}
-		to, err = rootpath.Open(int(root.Fd()), m.Destination, unix.O_PATH, 0)
+		to, err = rootpath.Open(int(root.Fd()), t.destination, unix.O_PATH, 0)
 	}
 	if err != nil {
 		return err
 	}
 	defer sys.CloseAll(to)
-	span := trace.Begin(trace.Mount, "move_mount", m.Destination)
-	err = unix.MoveMount(from, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
-	return span.End(sys.Error("move_mount", m.Destination, err))
+	span := trace.Begin(trace.Mount, "move_mount", t.destination)
+	err = unix.MoveMount(t.fd, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
+	return span.End(sys.Error("move_mount", t.destination, err))
 }
 
 // fillVolumes copies what the image has at the mount points of new, empty
@@ -195,23 +227,31 @@ func (e *host) fillVolumes(ctx context.Context, r *container.Record) error {
 		if m.Type != mount.TypeVolume || m.NoCopy || m.Subpath != "" {
 			continue
 		}
-		if empty, err := isEmpty(m.Source); err != nil || !empty {
-			if err != nil {
-				return err
-			}
-			continue
+		if err := e.volumes.Mount(ctx, m.Name, r.ID); err != nil {
+			return err
 		}
-		if root == nil {
-			var err error
-			if root, err = e.MountSnapshot(ctx, r); err != nil {
-				return err
-			}
-		}
-		if err := copyUp(ctx, root, m); err != nil {
+		err := e.fillVolume(ctx, r, m, &root)
+		e.volumes.Unmount(m.Name, r.ID)
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fillVolume fills one volume, if it is empty; root is the container's, opened
+// when it is first needed.
+func (e *host) fillVolume(ctx context.Context, r *container.Record, m container.Mount, root **os.File) error {
+	empty, err := isEmpty(m.Source)
+	if err != nil || !empty {
+		return err
+	}
+	if *root == nil {
+		if *root, err = e.MountSnapshot(ctx, r); err != nil {
+			return err
+		}
+	}
+	return copyUp(ctx, *root, m)
 }
 
 func isEmpty(dir string) (bool, error) {

@@ -52,12 +52,18 @@ type Volumes struct {
 	// with theirs, is not written yet.
 	unsaved map[string]bool
 	refs    map[string]map[string]bool // volume → container ids
+	mounts  map[string]*mounted        // volumes with a device that were mounted
 }
 
 // New reads the volumes of dir and clears what a removal left behind.
 func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
-	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}}
+	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}, mounts: map[string]*mounted{}}
 	if err := os.MkdirAll(dir, 0o701); err != nil {
+		return nil, err
+	}
+	// Mount points are compared with what the kernel calls them.
+	var err error
+	if v.dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
 	}
 	for name, raw := range s.Walk(bucket) {
@@ -67,13 +73,13 @@ func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 		}
 		v.all[name] = r
 	}
-	entries, err := os.ReadDir(dir)
+	entries, err := os.ReadDir(v.dir)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		if _, known := v.all[e.Name()]; !known {
-			v.discard(filepath.Join(dir, e.Name()))
+			v.discard(filepath.Join(v.dir, e.Name()))
 		}
 	}
 	return v, nil
@@ -88,7 +94,7 @@ func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, "
 // Create makes a volume, or returns the one of that name: creating is
 // idempotent. An empty name makes an anonymous volume. created reports whether
 // it is new. Errors: NotFound for an unknown driver, Invalid for a bad name or
-// option, NotImplemented for mount options.
+// option.
 func (v *Volumes) Create(ctx context.Context, r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
 	vol, created, err = v.Prepare(r)
 	if err != nil {
@@ -130,12 +136,14 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 			r.Labels = map[string]string{}
 		}
 		r.Labels[Anonymous] = ""
+	case len(name) == 1:
+		return nil, false, errdefs.Invalidf("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
 	case !ids.ValidName(name):
 		return nil, false, errdefs.Invalidf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
 	}
-	if len(r.DriverOpts) > 0 {
-		keys := slices.Sorted(maps.Keys(r.DriverOpts))
-		return nil, false, errdefs.NotImplementedf("create %s: volume options (%s) are not implemented yet", name, strings.Join(keys, ", "))
+	from, err := parseOptions(r.DriverOpts)
+	if err != nil {
+		return nil, false, errdefs.Invalidf("create %s: %w", name, err)
 	}
 	v.mu.Lock()
 	rec, exists := v.all[name]
@@ -145,7 +153,10 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 		v.unsaved[name] = true
 	}
 	v.mu.Unlock()
-	if err := v.Ensure(name); err != nil {
+	if err = v.Ensure(name); err == nil && !exists && (from.uid >= 0 || from.gid >= 0) {
+		err = os.Lchown(v.Path(name), from.uid, from.gid)
+	}
+	if err != nil {
 		if !exists {
 			v.Undo(name)
 		}
@@ -245,6 +256,7 @@ func (v *Volumes) forget(name string) {
 	delete(v.all, name)
 	delete(v.unsaved, name)
 	delete(v.refs, name)
+	delete(v.mounts, name)
 }
 
 // Ensure makes the volume's directory if it is missing.
@@ -360,7 +372,7 @@ func (v *Volumes) discard(path string) {
 		}
 	}
 	v.trash.Go(func() {
-		if err := os.RemoveAll(trash); err != nil {
+		if err := v.clear(trash); err != nil {
 			v.log.Warn("volume data stays behind", "path", trash, "error", err)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/client"
 
 	"lade/internal/image/imagetest"
@@ -54,6 +55,7 @@ type player struct {
 	rootfs  []byte
 	objects map[string]*object
 	history []string
+	mounts []mount.Mount // of every container, besides the volume
 	// revive is called when a request failed because of who was killed.
 	revive func()
 }
@@ -210,7 +212,7 @@ func (p *player) create(o *object, image, volume string) {
 		_, err := p.c.ContainerCreate(ctx, client.ContainerCreateOptions{
 			Name:       o.name,
 			Config:     &container.Config{Image: image, Cmd: []string{"sleep", "100000"}, Volumes: map[string]struct{}{"/anonymous": {}}},
-			HostConfig: &container.HostConfig{Binds: binds, AutoRemove: o.auto},
+			HostConfig: &container.HostConfig{Binds: binds, Mounts: p.mounts, AutoRemove: o.auto},
 		})
 		return err
 	})

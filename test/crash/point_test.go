@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/moby/moby/api/types/mount"
+
 	"lade/internal/need"
 	"lade/test/harness"
 )
@@ -123,6 +125,12 @@ func script(p *player, base string) {
 	a, b, auto := p.object("container", "a"), p.object("container", "b"), p.object("container", "auto")
 	v, i := p.object("volume", "v"), p.object("image", "i")
 	auto.auto = true
+	p.mounts = []mount.Mount{
+		{Type: mount.TypeImage, Source: base, Target: "/image", ImageOptions: &mount.ImageOptions{Subpath: "bin"}},
+		{Type: mount.TypeVolume, Target: "/ram", VolumeOptions: &mount.VolumeOptions{
+			DriverConfig: &mount.Driver{Options: map[string]string{"type": "tmpfs", "device": "tmpfs"}},
+		}},
+	}
 	p.loadImage(i)
 	p.makeVolume(v)
 	image := base

@@ -69,8 +69,10 @@ type Mount struct {
 	Options []string `json:"options,omitempty"`
 	// NoCopy leaves a new volume empty instead of filling it from the image.
 	NoCopy bool `json:"no_copy,omitempty"`
-	// Subpath is the directory of the volume that is mounted.
+	// Subpath is the directory of the volume or image that is mounted.
 	Subpath string `json:"subpath,omitempty"`
+	// ImageID is the image of an image mount, whose reference is the name.
+	ImageID string `json:"image_id,omitempty"`
 	// Created says that the volume was made for this container and has no name
 	// of its own; it goes with `rm -v` and `--rm`.
 	Anonymous bool `json:"anonymous,omitempty"`

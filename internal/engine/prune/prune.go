@@ -127,7 +127,7 @@ func (p *Pruner) VolumePrune(ctx context.Context, f filters.Args) (apivolume.Pru
 		if !all && !anonymous || len(p.c.Volumes.Users(v.Name)) > 0 || !Match(f, time.Time{}, time.Time{}, v.Labels) {
 			continue
 		}
-		size, err := treeSize(v.Mountpoint)
+		size, err := p.volumeSize(v)
 		if err != nil {
 			return report, err
 		}

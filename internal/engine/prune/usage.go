@@ -60,7 +60,7 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 	if o.Volumes {
 		u := &apivolume.DiskUsage{}
 		for _, v := range p.c.Volumes.List() {
-			size, err := treeSize(v.Mountpoint)
+			size, err := p.volumeSize(v)
 			if err != nil {
 				return nil, err
 			}
@@ -147,6 +147,15 @@ func (p *Pruner) blobs(images []*image.Image) (all, used int64) {
 		}
 	}
 	return all, used
+}
+
+// volumeSize returns the bytes on disk of a volume's files; none are ours if they
+// are on a device or server of their own.
+func (p *Pruner) volumeSize(v *apivolume.Volume) (int64, error) {
+	if p.c.Volumes.External(v.Name) {
+		return 0, nil
+	}
+	return treeSize(v.Mountpoint)
 }
 
 // treeSize returns the bytes on disk of the files below dir, each inode once.

@@ -1,0 +1,212 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/failpoint"
+	"lade/internal/linux/mount"
+)
+
+// mounted is the mount of one volume with a device.
+type mounted struct {
+	turn  chan struct{}   // of capacity one: who has put something in may use what is below
+	users map[string]bool // by whatever name they gave
+}
+
+// mount returns the state of a volume's mount.
+func (v *Volumes) mount(name string) *mounted {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	m := v.mounts[name]
+	if m == nil {
+		m = &mounted{turn: make(chan struct{}, 1), users: map[string]bool{}}
+		v.mounts[name] = m
+	}
+	return m
+}
+
+// Mount makes a volume's files available at its path for a user, until Unmount:
+// it mounts what the options of the volume name, for the first user, and makes
+// the directory of a volume without. It blocks for as long as the file system
+// takes, or until ctx ends. Errors: NotFound, Internal in Docker's words for
+// what the kernel refuses.
+//
+// A mount outlives the engine, as containers do; Recover finds it again.
+func (v *Volumes) Mount(ctx context.Context, name, user string) error {
+	v.mu.Lock()
+	r, ok := v.all[name]
+	v.mu.Unlock()
+	if !ok {
+		return errdefs.NotFoundf("get %s: no such volume", name)
+	}
+	if len(r.Options) == 0 {
+		return v.Ensure(name)
+	}
+	s, err := parseOptions(r.Options)
+	if err != nil {
+		return err
+	}
+	if !s.external() {
+		return v.Ensure(name)
+	}
+	m := v.mount(name)
+	select {
+	case m.turn <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if len(m.users) > 0 {
+		m.users[user] = true
+		<-m.turn
+		return nil
+	}
+	// A server that does not answer must not hold the caller.
+	done := make(chan error, 1)
+	v.trash.Go(func() {
+		err := v.attach(ctx, r.Name, s)
+		switch {
+		case err != nil:
+		case ctx.Err() != nil: // nobody waits any more
+			err = mount.Detach(v.Path(name))
+		default:
+			m.users[user] = true
+		}
+		done <- err
+		<-m.turn
+	})
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("error while mounting volume '%s': %w", v.Path(name), err)
+	}
+	return nil
+}
+
+// attach mounts a volume's source at its path.
+func (v *Volumes) attach(ctx context.Context, name string, s source) error {
+	if err := v.Ensure(name); err != nil {
+		return err
+	}
+	failed := func(err error) error {
+		if errdefs.KindOf(err) != errdefs.Internal {
+			return err
+		}
+		data := ""
+		if s.data != "" {
+			data = ", data: " + s.data
+		}
+		return errdefs.Internalf("failed to mount local volume: mount %s:%s%s: %w", s.device, v.Path(name), data, cause(err))
+	}
+	fd, err := s.open(ctx)
+	if err != nil {
+		return failed(err)
+	}
+	defer unix.Close(fd)
+	if err := mount.Attach(fd, v.Path(name)); err != nil {
+		return failed(err)
+	}
+	failpoint.Hit("volume.mounted")
+	return nil
+}
+
+// cause takes the call and the path off a kernel's error, as the message names
+// them, but leaves the kernel's own words.
+func cause(err error) error {
+	said, ok := errors.AsType[*mount.Said](err)
+	if errno, is := errors.AsType[unix.Errno](err); is {
+		if ok {
+			return &mount.Said{Err: errno, Words: said.Words}
+		}
+		return errno
+	}
+	return err
+}
+
+// Unmount ends a user's need of a volume's files. After the last one what was
+// mounted is taken away. A user that needs nothing is no error.
+func (v *Volumes) Unmount(name, user string) {
+	v.mu.Lock()
+	m := v.mounts[name]
+	v.mu.Unlock()
+	if m == nil {
+		return
+	}
+	m.turn <- struct{}{}
+	defer func() { <-m.turn }()
+	if !m.users[user] {
+		return
+	}
+	delete(m.users, user)
+	if len(m.users) > 0 {
+		return
+	}
+	if err := mount.Detach(v.Path(name)); err != nil {
+		v.log.Warn("a volume stays mounted", "volume", name, "error", err)
+	}
+}
+
+// Recover notes which containers use what is mounted, and takes away what nobody
+// does: what an engine that died left behind. It is called once, after New and
+// before anything else.
+func (v *Volumes) Recover(users map[string][]string) error {
+	points, err := mount.Below(v.dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range points {
+		name := filepath.Base(filepath.Dir(p))
+		using := users[name]
+		if p != v.Path(name) || len(using) == 0 {
+			if p == v.dir {
+				continue // the administrator's own file system for volumes
+			}
+			if err := mount.Detach(p); err != nil {
+				return err
+			}
+			continue
+		}
+		m := v.mount(name)
+		for _, u := range using {
+			m.users[u] = true
+		}
+	}
+	return nil
+}
+
+// clear deletes a directory of ours with all that is in it, but nothing that is
+// mounted below it: that is taken away first, and if it cannot be, all stays.
+func (v *Volumes) clear(dir string) error {
+	points, err := mount.Below(dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range points {
+		if err := mount.Detach(p); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// External reports whether a volume's files are somewhere else than in its
+// directory, so that their size is not the volume's.
+func (v *Volumes) External(name string) bool {
+	v.mu.Lock()
+	options := v.all[name].Options
+	v.mu.Unlock()
+	if len(options) == 0 {
+		return false
+	}
+	s, err := parseOptions(options)
+	return err == nil && s.external()
+}
