@@ -55,7 +55,7 @@ type player struct {
 	rootfs  []byte
 	objects map[string]*object
 	history []string
-	mounts []mount.Mount // of every container, besides the volume
+	mounts  []mount.Mount // of every container, besides the volume
 	// revive is called when a request failed because of who was killed.
 	revive func()
 }
