@@ -25,7 +25,9 @@ func (e *recovery) adoption(r *container.Record, l wire.Live) wire.Adopt {
 		ID: r.ID, Pid: l.Pid, StartedAt: l.StartedAt, Cgroup: l.Cgroup, Terminal: r.Config.Tty,
 		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
 	}
-	log, err := logConfig(r.HostConfig.LogConfig, e.logPath(r))
+	ctx, cancel := context.WithTimeout(e.ctx, cleanUp)
+	defer cancel()
+	log, err := e.logOf(ctx, r)
 	if err != nil { // it was checked when the container was made
 		e.log.Warn("a container cannot be logged if its supervisor is lost", "container", r.ID, "error", err)
 	}

@@ -76,7 +76,11 @@ func (e *Engine) ContainerAttach(ctx context.Context, name string, o AttachOptio
 
 // replay writes what was logged to a client.
 func (e *Engine) replay(r *container.Record, to io.Writer, o AttachOptions) error {
-	for m, err := range logs.Open(e.logPath(r), logs.ReadOptions{Tail: -1}) {
+	path, form, ok := e.logFile(r)
+	if !ok {
+		return nil
+	}
+	for m, err := range logs.Open(path, logs.ReadOptions{Format: form, Tail: -1}) {
 		if err != nil {
 			return err
 		}
@@ -131,47 +135,4 @@ func detachKeys(s string) ([]byte, error) {
 		}
 	}
 	return keys, nil
-}
-
-// ContainerLogs reads a container's output back. Errors: NotFound, Invalid if
-// its log driver keeps nothing.
-func (e *Engine) ContainerLogs(ctx context.Context, name string, o LogsOptions) (LogStream, error) {
-	a, err := e.containers.find(name)
-	if err != nil {
-		return LogStream{}, err
-	}
-	r := a.View()
-	if !o.Stdout && !o.Stderr {
-		return LogStream{}, errdefs.Invalidf("You must choose at least one stream")
-	}
-	if r.HostConfig.LogConfig.Type == "none" {
-		return LogStream{}, errdefs.NotImplementedf("configured logging driver does not support reading")
-	}
-	done := make(chan struct{})
-	follow := o.Follow && (r.State.Alive() || r.State == container.Restarting || r.State == container.Starting)
-	if follow {
-		exited, err := a.Wait(ctx, "")
-		if err != nil {
-			return LogStream{}, err
-		}
-		e.work.Go(func() {
-			defer close(done)
-			select {
-			case <-exited:
-			case <-ctx.Done():
-			case <-e.ctx.Done():
-			}
-		})
-	}
-	read := logs.Open(e.logPath(r), logs.ReadOptions{Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: follow, Done: done})
-	return LogStream{Tty: r.Config.Tty, Messages: func(yield func(logs.Message, error) bool) {
-		for m, err := range read {
-			if err == nil && (m.Stream == logs.Stdout && !o.Stdout || m.Stream == logs.Stderr && !o.Stderr) {
-				continue
-			}
-			if !yield(m, err) || ctx.Err() != nil {
-				return
-			}
-		}
-	}}, nil
 }

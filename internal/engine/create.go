@@ -16,6 +16,7 @@ import (
 	"github.com/moby/sys/signal"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/logdriver"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
@@ -321,14 +322,7 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	if hc.LogConfig.Config == nil {
 		hc.LogConfig.Config = map[string]string{}
 	}
-	switch hc.LogConfig.Type {
-	case "json-file", "none":
-	case "local", "journald", "syslog", "fluentd", "gelf", "splunk", "awslogs", "gcplogs":
-		return errdefs.NotImplementedf("log driver %q is not implemented yet", hc.LogConfig.Type)
-	default:
-		return errdefs.Invalidf("logger: no log driver named '%s' is registered", hc.LogConfig.Type)
-	}
-	if _, err := logConfig(hc.LogConfig, ""); err != nil {
+	if err := logdriver.Check(hc.LogConfig); err != nil {
 		return err
 	}
 	if hc.RestartPolicy.Name == "" {

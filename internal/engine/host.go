@@ -15,6 +15,7 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/health"
+	"lade/internal/engine/logdriver"
 	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
 	"lade/internal/failpoint"
@@ -178,7 +179,8 @@ func (e *host) makeDir(id string) error {
 // removeDir deletes it: first the files that every container has.
 func (e *host) removeDir(r *container.Record) error {
 	dir := e.dir(r.ID)
-	for _, name := range []string{r.LogFile(), "hosts", "hostname", "resolv.conf"} {
+	log, _, _ := logdriver.File(r.HostConfig.LogConfig, r.ID)
+	for _, name := range []string{log, "hosts", "hostname", "resolv.conf"} {
 		// What fails here is tried again below.
 		_ = unix.Unlink(filepath.Join(dir, name))
 	}

@@ -21,9 +21,6 @@ import (
 	"lade/internal/ids"
 )
 
-// logPath returns the file where a container's output is kept.
-func (e *host) logPath(r *container.Record) string { return filepath.Join(e.dir(r.ID), r.LogFile()) }
-
 // ContainerInspect returns all that is known of a container; size adds its
 // disk usage. It never waits for the container.
 func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (*InspectResponse, error) {
@@ -54,7 +51,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 		out.ResolvConfPath, out.HostnamePath, out.HostsPath = filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
 	}
 	if r.HostConfig.LogConfig.Type == "json-file" && !r.StartedAt.IsZero() {
-		out.LogPath = e.logPath(r)
+		out.LogPath, _, _ = e.logFile(r)
 	}
 	if h := r.Health; h != nil {
 		out.State.Health = &apicontainer.Health{Status: h.Status, FailingStreak: h.FailingStreak, Log: append([]*apicontainer.HealthcheckResult{}, h.Log...)}

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
@@ -29,12 +28,6 @@ import (
 	"lade/internal/snapshot"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
-)
-
-// Rotation of logs unless the container says otherwise: bounded.
-const (
-	defaultLogSize  = 20 << 20
-	defaultLogFiles = 5
 )
 
 // Launch implements container.Host: connection, files, specification, process,
@@ -104,11 +97,15 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		maps.DeleteFunc(out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
 	}
 	laps.end("spec")
+	log, err := e.logOf(ctx, r)
+	if err != nil {
+		return container.Launched{}, err
+	}
 	w, fds, err := e.startRequest(r, root, out.Spec, netns, user.user, attach)
 	if err != nil {
 		return container.Launched{}, err
 	}
-	w.Runtime = other
+	w.Runtime, w.Log = other, log
 	scopeEnd, err := e.beginScope(ctx, in.CgroupPath, out.Spec.Linux.Resources)
 	if err != nil {
 		return container.Launched{}, err
@@ -148,12 +145,8 @@ func (l *laps) end(step string) {
 
 // startRequest is what the supervisor is asked.
 func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Spec, netns, user *os.File, attach []container.Stream) (*wire.Start, []*os.File, error) {
-	log, err := logConfig(r.HostConfig.LogConfig, e.logPath(r))
-	if err != nil {
-		return nil, nil, err
-	}
 	w := &wire.Start{
-		ID: r.ID, Spec: s, User: r.Config.User, GroupAdd: r.HostConfig.GroupAdd, Log: log,
+		ID: r.ID, Spec: s, User: r.Config.User, GroupAdd: r.HostConfig.GroupAdd,
 		Init: r.HostConfig.Init != nil && *r.HostConfig.Init, Delegate: spec.Delegates(s),
 		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
 		// What a container that removes itself wrote is thrown away with it: no
@@ -355,38 +348,6 @@ func (e *host) bindSource(r *container.Record, m container.Mount) error {
 		return errdefs.Internalf("error while creating mount source path '%s': %w", m.Source, err)
 	}
 	return nil
-}
-
-// logConfig reads the log options that lade knows.
-func logConfig(c apicontainer.LogConfig, path string) (wire.Log, error) {
-	l := wire.Log{Driver: c.Type, Path: path, MaxSize: defaultLogSize, MaxFile: defaultLogFiles}
-	if c.Type == "none" {
-		return wire.Log{Driver: "none"}, nil
-	}
-	for k, v := range c.Config {
-		switch k {
-		case "max-size":
-			n, err := units.RAMInBytes(v)
-			if err != nil || n < 0 && v != "-1" {
-				return l, errdefs.Invalidf("invalid value for max-size: %q", v)
-			}
-			l.MaxSize = max(n, 0)
-			if c.Config["max-file"] == "" {
-				l.MaxFile = 1
-			}
-		case "max-file":
-			n, ok := atoi(v)
-			if !ok || n < 1 {
-				return l, errdefs.Invalidf("max-file cannot be less than 1")
-			}
-			l.MaxFile = n
-		case "mode", "max-buffer-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag":
-			return l, errdefs.NotImplementedf("log option %q is not implemented yet", k)
-		default:
-			return l, errdefs.Invalidf("unknown log opt '%s' for json-file log driver", k)
-		}
-	}
-	return l, nil
 }
 
 // startError turns a failed start into the kind and the words that clients

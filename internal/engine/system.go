@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/logdriver"
 	eventlog "lade/internal/events"
 	"lade/internal/linux/proc"
 )
@@ -40,7 +41,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	set := e.settings()
 	i := &system.Info{
 		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: append(e.Snapshots.Status(), [2]string{"Chosen Because", e.WhyStorage}),
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: []string{"json-file", "none"}},
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: logdriver.Names()},
 		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Limits.CPUQuota, CPUCfsQuota: e.Facts.Limits.CPUQuota,
 		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
 		OomKillDisable: e.Facts.Limits.OOMDisable, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),

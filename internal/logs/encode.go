@@ -10,6 +10,27 @@ import (
 
 const hex = "0123456789abcdef"
 
+// jsonEncoder writes FormatJSON.
+type jsonEncoder struct{ attrs []byte }
+
+func (e jsonEncoder) append(b *Buffer, m *Message) {
+	line := m.Line
+	b.out = append(b.out, `{"log":"`...)
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		b.out = append(appendEscaped(b.out, line[:n-1]), `\n`...)
+	} else {
+		b.out = appendEscaped(b.out, line)
+	}
+	if m.Part.ID != "" {
+		b.out = appendTail(b.out, m.Stream, e.attrs, m.Time)
+		return
+	}
+	if len(b.tail) == 0 {
+		b.tail = appendTail(b.tail, m.Stream, e.attrs, m.Time)
+	}
+	b.out = append(b.out, b.tail...)
+}
+
 // appendTail appends what follows a line's text: closing quote, stream,
 // attributes and time, up to and with the newline.
 func appendTail(b []byte, s Stream, attrs []byte, at time.Time) []byte {

@@ -19,7 +19,7 @@ func create(t testing.TB, o Options) *Writer {
 	if o.Path == "" {
 		o.Path = filepath.Join(t.TempDir(), "c-json.log")
 	}
-	w, err := Create(o)
+	w, err := Create(o, Hooks{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +210,7 @@ func TestFollow(t *testing.T) {
 			const n = 4000
 			read := make(chan int)
 			go func() {
-				w, err := Create(Options{Path: path, MaxSize: 40 << 10, MaxFile: files})
+				w, err := Create(Options{Path: path, MaxSize: 40 << 10, MaxFile: files}, Hooks{})
 				if err != nil {
 					t.Error(err)
 				}
@@ -275,13 +275,13 @@ func TestFollowCancel(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	w := create(t, Options{})
 	put(t, w, Stdout, "one\n")
-	w.f.Close()
+	w.file.f.Close()
 	if err := w.Write(new(Buffer), at, Stdout, []byte("lost\n")); err == nil {
 		t.Error("no error")
 	}
-	w.f = nil // opened again by the next Write
+	w.file.f = nil // opened again by the next Write
 	put(t, w, Stdout, "two\n")
-	if err := w.cut(5); err != nil {
+	if err := w.file.cut(5); err != nil {
 		t.Fatal(err)
 	}
 	put(t, w, Stdout, "\n")
@@ -385,7 +385,7 @@ func BenchmarkWrite(b *testing.B) {
 func BenchmarkRead(b *testing.B) {
 	w := create(b, Options{})
 	put(b, w, Stdout, strings.Repeat(strings.Repeat("a plain line of text", 4)+"\n", 10000))
-	b.SetBytes(w.size)
+	b.SetBytes(w.file.size)
 	for b.Loop() {
 		for _, err := range Open(w.o.Path, ReadOptions{Tail: -1}) {
 			if err != nil {

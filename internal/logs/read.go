@@ -11,6 +11,7 @@ import (
 
 // ReadOptions say which messages are wanted.
 type ReadOptions struct {
+	Format       Format
 	Since, Until time.Time // zero: no bound; both bounds are inclusive
 	// Tail is how many messages of the present log are read, the last ones,
 	// before Since and Until choose among them; negative: all.
@@ -43,19 +44,15 @@ type reader struct {
 	path  string
 	o     ReadOptions
 	yield func(Message, error) bool
-	w     *watch     // nil without Follow
-	files []*os.File // to be read after lines, oldest first
-	lines lineReader // of the file being read; its f may be nil
+	w     *watch    // nil without Follow
+	files []*source // to be read after at, oldest first
+	at    *source   // the file being read, or nil
 	d     decoder
 }
 
 func (r *reader) close() {
-	for _, f := range r.files {
-		f.Close()
-	}
-	if r.lines.f != nil {
-		r.lines.f.Close()
-	}
+	closeAll(r.files)
+	r.at.close()
 	if r.w != nil {
 		r.w.close()
 	}
@@ -67,7 +64,7 @@ func (r *reader) run() (err error) {
 			return err
 		}
 	}
-	if r.files, err = openAll(r.path); err != nil {
+	if r.files, err = openAll(r.path, r.o.Format); err != nil {
 		return err
 	}
 	if r.o.Tail >= 0 {
@@ -92,34 +89,37 @@ func (r *reader) run() (err error) {
 // sequence goes on.
 func (r *reader) readAll() (more bool, err error) {
 	for {
-		if r.lines.f != nil {
+		if r.at != nil {
 			if more, err := r.readFile(); !more || err != nil {
 				return false, err
 			}
-			if len(r.files) == 0 {
-				return true, nil
-			}
-			r.lines.f.Close()
-			r.lines = lineReader{buf: r.lines.buf}
 		}
 		if len(r.files) == 0 {
 			return true, nil
 		}
-		r.lines.f = r.files[0]
+		next := r.files[0]
 		r.files = r.files[1:]
+		if r.at != nil {
+			next.buf = r.at.buf
+			r.at.close()
+		}
+		r.at = next
 	}
 }
 
 func (r *reader) readFile() (more bool, err error) {
+	if r.at.endsBefore(r.o.Since) {
+		return true, nil
+	}
 	for {
-		line, err := r.lines.next()
+		record, err := r.at.next()
 		if err == io.EOF {
 			return true, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		m, ok := r.d.decode(line)
+		m, ok := r.d.read(r.o.Format, record)
 		if !ok || m.Time.Before(r.o.Since) {
 			continue
 		}
@@ -147,7 +147,7 @@ func (r *reader) follow() (more bool, err error) {
 			// is all of it.
 			r.files = append(r.files, next)
 			return true, nil
-		case r.lines.f != nil && r.lines.grown():
+		case r.at != nil && r.at.grown():
 			return true, nil
 		case done:
 			return false, nil
@@ -163,11 +163,11 @@ func (r *reader) follow() (more bool, err error) {
 
 // successor opens the file that was begun after the one being read, or returns
 // nil if there is none (yet).
-func (r *reader) successor() (*os.File, error) {
-	if r.lines.f == nil {
-		return openIfThere(r.path)
+func (r *reader) successor() (*source, error) {
+	if r.at == nil {
+		return openSource(r.path, r.o.Format)
 	}
-	at, err := r.lines.f.Stat()
+	at, err := r.at.f.Stat()
 	if err != nil {
 		return nil, err
 	}
@@ -179,34 +179,27 @@ func (r *reader) successor() (*os.File, error) {
 	if i < 0 { // rotated out: go on with the oldest
 		next = last
 	}
-	f, err := openIfThere(rotated(r.path, next)) // missing in the middle of a rotation
+	f, err := openSource(rotated(r.path, next), r.o.Format) // missing in the middle of a rotation
 	if f == nil || err != nil {
 		return nil, err
 	}
 	// A rotation since locate would make f the file after the next.
 	if j, l, err := locate(r.path, at); err != nil || j != i || i < 0 && l != last {
-		f.Close()
+		f.close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func openIfThere(path string) (*os.File, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return f, err
-}
-
 // locate returns which rotated file of the log a file is now (0: the current
-// one), or -1, and the number of the oldest file there is, or -1.
+// one), or was packed into, or -1, and the number of the oldest file there is,
+// or -1.
 func locate(path string, file fs.FileInfo) (i, last int, err error) {
 	last = -1
 	for n := 0; ; n++ {
-		st, err := os.Stat(rotated(path, n))
+		same, err := statRotated(rotated(path, n), file)
 		switch {
-		case err == nil && os.SameFile(st, file):
+		case err == nil && same:
 			return n, n, nil
 		case err == nil:
 			last = n
@@ -220,26 +213,26 @@ func locate(path string, file fs.FileInfo) (i, last int, err error) {
 
 // openAll opens the files of a log, oldest first. A rotation meanwhile makes
 // it start over.
-func openAll(path string) ([]*os.File, error) {
+func openAll(path string, form Format) ([]*source, error) {
 	for {
-		var files []*os.File
+		var files []*source
 		missing := 0
 		for n := 0; missing < 2; n++ {
-			f, err := os.Open(rotated(path, n))
+			f, err := openSource(rotated(path, n), form)
 			switch {
-			case err == nil:
-				files = append([]*os.File{f}, files...)
-			case errors.Is(err, fs.ErrNotExist):
-				missing++
-			default:
+			case err != nil:
 				closeAll(files)
 				return nil, err
+			case f != nil:
+				files = append([]*source{f}, files...)
+			default:
+				missing++
 			}
 		}
 		if len(files) == 0 {
 			return nil, nil
 		}
-		newest, err := files[len(files)-1].Stat()
+		newest, err := files[len(files)-1].f.Stat()
 		if err != nil {
 			closeAll(files)
 			return nil, err
@@ -250,29 +243,29 @@ func openAll(path string) ([]*os.File, error) {
 		}
 		closeAll(files)
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return openRotated(path)
+			return openRotated(path, form)
 		}
 	}
 }
 
 // openRotated opens the files of a log that has no current one.
-func openRotated(path string) (files []*os.File, err error) {
+func openRotated(path string, form Format) (files []*source, err error) {
 	for n := 1; ; n++ {
-		f, err := os.Open(rotated(path, n))
-		if errors.Is(err, fs.ErrNotExist) {
+		f, err := openSource(rotated(path, n), form)
+		if f == nil && err == nil {
 			return files, nil
 		}
 		if err != nil {
 			closeAll(files)
 			return nil, err
 		}
-		files = append([]*os.File{f}, files...)
+		files = append([]*source{f}, files...)
 	}
 }
 
-func closeAll(files []*os.File) {
+func closeAll(files []*source) {
 	for _, f := range files {
-		f.Close()
+		f.close()
 	}
 }
 
@@ -280,11 +273,8 @@ func closeAll(files []*os.File) {
 func (r *reader) seekTail() error {
 	want := r.o.Tail
 	for i := len(r.files) - 1; i >= 0; i-- {
-		at, n, err := tailOffset(r.files[i], want)
+		n, err := r.files[i].seekTail(want)
 		if err != nil {
-			return err
-		}
-		if _, err := r.files[i].Seek(at, io.SeekStart); err != nil {
 			return err
 		}
 		if want -= n; want == 0 {

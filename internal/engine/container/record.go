@@ -103,6 +103,3 @@ func (r *Record) Attributes() map[string]string {
 	a["image"], a["name"] = r.Config.Image, r.Name
 	return a
 }
-
-// LogFile is the name of the file where the container's output is kept, below its directory.
-func (r *Record) LogFile() string { return r.ID + "-json.log" }

@@ -137,7 +137,7 @@ type leg struct {
 
 // begin gets a socket and sends.
 func (l *leg) begin(server netip.Addr) {
-	family, to := sockaddr(server)
+	family, to := sockaddr(netip.AddrPortFrom(server, 53))
 	typ := unix.SOCK_DGRAM
 	if l.a.client != nil {
 		typ = unix.SOCK_STREAM

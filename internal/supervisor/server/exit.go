@@ -137,6 +137,10 @@ func (p *process) end(code, signal int) {
 			s.warn("log", "container", c.id, "error", err)
 		}
 	}
+	if p.outlet != nil {
+		p.outlet.finish()
+		p.outlet = nil
+	}
 	closeFDs(p.tty)
 	if p.exec == "" {
 		p.part()

@@ -175,13 +175,14 @@ func (h *hostServers) get() []netip.Addr {
 	return h.servers
 }
 
-// sockaddr returns port 53 of an address. A zone is the name or the number of an
-// interface of the host.
-func sockaddr(a netip.Addr) (family int, sa unix.Sockaddr) {
+// sockaddr returns what connect(2) takes for an address. A zone is the name or the
+// number of an interface of the host.
+func sockaddr(at netip.AddrPort) (family int, sa unix.Sockaddr) {
+	a := at.Addr().Unmap()
 	if a.Is4() {
-		return unix.AF_INET, &unix.SockaddrInet4{Port: 53, Addr: a.As4()}
+		return unix.AF_INET, &unix.SockaddrInet4{Port: int(at.Port()), Addr: a.As4()}
 	}
-	six := &unix.SockaddrInet6{Port: 53, Addr: a.As16()}
+	six := &unix.SockaddrInet6{Port: int(at.Port()), Addr: a.As16()}
 	if zone := a.Zone(); zone != "" {
 		n, err := strconv.ParseUint(zone, 10, 32)
 		if err != nil && !strings.Contains(zone, "/") {

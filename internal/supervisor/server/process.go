@@ -67,6 +67,7 @@ type process struct {
 	in        sink
 	streams   []*stream
 	log       *logs.Writer // nil: not logged
+	outlet    *outlet      // where the log goes beside; nil: nowhere
 	tty       int          // a slave side, kept so that the master never hangs up, or -1
 }
 
@@ -142,8 +143,12 @@ func (o *source) read() int {
 	}
 }
 
-// blocked reports whether a client that takes this output is too far behind.
+// blocked reports whether a client that takes this output, or the log's target,
+// is too far behind.
 func (o *source) blocked() bool {
+	if o.p.outlet != nil && o.p.outlet.blocked() {
+		return true
+	}
 	for _, st := range o.p.streams {
 		if st.wants(o.stream) && len(st.queue) > o.p.c.s.o.MaxQueue {
 			return true
@@ -185,6 +190,7 @@ func (o *source) close() {
 		if err := o.p.log.End(&s.lines, time.Now(), o.stream); err != nil {
 			s.warn("log", "container", o.p.c.id, "error", err)
 		}
+		o.p.flushLog()
 	}
 	s.poll.drop(o.fd)
 	unix.Close(o.fd)
@@ -202,6 +208,7 @@ func (p *process) output(stream logs.Stream, n int) {
 		if err := p.log.Write(&s.lines, time.Now(), stream, data[headerLen:]); err != nil {
 			s.warn("log", "container", p.c.id, "error", err)
 		}
+		p.flushLog()
 	}
 	if len(p.streams) == 0 {
 		return
@@ -220,7 +227,7 @@ func (p *process) output(stream logs.Stream, n int) {
 	}
 }
 
-// watchOutput is called when a client took output or left.
+// watchOutput is called when a client, or the log's target, took output or left.
 func (p *process) watchOutput() {
 	p.out.watch()
 	p.err.watch()

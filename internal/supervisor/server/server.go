@@ -79,6 +79,7 @@ type Server struct {
 	parents    map[string]bool      // of groups; whether they are ours
 	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
 	streams    map[*stream]struct{} // open ones, also of ended processes
+	outlets    map[*outlet]struct{} // as streams
 
 	names names
 
@@ -121,7 +122,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
 		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{}, parting: map[key]*process{},
-		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{},
+		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{}, outlets: map[*outlet]struct{}{},
 		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
 	}
 	s.names.init(s)
@@ -220,7 +221,7 @@ func (s *Server) shutdown() error {
 	if n := len(s.containers) + s.starts + len(s.waiting); n > 0 {
 		return errdefs.Conflictf("%d containers run", n)
 	}
-	if len(s.cleaning) > 0 { // control groups are being removed
+	if len(s.cleaning) > 0 || len(s.outlets) > 0 { // control groups are being removed, logs sent
 		s.poll.after(10*time.Millisecond, func() { _ = s.shutdown() })
 		return nil
 	}
@@ -230,7 +231,7 @@ func (s *Server) shutdown() error {
 
 // busy reports whether there is something to watch or somebody connected.
 func (s *Server) busy() bool {
-	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || s.calls > 0 || len(s.cleaning) > 0 || len(s.streams) > 0
+	return len(s.conns) > 0 || len(s.containers) > 0 || s.starts > 0 || len(s.waiting) > 0 || s.calls > 0 || len(s.cleaning) > 0 || len(s.streams) > 0 || len(s.outlets) > 0
 }
 
 // checkIdle ends the server when it was not busy for IdleExit. It is called

@@ -15,7 +15,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
-	"lade/internal/logs"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/wire"
 )
@@ -312,9 +311,7 @@ func (l *launch) abort() {
 	p := l.p
 	closeFDs(p.in.fd, p.out.fd, p.err.fd)
 	p.in.fd, p.out.fd, p.err.fd = -1, -1, -1
-	if p.log != nil {
-		p.log.Close()
-	}
+	p.closeLog()
 	for _, st := range l.streams {
 		if p.exec == "" {
 			st.finish()
@@ -468,17 +465,6 @@ func (r *request) started(p *process, prepare, program time.Duration) {
 	}
 	r.answer(m, files)
 	closeFDs(ours...)
-}
-
-func (p *process) openLog(l wire.Log) (err error) {
-	switch l.Driver {
-	case "", "none":
-		return nil
-	case "json-file":
-		p.log, err = logs.Create(logs.Options{Path: l.Path, MaxSize: l.MaxSize, MaxFile: l.MaxFile, Attrs: l.Attrs})
-		return err
-	}
-	return errdefs.NotImplementedf("log driver %q", l.Driver)
 }
 
 // oomAfter is how long after its start a container is watched for kills for

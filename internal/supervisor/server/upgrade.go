@@ -50,6 +50,7 @@ type (
 		Containers []containerState `json:"containers,omitempty"`
 		Streams    []streamState    `json:"streams,omitempty"` // of ended processes, with output to send
 		Names      []wire.SetNames  `json:"names,omitempty"`
+		Outlets    []*outletState   `json:"outlets,omitempty"` // as Streams
 	}
 	containerState struct {
 		ID         string         `json:"id"`
@@ -85,6 +86,7 @@ type (
 		TTY       int           `json:"tty"`
 		Log       *logs.Options `json:"log,omitempty"`
 		Lines     [2]logs.Line  `json:"lines"`
+		Outlet    *outletState  `json:"outlet,omitempty"`
 		Streams   []streamState `json:"streams,omitempty"`
 	}
 	streamState struct {
@@ -242,6 +244,11 @@ func (s *Server) state() (st state, fds []int) {
 			keep(client.fd)
 		}
 	}
+	for o := range s.outlets {
+		if o.p == nil {
+			st.Outlets = append(st.Outlets, o.state())
+		}
+	}
 	return st, fds
 }
 
@@ -256,6 +263,9 @@ func (p *process) state() processState {
 	} else if p.log != nil {
 		o := p.log.Options()
 		ps.Log, ps.Lines = &o, p.log.Lines()
+		if p.outlet != nil {
+			ps.Outlet = p.outlet.state()
+		}
 	}
 	for _, client := range p.streams {
 		ps.Streams = append(ps.Streams, client.state())
@@ -311,6 +321,11 @@ func (s *Server) restore(memfd int) error {
 		client := s.restoreStream(cs, nil)
 		client.watch()
 		fds = append(fds, cs.FD)
+	}
+	for _, o := range st.Outlets {
+		if _, err := s.restoreOutlet(nil, o); err != nil {
+			s.log.Error("log", "container", o.Target.Container, "error", err)
+		}
 	}
 	if err := keepOnExec(fds, false); err != nil {
 		return err
@@ -380,11 +395,8 @@ func (s *Server) restoreProcess(c *container, ps *processState) (p *process, fds
 		return p, fds, nil
 	}
 	if ps.Log != nil {
-		if p.log, err = logs.Create(*ps.Log); err != nil {
+		if err := p.restoreLog(ps); err != nil {
 			s.log.Error("log", "container", c.id, "error", err)
-			p.log = nil
-		} else {
-			p.log.Restore(ps.Lines)
 		}
 	}
 	for _, cs := range ps.Streams {

@@ -128,13 +128,45 @@ type Stdio struct {
 	Stderr    bool `json:"stderr,omitempty"`
 }
 
-// Log says where a container's output is kept.
+// Log says where a container's output is kept, and where else it goes.
 type Log struct {
-	Driver  string            `json:"driver"` // "json-file" or "none"
-	Path    string            `json:"path,omitempty"`
-	MaxSize int64             `json:"max_size,omitempty"` // bytes a file may have; 0: no rotation
-	MaxFile int               `json:"max_file,omitempty"` // files kept, the current one included
-	Attrs   map[string]string `json:"attrs,omitempty"`    // written with every line
+	Driver   string            `json:"driver"` // how it is kept: "json-file", "local" or "none"
+	Path     string            `json:"path,omitempty"`
+	MaxSize  int64             `json:"max_size,omitempty"` // bytes a file may have; 0: no rotation
+	MaxFile  int               `json:"max_file,omitempty"` // files kept, the current one included
+	Compress bool              `json:"compress,omitempty"` // rotated files
+	Attrs    map[string]string `json:"attrs,omitempty"`    // written with every line (json-file)
+	Target   *Target           `json:"target,omitempty"`   // nil: nowhere else
+}
+
+// Target is a program outside that takes a container's output.
+type Target struct {
+	Driver  string `json:"driver"`  // "journald", "syslog", "gelf" or "fluentd"
+	Network string `json:"network"` // "tcp", "udp", "unix" or "unixgram"
+	// Addresses are tried one after another: paths, or addresses with ports. Names
+	// are looked up by the daemon.
+	Addresses []string `json:"addresses"`
+	// NonBlocking drops what comes while MaxBuffer bytes wait. Otherwise the
+	// process's output is not read while they do.
+	NonBlocking bool  `json:"non_blocking,omitempty"`
+	MaxBuffer   int64 `json:"max_buffer"`
+
+	Container string            `json:"container"` // its id
+	Name      string            `json:"name"`
+	Tag       string            `json:"tag,omitempty"`
+	Host      string            `json:"host,omitempty"`   // the machine's name
+	Fields    map[string]string `json:"fields,omitempty"` // sent with every message, under the driver's names
+	// Facility and Format are syslog's: "", "rfc3164", "rfc5424", "rfc5424micro".
+	Facility int    `json:"facility,omitempty"`
+	Format   string `json:"format,omitempty"`
+	// Compression is gelf's: "gzip", "zlib" or "none", with a level as in
+	// compress/flate.
+	Compression string `json:"compression,omitempty"`
+	Level       int    `json:"level,omitempty"`
+	// SubSecond and Ack are fluentd's: times with nanoseconds, and messages kept
+	// until the receiver says that it has them.
+	SubSecond bool `json:"sub_second,omitempty"`
+	Ack       bool `json:"ack,omitempty"`
 }
 
 // Started answers Start, Exec, Adopt and Duplicate. With it come duplicates of

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"path/filepath"
+
+	"lade/internal/engine/container"
+	"lade/internal/engine/logdriver"
+	"lade/internal/errdefs"
+	"lade/internal/logs"
+	"lade/internal/supervisor/wire"
+)
+
+// logFile returns the file where a container's output is kept, and its form; ok
+// is false if it is not kept.
+func (e *host) logFile(r *container.Record) (path string, form logs.Format, ok bool) {
+	name, form, ok := logdriver.File(r.HostConfig.LogConfig, r.ID)
+	return filepath.Join(e.dir(r.ID), name), form, ok
+}
+
+// logOf says what the supervisor does with a container's output. Errors: as
+// logdriver.Log.
+func (e *host) logOf(ctx context.Context, r *container.Record) (wire.Log, error) {
+	return logdriver.Log(ctx, r.HostConfig.LogConfig, logdriver.Info{
+		ID: r.ID, Name: r.Name, ImageID: r.ImageID, ImageName: r.Config.Image, Command: commandLine(r), Created: r.Created,
+		Env: r.Config.Env, Labels: r.Config.Labels,
+	}, e.dir(r.ID))
+}
+
+// ContainerLogs reads a container's output back. Errors: NotFound, Invalid if
+// its log driver keeps nothing.
+func (e *Engine) ContainerLogs(ctx context.Context, name string, o LogsOptions) (LogStream, error) {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return LogStream{}, err
+	}
+	r := a.View()
+	if !o.Stdout && !o.Stderr {
+		return LogStream{}, errdefs.Invalidf("You must choose at least one stream")
+	}
+	path, form, ok := e.logFile(r)
+	if !ok {
+		return LogStream{}, errdefs.NotImplementedf("configured logging driver does not support reading")
+	}
+	done := make(chan struct{})
+	follow := o.Follow && (r.State.Alive() || r.State == container.Restarting || r.State == container.Starting)
+	if follow {
+		exited, err := a.Wait(ctx, "")
+		if err != nil {
+			return LogStream{}, err
+		}
+		e.work.Go(func() {
+			defer close(done)
+			select {
+			case <-exited:
+			case <-ctx.Done():
+			case <-e.ctx.Done():
+			}
+		})
+	}
+	read := logs.Open(path, logs.ReadOptions{Format: form, Since: o.Since, Until: o.Until, Tail: o.Tail, Follow: follow, Done: done})
+	return LogStream{Tty: r.Config.Tty, Messages: func(yield func(logs.Message, error) bool) {
+		for m, err := range read {
+			if err == nil && (m.Stream == logs.Stdout && !o.Stdout || m.Stream == logs.Stderr && !o.Stderr) {
+				continue
+			}
+			if !yield(m, err) || ctx.Err() != nil {
+				return
+			}
+		}
+	}}, nil
+}

@@ -1,0 +1,82 @@
+package server
+
+import (
+	"lade/internal/errdefs"
+	"lade/internal/logs"
+	"lade/internal/supervisor/wire"
+)
+
+// openLog opens what a process's output is kept in, and the way to where else
+// it goes. Errors: NotImplemented for an unknown driver.
+func (p *process) openLog(l wire.Log) error {
+	o := logs.Options{Path: l.Path, MaxSize: l.MaxSize, MaxFile: l.MaxFile, Compress: l.Compress, Attrs: l.Attrs}
+	switch l.Driver {
+	case "", "none":
+		if l.Target == nil {
+			return nil
+		}
+		o = logs.Options{}
+	case "json-file":
+	case "local":
+		o.Format = logs.FormatLocal
+	default:
+		return errdefs.NotImplementedf("log driver %q", l.Driver)
+	}
+	if l.Target != nil {
+		var err error
+		if p.outlet, err = p.c.s.newOutlet(p, l.Target); err != nil {
+			return err
+		}
+	}
+	return p.createLog(o)
+}
+
+func (p *process) createLog(o logs.Options) (err error) {
+	h := logs.Hooks{Background: p.c.s.background}
+	if p.outlet != nil {
+		h.Sink = p.outlet.take
+	}
+	p.log, err = logs.Create(o, h)
+	return err
+}
+
+// restoreLog goes on with the log that our former program wrote.
+func (p *process) restoreLog(ps *processState) (err error) {
+	if ps.Outlet != nil {
+		if p.outlet, err = p.c.s.restoreOutlet(p, ps.Outlet); err != nil {
+			return err
+		}
+	}
+	if err = p.createLog(*ps.Log); err == nil {
+		p.log.Restore(ps.Lines)
+	}
+	return err
+}
+
+// flushLog sends what the log was just given to where else it goes.
+func (p *process) flushLog() {
+	if p.outlet != nil && p.outlet.up {
+		p.outlet.flush()
+	}
+}
+
+// closeLog closes the log of a process that was not started.
+func (p *process) closeLog() {
+	if p.log != nil {
+		p.log.Close()
+		p.log = nil
+	}
+	if p.outlet != nil {
+		p.outlet.close()
+		p.outlet = nil
+	}
+}
+
+// background runs work beside the loop, and then done in it. An upgrade does
+// not wait for it.
+func (s *Server) background(work, done func()) {
+	go func() {
+		work()
+		s.poll.post(done)
+	}()
+}
