@@ -90,7 +90,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	}
 	// The data is ours alone from here on: the store says so.
 	snapshotter.begin(func() (err error) {
-		p.snapshots, err = openStorage(c, log)
+		p.snapshots, err = openStorage(ctx, c, log)
 		return err
 	})
 	networks.begin(func() (err error) {

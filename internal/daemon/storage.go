@@ -15,6 +15,7 @@ import (
 	"lade/internal/snapshot"
 	"lade/internal/snapshot/aufs"
 	"lade/internal/snapshot/btrfs"
+	"lade/internal/snapshot/devicemapper"
 	"lade/internal/snapshot/overlay2"
 	"lade/internal/snapshot/vfs"
 )
@@ -26,7 +27,7 @@ type driver struct {
 	// options are those of --storage-opt that it takes, besides <name>.size.
 	options []string
 	probe   func(dir string) error
-	open    func(root string, options map[string]string, log *slog.Logger) (snapshot.Snapshotter, error)
+	open    func(ctx context.Context, root string, options map[string]string, log *slog.Logger) (snapshot.Snapshotter, error)
 	survey  func(root string, log *slog.Logger) (all []snapshot.Info, stray []string, err error)
 }
 
@@ -35,28 +36,39 @@ var drivers = []driver{
 	{
 		name: "overlay2", others: []string{"overlayfs", "overlay"}, options: []string{"overlay2.override_kernel_check"},
 		probe: func(dir string) error { _, err := snapshot.ProbeOverlay(dir); return err },
-		open: func(root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+		open: func(_ context.Context, root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
 			return opened(overlay2.New(root, log))
 		},
 		survey: overlay2.Survey,
 	},
 	{
 		name: "btrfs", options: []string{"btrfs.min_space"}, probe: btrfs.Probe,
-		open: func(root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+		open: func(_ context.Context, root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
 			return opened(btrfs.New(root, log))
 		},
 		survey: btrfs.Survey,
 	},
 	{
+		name: "devicemapper", options: devicemapper.Names(), probe: devicemapper.Probe,
+		open: func(ctx context.Context, root string, options map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+			o, err := devicemapper.Parse(options)
+			if err != nil {
+				return nil, err
+			}
+			return opened(devicemapper.New(ctx, root, o, log))
+		},
+		survey: devicemapper.Survey,
+	},
+	{
 		name: "aufs", probe: aufs.Probe,
-		open: func(root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+		open: func(_ context.Context, root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
 			return opened(aufs.New(root, log))
 		},
 		survey: aufs.Survey,
 	},
 	{
 		name: "vfs", probe: func(dir string) error { return os.MkdirAll(dir, 0o700) },
-		open: func(root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+		open: func(_ context.Context, root string, _ map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
 			return opened(vfs.New(root, log))
 		},
 		survey: vfs.Survey,
@@ -89,7 +101,7 @@ type storage struct {
 }
 
 // openStorage opens the storage driver that was asked for, or the best one.
-func openStorage(c *Config, log *slog.Logger) (*storage, error) {
+func openStorage(ctx context.Context, c *Config, log *slog.Logger) (*storage, error) {
 	name, why := c.StorageDriver, "it was asked for"
 	if name == "" {
 		var candidates []snapshot.Candidate
@@ -116,12 +128,12 @@ func openStorage(c *Config, log *slog.Logger) (*storage, error) {
 		}
 	}
 	log.Debug("storage driver", "name", d.name, "why", why)
-	s.Snapshotter, err = d.open(filepath.Join(c.DataRoot, d.name), options, log)
+	s.Snapshotter, err = d.open(ctx, filepath.Join(c.DataRoot, d.name), options, log)
 	if err != nil {
 		return nil, err
 	}
 	if s.size > 0 {
-		if err := s.tryLimit(); err != nil {
+		if err := s.tryLimit(ctx); err != nil {
 			return nil, errdefs.Invalidf("storage option %s.size: %w", d.name, errors.Join(err, s.Close()))
 		}
 	}
@@ -130,9 +142,8 @@ func openStorage(c *Config, log *slog.Logger) (*storage, error) {
 
 // tryLimit finds out whether the driver can limit a snapshot, on one that it
 // makes for that.
-func (s *storage) tryLimit() error {
+func (s *storage) tryLimit(ctx context.Context) error {
 	const key = "try-limit"
-	ctx := context.Background()
 	_ = s.Remove(ctx, key) // of a start that was killed
 	if _, err := s.Prepare(ctx, key, ""); err != nil {
 		return err

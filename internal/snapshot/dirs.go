@@ -38,6 +38,16 @@ func place(id uint64) string {
 	return strconv.FormatUint(id%buckets, base) + "/" + strconv.FormatUint(id, base)
 }
 
+// ID returns the number of a snapshot's directory, which no other one of the
+// driver has. Errors: Invalid for a path that is no such directory.
+func ID(dir string) (uint64, error) {
+	id, err := strconv.ParseUint(filepath.Base(dir), base, 64)
+	if err != nil || filepath.Base(filepath.Dir(dir))+"/"+filepath.Base(dir) != place(id) {
+		return 0, errdefs.Invalidf("%s is no snapshot's directory", dir)
+	}
+	return id, nil
+}
+
 // Form is what distinguishes the drivers that keep snapshots as directories.
 // The directory of a snapshot holds "fs", its own files, and what else the
 // form needs.
@@ -69,7 +79,7 @@ type Form interface {
 	Discard(dir string) error
 	// Measure adds up what the snapshot in dirs[0], which lies on dirs[1:], has
 	// for itself.
-	Measure(ctx context.Context, dirs []string) (Usage, error)
+	Measure(ctx context.Context, kind Kind, dirs []string) (Usage, error)
 	// Bound limits what the snapshot in dir, to which nothing was written yet,
 	// can hold; see Snapshotter.Limit.
 	Bound(ctx context.Context, dir string, bytes int64) error
@@ -579,7 +589,7 @@ func (d *Dirs) Usage(ctx context.Context, key string) (Usage, error) {
 	if known != nil {
 		return *known, nil
 	}
-	u, err := d.form.Measure(ctx, r.chain())
+	u, err := d.form.Measure(ctx, r.info.Kind, r.chain())
 	if err == nil && r.info.Kind == Committed {
 		d.mu.Lock()
 		r.usage = &u

@@ -18,7 +18,7 @@ func (Plain) Seal(context.Context, string) error { return nil }
 func (Plain) Discard(string) error { return nil }
 
 // Measure implements Form.
-func (Plain) Measure(ctx context.Context, dirs []string) (Usage, error) {
+func (Plain) Measure(ctx context.Context, _ Kind, dirs []string) (Usage, error) {
 	return dirUsage(ctx, dirs[0]+"/fs")
 }
 

@@ -112,7 +112,7 @@ func (d *Driver) Mount(_ snapshot.Kind, dirs []string) (snapshot.Root, error) {
 // Measure implements snapshot.Form: it counts what was written since the
 // subvolume was made. Where a file lies is known only when it was written back,
 // so that this is done first.
-func (d *Driver) Measure(ctx context.Context, dirs []string) (snapshot.Usage, error) {
+func (d *Driver) Measure(ctx context.Context, _ snapshot.Kind, dirs []string) (snapshot.Usage, error) {
 	dir := dirs[0]
 	fd, err := unix.Open(dir+"/fs", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -33,7 +33,7 @@ func Project(t *testing.T, open Factory) {
 		d, err := open(root)
 		ok(t, err)
 		layer(t, d, "base", "", func(dir string) { write(t, dir, "f", "1") })
-		Full(t, d, "base", 16<<20)
+		t.Run("fill", func(t *testing.T) { Full(t, d, "base", 16<<20) }) // whose end unmounts
 		dir, err := d.Dir(t.Context(), "limited")
 		ok(t, err)
 		dir = filepath.Dir(dir)
@@ -45,7 +45,7 @@ func Project(t *testing.T, open Factory) {
 		// The limit outlives the driver; its number is used again.
 		d, err = open(root)
 		ok(t, err)
-		fill(t, view(t, d, "limited"), 32<<20, false)
+		t.Run("again", func(t *testing.T) { fill(t, view(t, d, "limited"), 32<<20, false) })
 		ok(t, d.Remove(t.Context(), "limited"))
 		ok(t, d.Remove(t.Context(), "neighbour"))
 		ok(t, d.Close())
