@@ -115,7 +115,8 @@ func (c *Control) call(cmd uintptr, h *header, data []byte) ([]byte, error) {
 		}
 		*h = *(*header)(unsafe.Pointer(&buf[0]))
 		if h.flags&bufferFull == 0 {
-			return buf[min(int(h.dataStart), len(buf)):min(int(h.dataSize), len(buf))], nil
+			end := min(int(h.dataSize), len(buf))
+			return buf[min(int(h.dataStart), end):end], nil
 		}
 	}
 }

@@ -11,7 +11,9 @@
 // The file system must be mounted with prjquota (XFS: also pquota); ext4 needs
 // the features quota and project, too (mkfs.ext4 -O quota,project), and a
 // kernel with CONFIG_QFMT_V2. Limits are kept by the file system, through
-// restarts of the machine. Over the limit ext4 says EDQUOT and XFS ENOSPC.
+// restarts of the machine. Over the limit ext4 says EDQUOT and XFS ENOSPC; ext4
+// lets a process with CAP_SYS_RESOURCE go on, but not through an overlay, which
+// writes without that capability.
 // Needs quotactl_fd(2), Linux 5.14, and CAP_SYS_ADMIN.
 //
 // Sources: quotactl(2), quotactl_fd(2), ioctl_xfs_fsgetxattr(2); Linux

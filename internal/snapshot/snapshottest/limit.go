@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -44,9 +45,23 @@ func Full(t testing.TB, d snapshot.Snapshotter, parent string, limit int64) {
 // fill writes a file of so many bytes and says whether that must work.
 func fill(t testing.TB, dir string, size int64, works bool) {
 	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "fill"))
-	ok(t, err)
-	defer f.Close()
+	var err error
+	asContainer(func() { err = writeFile(filepath.Join(dir, "fill"), size) })
+	switch {
+	case works && err != nil:
+		t.Errorf("write %d bytes: %v", size, err)
+	case !works && err == nil:
+		t.Errorf("%d bytes can be written, beyond the limit", size)
+	case !works && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT):
+		t.Errorf("beyond the limit: %v", err)
+	}
+}
+
+func writeFile(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
 	buf := make([]byte, 1<<20)
 	for i := range buf {
 		buf[i] = byte(i * 7919 >> 3) // nothing that could be left out
@@ -57,14 +72,29 @@ func fill(t testing.TB, dir string, size int64, works bool) {
 	if err == nil {
 		err = f.Sync()
 	}
-	switch {
-	case works && err != nil:
-		t.Errorf("write %d bytes: %v", size, err)
-	case !works && err == nil:
-		t.Errorf("%d bytes can be written, beyond the limit", size)
-	case !works && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT):
-		t.Errorf("beyond the limit: %v", err)
-	}
+	return errors.Join(err, f.Close())
+}
+
+// asContainer calls f without CAP_SYS_RESOURCE, which containers do not have
+// and which ext4 lets go beyond quotas.
+func asContainer(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		err := unix.Capget(&h, &data[0])
+		if err == nil {
+			data[0].Effective &^= 1 << unix.CAP_SYS_RESOURCE
+			err = unix.Capset(&h, &data[0])
+		}
+		if err != nil {
+			panic(err)
+		}
+		f()
+	}()
+	<-done
 }
 
 // flush writes a file system to its disk, which settles accounts.
