@@ -18,6 +18,7 @@ import (
 	"lade/internal/snapshot/devicemapper"
 	"lade/internal/snapshot/overlay2"
 	"lade/internal/snapshot/vfs"
+	"lade/internal/snapshot/zfs"
 )
 
 // driver is a storage driver.
@@ -47,6 +48,13 @@ var drivers = []driver{
 			return opened(btrfs.New(root, log))
 		},
 		survey: btrfs.Survey,
+	},
+	{
+		name: "zfs", options: []string{"zfs.fsname"}, probe: zfs.Probe,
+		open: func(ctx context.Context, root string, options map[string]string, log *slog.Logger) (snapshot.Snapshotter, error) {
+			return opened(zfs.New(ctx, root, options["zfs.fsname"], log))
+		},
+		survey: zfs.Survey,
 	},
 	{
 		name: "devicemapper", options: devicemapper.Names(), probe: devicemapper.Probe,

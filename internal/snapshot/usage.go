@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"lade/internal/layer"
 )
 
 // dirUsage adds up the disk space of a directory and all that is in it, every
@@ -85,4 +87,28 @@ func (c *counter) walk(d *os.File) error {
 			return err
 		}
 	}
+}
+
+// TreeUsage adds up what a tree has that old, of which it was made, has not, or
+// has otherwise: files that are new or changed, whole, and the top directory.
+// An empty old is a tree without files.
+func TreeUsage(ctx context.Context, old, now string) (Usage, error) {
+	changes, err := layer.TreeChanges(ctx, old, now)
+	if err != nil {
+		return Usage{}, err
+	}
+	c := counter{ctx: ctx, seen: make(map[inode]bool), sum: Usage{Inodes: 1}}
+	for _, f := range changes {
+		if f.Kind == layer.Deleted {
+			continue
+		}
+		var st unix.Stat_t
+		switch err := unix.Lstat(now+f.Path, &st); {
+		case err == nil:
+			c.add(&st)
+		case err != unix.ENOENT && err != unix.ENOTDIR:
+			return Usage{}, pathError("lstat", f.Path, err)
+		}
+	}
+	return c.sum, nil
 }

@@ -11,13 +11,10 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
-	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/layer"
 	"lade/internal/linux/atomicfile"
 	dm "lade/internal/linux/devicemapper"
-	"lade/internal/linux/sys"
 	"lade/internal/snapshot"
 )
 
@@ -234,35 +231,7 @@ func (d *Driver) Measure(ctx context.Context, kind snapshot.Kind, dirs []string)
 			return snapshot.Usage{}, err
 		}
 	}
-	return treeUsage(ctx, parent.Path, root.Path)
-}
-
-// treeUsage adds up the files that are new or changed in a tree.
-func treeUsage(ctx context.Context, old, now string) (u snapshot.Usage, err error) {
-	changes, err := layer.TreeChanges(ctx, old, now)
-	if err != nil {
-		return u, err
-	}
-	seen := map[uint64]bool{} // of files with several names
-	u.Inodes = 1              // the top directory
-	for _, c := range changes {
-		if c.Kind == layer.Deleted {
-			continue
-		}
-		var st unix.Stat_t
-		switch err := unix.Lstat(now+c.Path, &st); {
-		case err == unix.ENOENT || err == unix.ENOTDIR:
-			continue
-		case err != nil:
-			return u, sys.Error("lstat", c.Path, err)
-		}
-		if !seen[st.Ino] {
-			seen[st.Ino] = true
-			u.Inodes++
-			u.Bytes += st.Blocks * 512
-		}
-	}
-	return u, nil
+	return snapshot.TreeUsage(ctx, parent.Path, root.Path)
 }
 
 // Bound implements snapshot.Form: the device gets that size, and the file
