@@ -93,7 +93,19 @@ func (c *counter) walk(d *os.File) error {
 // has otherwise: files that are new or changed, whole, and the top directory.
 // An empty old is a tree without files.
 func TreeUsage(ctx context.Context, old, now string) (Usage, error) {
-	changes, err := layer.TreeChanges(ctx, old, now)
+	var trees layer.Trees
+	var err error
+	if old != "" {
+		if trees.Old, err = os.Open(old); err != nil {
+			return Usage{}, err
+		}
+		defer trees.Old.Close()
+	}
+	if trees.New, err = os.Open(now); err != nil {
+		return Usage{}, err
+	}
+	defer trees.New.Close()
+	changes, err := trees.Changes(ctx)
 	if err != nil {
 		return Usage{}, err
 	}
