@@ -2,6 +2,12 @@ package nft
 
 import "golang.org/x/sys/unix"
 
+// NewTable creates the table. Errors of Commit: EEXIST if it is there.
+func (b *Batch) NewTable() {
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	b.r.String(unix.NFTA_TABLE_NAME, b.table)
+}
+
 // Load puts a value into a register.
 func Load(r Reg, v []byte) Expr {
 	return Expr{"immediate", func(b *Batch) {

@@ -590,3 +590,26 @@ func BenchmarkNames(b *testing.B) {
 	slices.Sort(took)
 	b.ReportMetric(float64(took[len(took)/2].Nanoseconds()), "median-ns")
 }
+
+// BenchmarkNamesListen makes the sockets of a name server in a fresh namespace:
+// what a start costs more.
+func BenchmarkNamesListen(b *testing.B) {
+	e := inProcess(b, nil)
+	var took []time.Duration
+	for b.Loop() {
+		box := newSandbox(b)
+		r, err := e.s.newResolver("x", resolverOn())
+		if err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		if err := inside(int(box.ns.Fd()), r.listen); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(began))
+		r.unbind()
+		box.ns.Close()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "median-us")
+}

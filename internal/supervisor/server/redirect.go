@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"golang.org/x/sys/unix"
 
@@ -33,10 +34,22 @@ const resolverIP = "\x7f\x00\x00\x0b" // 127.0.0.11
 // There is no state for each question, and no translation of addresses, which would
 // turn on connection tracking for all that the container sends.
 func redirect(udp, tcp uint16) error {
+	err := commit(rules(udp, tcp, false), "new table")
+	if errors.Is(err, unix.EEXIST) { // of a supervisor before us
+		err = commit(rules(udp, tcp, true), "replace table")
+	}
+	return err
+}
+
+// rules makes the table, or replaces the one that is there, which costs some
+// milliseconds: closing the socket waits for its end.
+func rules(udp, tcp uint16, replace bool) *nft.Batch {
 	b := nft.NewBatch(resolverTable)
-	b.AddTable() // so that there is one to remove
-	b.DelTable()
-	b.AddTable()
+	if replace {
+		b.AddTable()
+		b.DelTable()
+	}
+	b.NewTable()
 	b.AddChain(nft.Chain{Name: "prerouting", Type: "filter", Hook: nft.Prerouting, Priority: nft.PriorityRaw})
 	b.AddChain(nft.Chain{Name: "output", Type: "filter", Hook: nft.Output, Priority: nft.PriorityRaw})
 	public := nft.Port(53)
@@ -55,7 +68,7 @@ func redirect(udp, tcp uint16) error {
 			nft.SrcAddr(0), nft.Equal(0, []byte(resolverIP)), nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{p.proto}),
 			nft.SrcPort(0), nft.Equal(0, p.port), nft.Load(0, public), nft.SetSrcPort(0, p.checksum))
 	}
-	return commit(b, "replace table")
+	return b
 }
 
 // direct undoes redirect.
