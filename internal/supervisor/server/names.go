@@ -23,7 +23,7 @@ type names struct {
 	asks     map[*ask]struct{}
 	clients  map[*nameClient]struct{}
 	ticking  bool
-	in, out  []byte // a message, and the answer to it; from the first name server on
+	in, out  []byte // a message, in the loop's buffer, and the answer to it
 	host     hostServers
 	ours     string // the network namespace that we live in
 }
@@ -31,19 +31,12 @@ type names struct {
 const threadNetNS = "/proc/thread-self/ns/net"
 
 func (n *names) init(s *Server) {
-	n.s = s
+	n.s, n.in = s, s.io[headerLen:]
 	n.ours, _ = os.Readlink(threadNetNS) // without /proc nothing is started at all
 	n.networks, n.asks, n.clients = map[string]*network{}, map[*ask]struct{}{}, map[*nameClient]struct{}{}
 	n.host.path = s.o.ResolvConf
 	if n.host.path == "" {
 		n.host.path = etc.HostFile
-	}
-}
-
-// begin is called before the first message.
-func (n *names) begin() {
-	if n.in == nil {
-		n.in, n.out = make([]byte, dns.MaxLen), make([]byte, 0, 4096)
 	}
 }
 

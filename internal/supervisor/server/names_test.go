@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/dns"
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
@@ -240,6 +241,39 @@ func (b *sandbox) upstream(ns *os.File, ip string, code dnsmessage.RCode, silent
 		}
 	}()
 	return &count
+}
+
+// upstreamLate is a server that answers every second question, by refusing it, and
+// tells of each.
+func (b *sandbox) upstreamLate(ip string, asked chan<- []byte) {
+	b.t.Helper()
+	c := b.listen(ip)
+	go func() {
+		in := make([]byte, 65535)
+		for i := 0; ; i++ {
+			n, from, err := c.ReadFrom(in)
+			if err != nil {
+				return
+			}
+			if i%2 == 1 {
+				_, _ = c.WriteTo(dns.Refused(nil, in[:n]), from)
+			}
+			asked <- bytes.Clone(in[:n])
+		}
+	}()
+}
+
+func (b *sandbox) listen(ip string) (c net.PacketConn) {
+	b.t.Helper()
+	err := netns.Do(b.ns, func() (err error) {
+		c, err = net.ListenPacket("udp4", ip+":53")
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { c.Close() })
+	return c
 }
 
 func host(names string, addrs ...string) wire.Host {
@@ -520,7 +554,26 @@ func TestNamesUpgrade(t *testing.T) {
 		}
 	}
 	check("at first")
+	late := make(chan []byte)
+	b.upstreamLate(silentServer, late)
+	if err := e.setResolver(id, resolverOn(silentServer)); err != nil {
+		t.Fatal(err)
+	}
+	asking := b.dial("udp", "127.0.0.11:53")
+	msg := question("late.", typeTXT)
+	if _, err := asking.Write(msg); err != nil {
+		t.Fatal(err)
+	}
+	<-late // it is under way
 	if err := e.client.Upgrade(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	<-late // again, by the new program
+	if got := receive(t, asking, msg); got != "Refused" {
+		t.Errorf("a question of before the upgrade: %q", got)
+	}
+	e.connect(supervisor.Options{})
+	if err := e.setResolver(id, resolverOn(goodServer)); err != nil {
 		t.Fatal(err)
 	}
 	e.client.Close()

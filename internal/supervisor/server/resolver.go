@@ -149,7 +149,9 @@ func boundPort(fd int) uint16 {
 
 // serve begins to answer, in the loop.
 func (r *resolver) serve() {
-	r.s.names.begin()
+	if r.s.names.out == nil {
+		r.s.names.out = make([]byte, 0, 4096)
+	}
 	err := r.s.poll.set(r.udp, (*udpWatch)(r), unix.EPOLLIN)
 	if err == nil {
 		err = r.s.poll.set(r.tcp, (*tcpWatch)(r), unix.EPOLLIN)
@@ -295,4 +297,24 @@ func (c *container) inside(f func() error, done func(error)) {
 			c.release()
 		})
 	}()
+}
+
+// state describes what survives an upgrade: clients over TCP connect again.
+func (r *resolver) state() *resolverState {
+	rs := &resolverState{Know: r.know, UDP: r.udp, TCP: r.tcp}
+	for a := range r.s.names.asks {
+		if from, ok := a.from.(*unix.SockaddrInet4); ok && a.r == r {
+			rs.Asks = append(rs.Asks, askState{Query: a.query, Addr: from.Addr, Port: from.Port})
+		}
+	}
+	return rs
+}
+
+// restore goes on with what state described, and asks again.
+func (r *resolver) restore(rs *resolverState) {
+	r.udp, r.tcp = rs.UDP, rs.TCP
+	r.serve()
+	for _, a := range rs.Asks {
+		r.ask(a.Query, &unix.SockaddrInet4{Addr: a.Addr, Port: a.Port}, nil)
+	}
 }

@@ -68,6 +68,12 @@ type (
 		Know wire.Resolver `json:"know"`
 		UDP  int           `json:"udp"`
 		TCP  int           `json:"tcp"`
+		Asks []askState    `json:"asks,omitempty"` // over UDP, not answered yet
+	}
+	askState struct {
+		Query []byte  `json:"query"`
+		Addr  [4]byte `json:"addr"`
+		Port  int     `json:"port"`
 	}
 	processState struct {
 		Exec      string        `json:"exec,omitempty"`
@@ -224,7 +230,7 @@ func (s *Server) state() (st state, fds []int) {
 		}
 		keep(c.oomfd)
 		if r := c.resolver; r != nil {
-			cs.Resolver = &resolverState{Know: r.know, UDP: r.udp, TCP: r.tcp}
+			cs.Resolver = r.state()
 			keep(r.udp, r.tcp)
 		}
 		for _, p := range cs.Processes {
@@ -360,9 +366,8 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 		if c.resolver, err = s.newResolver(c.id, &rs.Know); err != nil {
 			return fds, err
 		}
-		c.resolver.udp, c.resolver.tcp = rs.UDP, rs.TCP
 		fds = append(fds, rs.UDP, rs.TCP)
-		c.resolver.serve()
+		c.resolver.restore(rs)
 	}
 	for i := range cs.Processes {
 		p, kept, err := s.restoreProcess(c, &cs.Processes[i])
