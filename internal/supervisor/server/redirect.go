@@ -53,6 +53,9 @@ func rules(udp, tcp uint16, replace bool) *nft.Batch {
 	b.AddChain(nft.Chain{Name: "prerouting", Type: "filter", Hook: nft.Prerouting, Priority: nft.PriorityRaw})
 	b.AddChain(nft.Chain{Name: "output", Type: "filter", Hook: nft.Output, Priority: nft.PriorityRaw})
 	public := nft.Port(53)
+	address := func(offset uint32) nft.Expr { // 12: source, 16: destination (RFC 791)
+		return nft.Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, offset, 4, 0)
+	}
 	for _, p := range []struct {
 		proto    byte
 		port     []byte
@@ -62,10 +65,10 @@ func rules(udp, tcp uint16, replace bool) *nft.Batch {
 		{unix.IPPROTO_TCP, binary.BigEndian.AppendUint16(nil, tcp), nft.ChecksumTCP},
 	} {
 		b.AddRule("prerouting",
-			nft.DstAddr(0), nft.Equal(0, []byte(resolverIP)), nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{p.proto}),
+			address(16), nft.Equal(0, []byte(resolverIP)), nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{p.proto}),
 			nft.DstPort(0), nft.Equal(0, public), nft.Load(0, p.port), nft.SetDstPort(0, p.checksum))
 		b.AddRule("output",
-			nft.SrcAddr(0), nft.Equal(0, []byte(resolverIP)), nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{p.proto}),
+			address(12), nft.Equal(0, []byte(resolverIP)), nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{p.proto}),
 			nft.SrcPort(0), nft.Equal(0, p.port), nft.Load(0, public), nft.SetSrcPort(0, p.checksum))
 	}
 	return b
