@@ -139,6 +139,9 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 		return false, err
 	}
 	m.Name, m.Driver, m.Source = v.Name, v.Driver, v.Mountpoint
+	if e.volumes.ReadOnly(v.Name) {
+		m.RW, m.NoCopy = false, true
+	}
 	if created {
 		e.publishVolume("create", v.Name, map[string]string{"driver": v.Driver})
 	}

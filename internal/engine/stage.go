@@ -149,7 +149,14 @@ func (e *host) openMount(ctx context.Context, m container.Mount, at string, user
 		return -1, err
 	}
 	defer e.volumes.Unmount(m.Name, who)
-	return openBelow(e.volumes.Path(m.Name), m.Subpath)
+	tree, err = openBelow(e.volumes.Path(m.Name), m.Subpath)
+	if err == nil && !m.RW {
+		if err = unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			sys.CloseAll(tree)
+			return -1, sys.Error("mount_setattr", m.Name, err)
+		}
+	}
+	return tree, err
 }
 
 // openBelow makes a detached mount of a path below dir, which nothing leads out

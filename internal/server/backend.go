@@ -89,6 +89,12 @@ type Volumes interface {
 	VolumeList(ctx context.Context, f filters.Args) (volume.ListResponse, error)
 	VolumeRemove(ctx context.Context, name string, force bool) error
 	VolumePrune(ctx context.Context, f filters.Args) (volume.PruneReport, error)
+
+	VolumeExport(ctx context.Context, name string, w io.Writer) error
+	VolumeImport(ctx context.Context, r engine.VolumeImport) (*volume.Volume, error)
+	VolumeClone(ctx context.Context, name, to string) (*volume.Volume, error)
+	VolumeSnapshot(ctx context.Context, name, to string) (*volume.Volume, error)
+	VolumeRename(ctx context.Context, name, to string) (*volume.Volume, error)
 }
 
 // Networks is what the server needs of the engine for networks.

@@ -22,6 +22,7 @@ func (r *route) load() int {
 	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart":
 		return 0
 	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract", "ImageCommit",
+		"VolumeExport", "VolumeImport", "VolumeClone", "VolumeSnapshot",
 		"SystemDiskUsage":
 		return 2
 	}
@@ -110,6 +111,11 @@ func (s *server) routes() []route {
 		{"VolumeInspect", get, "/volumes/{name}", s.volumeInspect},
 		{"VolumeUpdate", put, "/volumes/{name}", noSwarmManager},
 		{"VolumeRemove", del, "/volumes/{name}", s.volumeRemove},
+		{"VolumeExport", get, "/lade/volumes/{name}/export", s.volumeExport},
+		{"VolumeImport", post, "/lade/volumes/import", s.volumeImport},
+		{"VolumeClone", post, "/lade/volumes/{name}/clone", s.volumeClone},
+		{"VolumeSnapshot", post, "/lade/volumes/{name}/snapshot", s.volumeSnapshot},
+		{"VolumeRename", post, "/lade/volumes/{name}/rename", s.volumeRename},
 
 		{"NetworkList", get, "/networks", s.networkList},
 		{"NetworkCreate", post, "/networks/create", nil},

@@ -12,6 +12,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/mount"
+	"lade/internal/linux/quota"
 )
 
 // mounted is the mount of one volume with a device.
@@ -101,11 +102,11 @@ func (v *Volumes) attach(ctx context.Context, name string, s source) error {
 		if errdefs.KindOf(err) != errdefs.Internal {
 			return err
 		}
-		data := ""
+		with := ""
 		if s.data != "" {
-			data = ", data: " + s.data
+			with = ", data: " + s.data
 		}
-		return errdefs.Internalf("failed to mount local volume: mount %s:%s%s: %w", s.device, v.Path(name), data, cause(err))
+		return errdefs.Internalf("failed to mount local volume: mount %s:%s%s: %w", s.device, v.Path(name), with, cause(err))
 	}
 	fd, err := s.open(ctx)
 	if err != nil {
@@ -194,6 +195,9 @@ func (v *Volumes) clear(dir string) error {
 		if err := mount.Detach(p); err != nil {
 			return err
 		}
+	}
+	if err := quota.Release(filepath.Join(dir, data)); err != nil {
+		return err
 	}
 	return os.RemoveAll(dir)
 }

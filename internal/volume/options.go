@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
@@ -25,6 +26,7 @@ type source struct {
 	kind, device string // both empty: in the volume's own directory
 	data         string // mount options, as given
 	uid, gid     int    // owner of a new volume's own directory; -1: root
+	size         int64  // bytes that it may hold; 0: no limit
 }
 
 // external reports whether the files are elsewhere and must be mounted.
@@ -36,7 +38,8 @@ func (s source) bind() bool {
 }
 
 // parseOptions reads the options type, device and o, which are those of
-// mount(8); o alone may name the owner of the volume: uid=, gid=. Errors:
+// mount(8); o alone may name the owner of
+// the volume: uid=, gid=; and size, which limits it. Errors:
 // Invalid, in Docker's words.
 func parseOptions(options map[string]string) (source, error) {
 	s := source{kind: options["type"], device: options["device"], data: options["o"], uid: -1, gid: -1}
@@ -44,7 +47,11 @@ func parseOptions(options map[string]string) (source, error) {
 		switch k {
 		case "type", "device", "o":
 		case "size":
-			return s, errdefs.Invalidf("quota size requested but no quota support")
+			n, err := units.RAMInBytes(options[k])
+			if err != nil || n <= 0 {
+				return s, errdefs.Invalidf("invalid size: %q", options[k])
+			}
+			s.size = n
 		default:
 			return s, errdefs.Invalidf("invalid option: %q", k)
 		}
@@ -56,6 +63,9 @@ func parseOptions(options map[string]string) (source, error) {
 		if v == "" {
 			return s, errdefs.Invalidf("missing required option: %q", k)
 		}
+	}
+	if s.size > 0 {
+		return s, errdefs.Invalidf("invalid option: %q is for volumes without a device", "size")
 	}
 	if s.bind() {
 		if !filepath.IsAbs(s.device) {

@@ -19,6 +19,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/ids"
+	"lade/internal/linux/quota"
 	"lade/internal/store"
 )
 
@@ -37,6 +38,10 @@ type record struct {
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
+	// ReadOnly says that it is a snapshot, which containers only read.
+	ReadOnly bool `json:"read_only,omitempty"`
+	// From is the name that the directory still has in the middle of a rename.
+	From string `json:"from,omitempty"`
 }
 
 // Volumes is the set of volumes below one directory.
@@ -53,11 +58,12 @@ type Volumes struct {
 	unsaved map[string]bool
 	refs    map[string]map[string]bool // volume → container ids
 	mounts  map[string]*mounted        // volumes with a device that were mounted
+	busy    map[string]bool            // names that are being given or taken
 }
 
 // New reads the volumes of dir and clears what a removal left behind.
 func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
-	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}, mounts: map[string]*mounted{}}
+	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}, mounts: map[string]*mounted{}, busy: map[string]bool{}}
 	if err := os.MkdirAll(dir, 0o701); err != nil {
 		return nil, err
 	}
@@ -72,6 +78,9 @@ func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 			return nil, fmt.Errorf("record of volume %s: %w", name, err)
 		}
 		v.all[name] = r
+	}
+	if err := v.followNames(); err != nil {
+		return nil, err
 	}
 	entries, err := os.ReadDir(v.dir)
 	if err != nil {
@@ -89,7 +98,22 @@ func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 func (v *Volumes) Close() { v.trash.Wait() }
 
 // Path returns the directory that holds a volume's data.
-func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, "_data") }
+func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, data) }
+
+// data is the directory of the files below a volume's own.
+const data = "_data"
+
+// checkName refuses what cannot be the name of a volume. Errors: Invalid, in
+// Docker's words.
+func checkName(name string) error {
+	switch {
+	case len(name) == 1:
+		return errdefs.Invalidf("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
+	case !ids.ValidName(name):
+		return errdefs.Invalidf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
+	}
+	return nil
+}
 
 // Create makes a volume, or returns the one of that name: creating is
 // idempotent. An empty name makes an anonymous volume. created reports whether
@@ -136,10 +160,10 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 			r.Labels = map[string]string{}
 		}
 		r.Labels[Anonymous] = ""
-	case len(name) == 1:
-		return nil, false, errdefs.Invalidf("create %s: volume name is too short, names should be at least two alphanumeric characters", name)
-	case !ids.ValidName(name):
-		return nil, false, errdefs.Invalidf("create %s: %q includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path", name, name)
+	default:
+		if err := checkName(name); err != nil {
+			return nil, false, err
+		}
 	}
 	from, err := parseOptions(r.DriverOpts)
 	if err != nil {
@@ -147,14 +171,20 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 	}
 	v.mu.Lock()
 	rec, exists := v.all[name]
+	if v.busy[name] {
+		v.mu.Unlock()
+		return nil, false, errdefs.Conflictf("create %s: a volume of that name is being made or renamed", name)
+	}
 	if !exists {
 		rec = record{Name: name, Created: time.Now().UTC(), Labels: r.Labels, Options: r.DriverOpts}
 		v.all[name] = rec
 		v.unsaved[name] = true
 	}
 	v.mu.Unlock()
-	if err = v.Ensure(name); err == nil && !exists && (from.uid >= 0 || from.gid >= 0) {
-		err = os.Lchown(v.Path(name), from.uid, from.gid)
+	if exists {
+		err = v.Ensure(name)
+	} else {
+		err = v.makeData(v.Path(name), from)
 	}
 	if err != nil {
 		if !exists {
@@ -259,6 +289,26 @@ func (v *Volumes) forget(name string) {
 	delete(v.mounts, name)
 }
 
+// makeData makes the directory of a new volume's files, with the owner and the
+// limit that its options say. Errors: Invalid for a limit that cannot be.
+func (v *Volumes) makeData(dir string, s source) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o701); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	if s.size > 0 {
+		if err := quota.Bound(dir, s.size); err != nil {
+			return errdefs.Invalidf("quota size requested but no quota support: %w", err)
+		}
+	}
+	if s.uid >= 0 || s.gid >= 0 {
+		return os.Lchown(dir, s.uid, s.gid)
+	}
+	return nil
+}
+
 // Ensure makes the volume's directory if it is missing.
 func (v *Volumes) Ensure(name string) error {
 	if err := os.MkdirAll(filepath.Join(v.dir, name), 0o701); err != nil {
@@ -296,8 +346,23 @@ func (v *Volumes) List() []*volume.Volume {
 func (v *Volumes) show(r record) *volume.Volume {
 	return &volume.Volume{
 		Name: r.Name, Driver: driver, Scope: "local", Mountpoint: v.Path(r.Name),
-		CreatedAt: r.Created.Format(time.RFC3339), Labels: r.Labels, Options: r.Options,
+		CreatedAt: r.Created.Format(time.RFC3339), Labels: r.Labels, Options: r.Options, Status: r.status(),
 	}
+}
+
+// status is what inspect shows beside Docker's fields.
+func (r record) status() map[string]any {
+	if !r.ReadOnly {
+		return nil
+	}
+	return map[string]any{"ReadOnly": true}
+}
+
+// ReadOnly reports whether a volume is a snapshot, which nobody writes to.
+func (v *Volumes) ReadOnly(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.all[name].ReadOnly
 }
 
 // Use notes that a container uses a volume. NotFound if there is none.

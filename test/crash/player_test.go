@@ -264,11 +264,7 @@ func (p *player) kill(o *object) {
 // limit changes a container's network rates, which only our client can ask for.
 func (p *player) limit(o *object) {
 	p.do(o, "limit", o.state, nil, func(context.Context) error {
-		out, err := p.e.Command("lade", "update", "--net-rate-in=50mbit", "--net-rate-out=50mbit", o.name).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
-		return nil
+		return p.ours("update", "--net-rate-in=50mbit", "--net-rate-out=50mbit", o.name)
 	})
 }
 
@@ -309,6 +305,40 @@ func (p *player) commit(o, img *object) {
 		return err
 	})
 	p.check(o)
+}
+
+// ours runs a command of our client's that Docker's has not.
+func (p *player) ours(args ...string) error {
+	out, err := p.e.Command("lade", args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+func (p *player) cloneVolume(v, w *object) {
+	p.do(w, "clone", there, nil, func(context.Context) error { return p.ours("volume", "clone", v.name, w.name) })
+}
+
+// renameVolume gives v the name of w, which does not exist: whatever happens, one
+// of them is there afterwards.
+func (p *player) renameVolume(v, w *object) {
+	if v.state != there {
+		return
+	}
+	err := p.ours("volume", "rename", v.name, w.name)
+	p.note("rename volume %s to %s: %v", v.name, w.name, err)
+	if err != nil {
+		p.revive()
+		p.look(v, []string{there, none})
+	} else {
+		p.moved(v, none)
+		p.check(v)
+	}
+	if v.state == none {
+		p.moved(w, there)
+	}
+	p.check(w)
 }
 
 // rename gives o the name of another object that does not exist.

@@ -154,6 +154,11 @@ func script(p *player, base string) {
 	p.start(auto)
 	p.stop(auto)
 	p.remove(b, true)
+	copied, named := p.object("volume", "copy"), p.object("volume", "named")
+	p.cloneVolume(v, copied)
+	p.renameVolume(copied, named)
+	p.removeVolume(copied)
+	p.removeVolume(named)
 	p.removeVolume(v)
 	p.removeImage(i)
 }

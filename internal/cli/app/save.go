@@ -24,7 +24,7 @@ func Save(e *Env, path, what string, open func() (io.ReadCloser, error)) error {
 		return err
 	}
 	if err := checkOutput(path); err != nil {
-		return fmt.Errorf("failed to %s: %w", map[string]string{"image": "save image", "container": "export container"}[what], err)
+		return fmt.Errorf("failed to %s: %w", map[string]string{"image": "save image", "container": "export container", "volume": "export volume"}[what], err)
 	}
 	body, err := open()
 	if err != nil {

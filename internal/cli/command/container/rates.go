@@ -57,7 +57,7 @@ func (r *rates) need(ctx context.Context, api *moby.Client) error {
 		return err
 	}
 	if v.Platform.Name != app.Name {
-		return fmt.Errorf("--net-rate-in, --net-rate-out and --net-burst need the engine of lade; this one is %s", engineName(v))
+		return fmt.Errorf("--net-rate-in, --net-rate-out and --net-burst need the engine of lade; this one is %s", app.EngineName(v))
 	}
 	return nil
 }
@@ -89,12 +89,4 @@ func (r *rates) update(ctx context.Context, e *app.Env, api *moby.Client, id str
 	}{u, r.asked()}
 	err = ep.Post(ctx, api, "/containers/"+url.PathEscape(id)+"/update", body, &res)
 	return res, err
-}
-
-// engineName is what an engine calls itself.
-func engineName(v moby.ServerVersionResult) string {
-	if v.Platform.Name != "" {
-		return v.Platform.Name
-	}
-	return "version " + v.Version
 }

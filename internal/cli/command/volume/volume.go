@@ -23,13 +23,13 @@ import (
 
 // Group is the group of commands on volumes.
 func Group() app.Command {
-	return app.Command{Use: "volume", Short: "Manage volumes", Sub: []app.Command{
+	return app.Command{Use: "volume", Short: "Manage volumes", Sub: append(own(), []app.Command{
 		{Use: "create [OPTIONS] [VOLUME]", Short: "Create a volume", Args: app.AtMost(1), Build: buildCreate},
 		{Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Display detailed information on one or more volumes", Args: app.AtLeast(1), Build: buildInspect},
 		{Use: "ls [OPTIONS]", Short: "List volumes", Args: app.None(), Paths: []string{"volume ls", "volume list"}, Build: buildList},
 		{Use: "prune [OPTIONS]", Short: "Remove unused local volumes", Args: app.None(), Build: buildPrune},
 		{Use: "rm [OPTIONS] VOLUME [VOLUME...]", Short: "Remove one or more volumes", Long: "Remove one or more volumes. You cannot remove a volume that is in use by a container.", Args: app.AtLeast(1), Paths: []string{"volume rm", "volume remove"}, Build: buildRemove},
-	}}
+	}...)}
 }
 
 func buildCreate(e *app.Env, f *pflag.FlagSet) app.Run {

@@ -1,0 +1,207 @@
+package volume
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/moby/api/types/volume"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/quota"
+	"lade/internal/need"
+	"lade/internal/snapshot/snapshottest"
+	"lade/internal/store"
+)
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(t *testing.T, path, content string) {
+	t.Helper()
+	if got, err := os.ReadFile(path); string(got) != content {
+		t.Errorf("%s: %q, %v; want %q", path, got, err, content)
+	}
+}
+
+func kind(t *testing.T, what string, err error, want errdefs.Kind) {
+	t.Helper()
+	if errdefs.KindOf(err) != want {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// TestCopies: a clone and a snapshot have the files and are independent of the
+// original; an export imports to the same; nothing is left of what failed.
+func TestCopies(t *testing.T) {
+	need.Root(t)
+	v := fresh(t, t.TempDir())
+	ctx := t.Context()
+	vol, _, err := v.Create(ctx, volume.CreateRequest{Name: "orig", Labels: map[string]string{"a": "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, vol.Mountpoint+"/f", "1")
+	if err := os.Chown(vol.Mountpoint, 5, 6); err != nil {
+		t.Fatal(err)
+	}
+	c, err := v.Clone(ctx, "orig", Copy{Name: "clone"})
+	if err != nil || c.Labels["a"] != "b" || c.Status != nil {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	s, err := v.Clone(ctx, "orig", Copy{Name: "snap", Snapshot: true})
+	if err != nil || s.Labels[SnapshotOf] != "orig" || s.Status["ReadOnly"] != true || !v.ReadOnly("snap") {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	write(t, vol.Mountpoint+"/f", strings.Repeat("2", 3000))
+	expect(t, c.Mountpoint+"/f", "1")
+	expect(t, s.Mountpoint+"/f", "1")
+	var tar bytes.Buffer
+	if err := v.Export(ctx, "orig", &tar); err != nil {
+		t.Fatal(err)
+	}
+	i, err := v.Import(ctx, "imported", map[string]string{"x": "y"}, bytes.NewReader(tar.Bytes()))
+	if err != nil || i.Labels["x"] != "y" {
+		t.Fatalf("%+v, %v", i, err)
+	}
+	expect(t, i.Mountpoint+"/f", strings.Repeat("2", 3000))
+	if fi, err := os.Stat(i.Mountpoint + "/f"); err != nil || fi.Mode().Perm() != 0o640 {
+		t.Errorf("%v, %v", fi, err)
+	}
+	// A snapshot of a snapshot is one of its own; a clone of it can be written.
+	again, err := v.Clone(ctx, "snap", Copy{Name: "thawed"})
+	if err != nil || again.Labels[SnapshotOf] != "" || v.ReadOnly("thawed") {
+		t.Errorf("%+v, %v", again, err)
+	}
+
+	before := len(v.List())
+	_, err = v.Clone(ctx, "orig", Copy{Name: "clone"})
+	kind(t, "clone on one that is there", err, errdefs.Conflict)
+	_, err = v.Clone(ctx, "nope", Copy{Name: "other"})
+	kind(t, "clone of nothing", err, errdefs.NotFound)
+	_, err = v.Clone(ctx, "orig", Copy{Name: "../x"})
+	kind(t, "clone with a bad name", err, errdefs.Invalid)
+	_, err = v.Import(ctx, "bad", nil, strings.NewReader(strings.Repeat("this is no archive", 100)))
+	kind(t, "import of garbage", err, errdefs.DataLoss)
+	_, err = v.Import(ctx, "bad", nil, bytes.NewReader(tar.Bytes()[:2500]))
+	kind(t, "import of half an archive", err, errdefs.DataLoss)
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err = v.Clone(stopped, "orig", Copy{Name: "late"}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	kind(t, "export of nothing", v.Export(ctx, "nope", io.Discard), errdefs.NotFound)
+	if n := len(v.List()); n != before {
+		t.Errorf("%d volumes, had %d", n, before)
+	}
+	entries, err := os.ReadDir(v.dir)
+	if err != nil || len(entries) != before {
+		t.Errorf("%d directories for %d volumes, %v", len(entries), before, err)
+	}
+	if _, _, err := v.Create(ctx, volume.CreateRequest{Name: "late"}); err != nil {
+		t.Errorf("a name that failed is taken: %v", err)
+	}
+}
+
+// TestRename: the files follow; a rename that was cut off is finished by the
+// next start, and nothing of a volume is ever lost.
+func TestRename(t *testing.T) {
+	v := fresh(t, t.TempDir())
+	ctx := t.Context()
+	vol, _, err := v.Create(ctx, volume.CreateRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, vol.Mountpoint+"/f", "1")
+	if err := v.Use(vol.Name, "box"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = v.Rename(ctx, vol.Name, "kept")
+	kind(t, "rename in use", err, errdefs.Conflict)
+	v.Release("box")
+	got, err := v.Rename(ctx, vol.Name, "kept")
+	if err != nil || got.Name != "kept" {
+		t.Fatal(got, err)
+	}
+	if _, anonymous := got.Labels[Anonymous]; anonymous {
+		t.Error("still anonymous")
+	}
+	expect(t, got.Mountpoint+"/f", "1")
+	_, err = v.Inspect(vol.Name)
+	kind(t, "the old name", err, errdefs.NotFound)
+	if _, _, err := v.Create(ctx, volume.CreateRequest{Name: vol.Name}); err != nil {
+		t.Errorf("the old name is not free: %v", err)
+	}
+	_, err = v.Rename(ctx, "kept", vol.Name)
+	kind(t, "rename to one that is there", err, errdefs.Conflict)
+	_, err = v.Rename(ctx, "nope", "other")
+	kind(t, "rename of nothing", err, errdefs.NotFound)
+
+	// Cut off between the record and the directory.
+	r := v.all["kept"]
+	r.Name, r.From = "cut", "kept"
+	var b store.Batch
+	b.Delete(bucket, "kept")
+	if err := put(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.store.Commit(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time there is nothing to do
+		again, err := New(v.dir, v.store, v.log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again.Close()
+		expect(t, again.Path("cut")+"/f", "1")
+		if len(again.List()) != 2 {
+			t.Errorf("%d volumes", len(again.List()))
+		}
+	}
+}
+
+// TestSize: a volume with a size takes no more, and its clone neither; where
+// that cannot be, it says so.
+func TestSize(t *testing.T) {
+	need.Root(t)
+	plain := fresh(t, t.TempDir())
+	_, _, err := plain.Create(t.Context(), volume.CreateRequest{Name: "small", DriverOpts: options("size=1m")})
+	if errdefs.KindOf(err) != errdefs.Invalid || !strings.HasPrefix(err.Error(), "quota size requested but no quota support") || len(plain.List()) != 0 {
+		t.Errorf("%v", err)
+	}
+	snapshottest.Projects(t, func(t *testing.T, root string) {
+		v := fresh(t, root)
+		vol, _, err := v.Create(t.Context(), volume.CreateRequest{Name: "small", DriverOpts: options("size=1m;o=uid=7")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clone, err := v.Clone(t.Context(), "small", Copy{Name: "small2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{vol.Mountpoint, clone.Mountpoint} {
+			if err := os.WriteFile(filepath.Join(dir, "f"), make([]byte, 2<<20), 0o600); err == nil {
+				t.Errorf("%s: two megabytes fit into one", dir)
+			}
+		}
+		for _, name := range []string{"small", "small2"} {
+			if err := v.Remove(t.Context(), name, false); err != nil {
+				t.Error(err)
+			}
+		}
+		v.Close()
+		if n, err := quota.Count(root); err != nil || n != 0 {
+			t.Errorf("%d projects are left, %v", n, err)
+		}
+	})
+}
