@@ -45,6 +45,10 @@ func TestHelp(t *testing.T) {
 			if spec == nil {
 				continue
 			}
+			if spec.Own {
+				s.Hidden = true
+				continue
+			}
 			walk(s, append(path[:len(path):len(path)], s.Name()))
 		}
 		name := strings.Join(path, " ")

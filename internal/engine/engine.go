@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	apicontainer "github.com/moby/moby/api/types/container"
@@ -154,7 +158,31 @@ func (e *Engine) Close() error {
 	err := e.sup.close()
 	e.work.Wait()
 	e.ranges.close()
-	return err
+	return errors.Join(err, e.events.Close())
+}
+
+// machineRestarted reports whether the machine was started again since an engine
+// last had these records, and notes that this one has. A power cut may take the
+// note, but then it does not say what is wrong.
+//
+// Source: /proc/sys/kernel/random/boot_id in random(4).
+func machineRestarted(s *store.Store) (bool, error) {
+	const key = "boot"
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return false, err
+	}
+	now, err := json.Marshal(strings.TrimSpace(string(id)))
+	if err != nil {
+		return false, err
+	}
+	before, known := s.Get("engine", key)
+	if known && bytes.Equal(before, now) {
+		return false, nil
+	}
+	var b store.Batch
+	b.Put("engine", key, now)
+	return known, s.Append(&b)
 }
 
 // engineID returns the stable id of this engine, made at its first start.

@@ -39,10 +39,27 @@ func (e *Engine) ContainerStop(ctx context.Context, name string, o StopOptions) 
 }
 
 func (e *Engine) stop(ctx context.Context, a *container.Actor, o StopOptions) error {
-	r := a.View()
-	sig, err := stopSignal(r, o.Signal)
+	sig, timeout, err := e.stopping(a.View(), o)
 	if err != nil {
 		return err
+	}
+	return a.Stop(ctx, sig, timeout)
+}
+
+func (e *Engine) halt(ctx context.Context, a *container.Actor, o StopOptions) error {
+	sig, timeout, err := e.stopping(a.View(), o)
+	if err != nil {
+		return err
+	}
+	return a.Halt(ctx, sig, timeout)
+}
+
+// stopping is how a container is stopped: by which signal, and how long after it
+// by SIGKILL.
+func (e *Engine) stopping(r *container.Record, o StopOptions) (sig int, patience time.Duration, err error) {
+	sig, err = stopSignal(r, o.Signal)
+	if err != nil {
+		return 0, 0, err
 	}
 	timeout := defaultStopTimeout
 	if def := e.settings().Defaults.StopTimeout; def > 0 {
@@ -54,7 +71,7 @@ func (e *Engine) stop(ctx context.Context, a *container.Actor, o StopOptions) er
 	if o.Timeout != nil {
 		timeout = *o.Timeout
 	}
-	return a.Stop(ctx, sig, time.Duration(timeout)*time.Second)
+	return sig, time.Duration(timeout) * time.Second, nil
 }
 
 // stopSignal returns the signal asked for, or the container's own.

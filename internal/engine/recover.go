@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 
 	"lade/internal/engine/container"
@@ -36,10 +37,17 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	back := &recovery{e.host, make(chan struct{})}
 	e.sup = newLink(e.ctx, c.Connect, back, c.Logger)
 	var err error
+	if err := e.events.Keep(filepath.Join(c.Root, "events")); err != nil {
+		e.log.Warn("events are not kept", "error", err)
+	}
 	if e.ranges, err = newIDRanges(c.Settings.Defaults.UsernsRemap); err != nil {
 		return nil, err
 	}
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
+		return nil, err
+	}
+	rebooted, err := machineRestarted(c.Store)
+	if err != nil {
 		return nil, err
 	}
 	records, err := back.records()
@@ -50,7 +58,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := back.observe(ctx, session.client, welcome, records); err != nil {
+	if err := back.observe(ctx, session.client, welcome, records, rebooted); err != nil {
 		return nil, errors.Join(err, session.client.Close())
 	}
 	if err := e.recoverMounts(records); err != nil {
@@ -113,8 +121,9 @@ func (e *recovery) records() ([]*container.Record, error) {
 }
 
 // observe corrects the records by what the supervisor sees, takes duplicates
-// of what it holds, and ends what has no record. Errors: of the supervisor.
-func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Welcome, records []*container.Record) error {
+// of what it holds, and ends what has no record. rebooted says that nothing can
+// run because the machine was restarted. Errors: of the supervisor.
+func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Welcome, records []*container.Record, rebooted bool) error {
 	alive, ended, stray := map[string]wire.Live{}, map[string]wire.Exited{}, map[string]string{}
 	for _, l := range w.Containers {
 		if l.ExecID == "" {
@@ -154,12 +163,19 @@ func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Wel
 			r.Ended(container.Exit{Code: x.Code, OOM: x.OOM, At: x.At.UTC()})
 		case r.State.Alive():
 			r.Ended(container.Exit{Code: -1, At: time.Now().UTC()})
+			if rebooted {
+				r.Rebooted()
+			}
 		default:
 			continue
 		}
 		if err := e.Save(ctx, r, false); err != nil {
 			return err
 		}
+		if exited && x.OOM {
+			e.Publish(r, events.ActionOOM, nil)
+		}
+		e.Publish(r, events.ActionDie, r.DieAttributes())
 	}
 	for id := range alive {
 		e.log.Warn("a container without a record is killed", "container", id)

@@ -20,7 +20,8 @@ const keep = 2048
 // accepted are the filters that Subscribe understands.
 var accepted = [...]string{"config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"}
 
-// Log is the engine's stream of events. The zero Log is ready for use.
+// Log is the engine's stream of events. The zero Log is ready for use, and ends
+// with the process; see Keep.
 type Log struct {
 	mu    sync.Mutex
 	ring  []events.Message // guarded by mu; message i stands at i%keep
@@ -28,6 +29,7 @@ type Log struct {
 	more  chan struct{}    // closed when a message is added; nil when nobody waits
 	stamp int64            // time of the newest message: times never repeat
 	subs  int              // sequences that are being read
+	kept  *journal         // nil: nothing is kept
 }
 
 // Publish adds a message with the present time. The attributes must not be
@@ -40,16 +42,24 @@ func (l *Log) Publish(kind events.Type, action events.Action, id string, attribu
 		Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},
 		Scope: "local", Time: l.stamp / int64(time.Second), TimeNano: l.stamp,
 	}
+	l.add(m)
+	if l.kept != nil {
+		_ = l.kept.add(&m) // subscribers have it; Publish has nobody to tell
+	}
+	if l.more != nil {
+		close(l.more)
+		l.more = nil
+	}
+}
+
+// add puts a message into the ring.
+func (l *Log) add(m events.Message) {
 	if len(l.ring) < keep {
 		l.ring = append(l.ring, m)
 	} else {
 		l.ring[l.next%keep] = m
 	}
 	l.next++
-	if l.more != nil {
-		close(l.more)
-		l.more = nil
-	}
 }
 
 // Query says which messages a subscriber wants.

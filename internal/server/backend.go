@@ -108,6 +108,7 @@ type System interface {
 	SystemInfo(ctx context.Context) (*system.Info, error)
 	SystemVersion(ctx context.Context) (system.VersionResponse, error)
 	SystemDiskUsage(ctx context.Context, o prune.UsageOptions) (*system.DiskUsage, error)
+	SystemShutdown(ctx context.Context, o engine.StopOptions) (stopped []string, err error)
 	SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions) (engine.EventStream, error)
 	ContainersUsage(ctx context.Context) ([]stats.Usage, error)

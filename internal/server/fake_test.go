@@ -255,6 +255,9 @@ func (f *fake) NetworkInspect(ctx context.Context, _ string, _ bool) (*network.I
 func (f *fake) SystemInfo(ctx context.Context) (*system.Info, error) {
 	return canned[*system.Info](f, ctx, "SystemInfo")
 }
+func (f *fake) SystemShutdown(ctx context.Context, _ engine.StopOptions) ([]string, error) {
+	return canned[[]string](f, ctx, "SystemShutdown")
+}
 func (f *fake) SystemVersion(ctx context.Context) (system.VersionResponse, error) {
 	return canned[system.VersionResponse](f, ctx, "SystemVersion")
 }

@@ -19,7 +19,7 @@ type route struct {
 // 2 when several processors can share it.
 func (r *route) load() int {
 	switch r.operation {
-	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart":
+	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart", "SystemShutdown":
 		return 0
 	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract", "ImageCommit",
 		"VolumeExport", "VolumeImport", "VolumeClone", "VolumeSnapshot",
@@ -45,6 +45,7 @@ func (s *server) routes() []route {
 		{"SystemInfo", get, "/info", s.systemInfo},
 		{"SystemVersion", get, "/version", s.systemVersion},
 		{"SystemDiskUsage", get, "/system/df", s.systemDiskUsage},
+		{"SystemShutdown", post, "/system/shutdown", s.systemShutdown},
 		{"SystemAuth", post, "/auth", s.systemAuth},
 		{"Events", get, "/events", s.events},
 		{"Metrics", get, "/metrics", s.metrics},

@@ -184,6 +184,7 @@ type Command struct {
 	Paths   []string // all ways to call it, for help: "container run", "run"
 	Top     int      // place among the common commands of the top level; 0: not one
 	Hidden  bool
+	Own     bool // Docker's client lacks it
 	Args    Args
 	Build   func(*Env, *pflag.FlagSet) Run
 	Sub     []Command

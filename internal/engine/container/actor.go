@@ -108,6 +108,7 @@ type Actor struct {
 	exited   chan struct{} // closed at the next exit; nil when nobody waits
 	backoff  time.Duration // before the next restart
 	timer    *time.Timer   // of Restarting
+	halting  bool          // the next end is none that the restart policy answers
 	work     sync.WaitGroup
 }
 

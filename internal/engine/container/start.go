@@ -37,7 +37,7 @@ func (a *Actor) start(reply func(error)) {
 		reply(errdefs.Conflictf("container is marked for removal and cannot be started"))
 	default:
 		a.stopTimer()
-		a.rec.Stopped, a.rec.RestartCount, a.backoff = false, 0, 0
+		a.rec.Stopped, a.rec.RestartCount, a.backoff, a.halting = false, 0, 0, false
 		a.launch(func(err error) { reply(err) })
 	}
 }
@@ -142,13 +142,16 @@ func (a *Actor) ended(e Exit) {
 	ran := e.At.Sub(a.rec.StartedAt)
 	next := a.rec
 	next.Ended(e)
+	if a.halting && next.State == Restarting {
+		next.State, next.RestartCount = Exited, a.rec.RestartCount
+	}
+	a.halting = false
 	if next.OOMKilled && !a.rec.OOMKilled { // the end overtook the notice
 		a.host.Publish(a.View(), events.ActionOOM, nil)
 	}
 	again := next.State == Restarting
 	a.host.Release(a.View())
-	more := map[string]string{"exitCode": strconv.Itoa(next.ExitCode), "execDuration": strconv.Itoa(int(max(ran, 0).Seconds()))}
-	if err := a.commit(next, false, events.ActionDie, more); err != nil {
+	if err := a.commit(next, false, events.ActionDie, next.DieAttributes()); err != nil {
 		a.log.Error("the exit could not be recorded", "error", err)
 		a.show(next)
 	}
@@ -191,6 +194,21 @@ func (r *Record) Ended(e Exit) {
 		r.State = Restarting
 		r.RestartCount++
 	}
+}
+
+// Rebooted says of a container that has ended untold that the machine's restart
+// ended it. That is no failure of its own: it does not count as a restart.
+func (r *Record) Rebooted() {
+	r.Error = "the machine was restarted while the container ran"
+	if r.State == Restarting {
+		r.RestartCount--
+	}
+}
+
+// DieAttributes are what the event of its end tells.
+func (r *Record) DieAttributes() map[string]string {
+	ran := max(r.FinishedAt.Sub(r.StartedAt), 0)
+	return map[string]string{"exitCode": strconv.Itoa(r.ExitCode), "execDuration": strconv.Itoa(int(ran.Seconds()))}
 }
 
 // restarts reports whether the policy wants the container started again.

@@ -19,6 +19,16 @@ const patience = 10 * time.Second
 // process to end, then kills it. It returns when the container has ended.
 // Errors: NotModified if it does not run.
 func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) error {
+	return a.stop(ctx, signal, timeout, false)
+}
+
+// Halt is Stop with the engine's end as its reason: the restart policy does not
+// start the container again now, but the next engine's Resume may.
+func (a *Actor) Halt(ctx context.Context, signal int, timeout time.Duration) error {
+	return a.stop(ctx, signal, timeout, true)
+}
+
+func (a *Actor) stop(ctx context.Context, signal int, timeout time.Duration, halt bool) error {
 	var exited <-chan struct{}
 	var thaw bool
 	err := a.call(ctx, func(reply func(error)) {
@@ -26,7 +36,7 @@ func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) err
 			if a.rec.State == Restarting {
 				a.stopTimer()
 				next := a.rec
-				next.State, next.Stopped = Exited, true
+				next.State, next.Stopped = Exited, !halt
 				err := a.commit(next, true, events.ActionStop, nil)
 				a.notify(container.WaitConditionNotRunning)
 				reply(err)
@@ -38,6 +48,11 @@ func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) err
 			}
 			thaw = a.rec.State == Paused
 			exited = a.nextExit()
+			if halt {
+				a.halting = true
+				reply(nil)
+				return
+			}
 			reply(a.markStopped())
 		})
 	})

@@ -14,6 +14,7 @@ func Group() app.Command {
 		return cmd
 	}
 	top := func(cmd app.Command, place int) app.Command { cmd.Top = place; return cmd }
+	own := func(cmd app.Command) app.Command { cmd.Own = true; return cmd }
 	ls := top(c("ls [OPTIONS]", "List containers", app.None(), buildList), 3)
 	ls.Paths = []string{"container ls", "container list", "container ps", "ps"}
 	rm := c("rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", app.AtLeast(1), buildRemove)
@@ -43,6 +44,7 @@ func Group() app.Command {
 		c("top CONTAINER [ps OPTIONS]", "Display the running processes of a container", app.AtLeast(1), buildTop),
 		c("unpause CONTAINER [CONTAINER...]", "Unpause all processes within one or more containers", app.AtLeast(1), buildUnpause),
 		c("update [OPTIONS] CONTAINER [CONTAINER...]", "Update configuration of one or more containers", app.AtLeast(1), buildUpdate),
+		own(c("why-died [OPTIONS] CONTAINER", "Show what is known of a container's end", app.Exactly(1), buildWhyDied)),
 		c("wait CONTAINER [CONTAINER...]", "Block until one or more containers stop, then print their exit codes", app.AtLeast(1), buildWait),
 	}}
 }

@@ -2,13 +2,16 @@ package container
 
 import (
 	"context"
+	"errors"
 	"io"
+	"regexp"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
+	"lade/internal/cli/opt"
 )
 
 func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
@@ -18,8 +21,14 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.StringVar(&o.Until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	f.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Show timestamps")
 	f.BoolVar(&o.Details, "details", false, "Show extra details provided to logs")
+	grep := f.String("grep", "", "Show only lines that match a regular expression (RE2)")
+	opt.Own(f, "grep")
 	f.StringVarP(&o.Tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
-	return func(ctx context.Context, args []string) error {
+	return func(ctx context.Context, args []string) (err error) {
+		re, err := regexp.Compile(*grep)
+		if err != nil {
+			return err
+		}
 		api, err := e.API()
 		if err != nil {
 			return err
@@ -34,10 +43,16 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 			return err
 		}
 		defer body.Close()
+		var stdout, stderr io.Writer = e.Out, e.Err
+		if *grep != "" {
+			out, errOut := &matching{w: e.Out, re: re}, &matching{w: e.Err, re: re}
+			defer func() { err = errors.Join(err, out.end(), errOut.end()) }()
+			stdout, stderr = out, errOut
+		}
 		if c.Container.Config.Tty {
-			_, err = io.Copy(e.Out, body)
+			_, err = io.Copy(stdout, body)
 		} else {
-			_, err = stdcopy.StdCopy(e.Out, e.Err, body)
+			_, err = stdcopy.StdCopy(stdout, stderr, body)
 		}
 		return err
 	}
