@@ -171,6 +171,9 @@ func create(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	if mustEnter() {
+		return a.enterFor(ctx, &f)
+	}
 	b, err := a.prepare(&f, id)
 	if err != nil {
 		return err
@@ -199,23 +202,32 @@ type birth struct {
 	p     *runtime.Process
 }
 
+// readBundle reads a bundle's configuration, which it returns as it stands there
+// too.
+func readBundle(dir string) ([]byte, *specs.Spec, error) {
+	raw, err := sys.ReadFile(filepath.Join(dir, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, errdefs.NotFoundf("JSON specification file config.json not found")
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := parseSpec(raw)
+	return raw, s, err
+}
+
 // prepare reads the bundle and reserves the container's id; what fails later is
 // to be passed to abandon.
 func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 	if err := validID(id); err != nil {
 		return nil, err
 	}
-	config := filepath.Join(f.bundle, "config.json")
-	raw, err := sys.ReadFile(config)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errdefs.NotFoundf("JSON specification file config.json not found")
-	}
+	raw, s, err := readBundle(f.bundle)
 	if err != nil {
 		return nil, err
 	}
-	s, err := parseSpec(raw)
-	if err != nil {
-		return nil, err
+	if entered() {
+		insideAlready(s)
 	}
 	a.labels(s.Process)
 	a.mountLabel(s.Linux)
@@ -227,7 +239,12 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 		State:  specs.State{ID: id, Bundle: f.bundle, Annotations: s.Annotations},
 		Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks, Hooked: s.Hooks != nil,
 	}
-	if err := a.setGroup(c, s.Linux.CgroupsPath); err != nil {
+	if entered() && !a.systemd && s.Linux.CgroupsPath == "" {
+		err = withoutGroup(s.Linux.Resources)
+	} else {
+		err = a.setGroup(c, s.Linux.CgroupsPath)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.OwnRoot, c.OwnPidNS = true, false

@@ -71,8 +71,10 @@ func parseExec(args []string) (e execFlags, id string, command []string, err err
 }
 
 func execVerb(ctx context.Context, a *app, args []string) error {
-	if err := runtime.Shield(); err != nil {
-		return err
+	if !mustEnter() {
+		if err := runtime.Shield(); err != nil {
+			return err
+		}
 	}
 	f, id, command, err := parseExec(args)
 	if err != nil {
@@ -83,10 +85,7 @@ func execVerb(ctx context.Context, a *app, args []string) error {
 		a.fail(fmt.Errorf("exec failed: %w", err))
 		return exitCode(codeExecFailed)
 	}
-	if code != 0 {
-		return exitCode(code)
-	}
-	return nil
+	return ended(code, nil)
 }
 
 // exec runs an additional process and returns its exit code, 0 if it is
@@ -105,6 +104,9 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 		return 0, errdefs.Conflictf("cannot exec in a paused container (use --ignore-paused to override)")
 	case c.Status != specs.StateRunning && c.Status != specs.StateCreated && c.Status != statusPaused:
 		return 0, errdefs.Conflictf("cannot exec in a %s container", c.Status)
+	}
+	if mustEnter() {
+		return a.enterOf(ctx, c)
 	}
 	s, err := c.spec()
 	if err != nil {

@@ -60,6 +60,14 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
+// ended is the result of a verb that waited for a program.
+func ended(code int, err error) error {
+	if err == nil && code != 0 {
+		return exitCode(code)
+	}
+	return err
+}
+
 func main() {
 	trace.Enable(os.Getenv("LADE_TRACE"))
 	os.Exit(run(os.Args[1:]))

@@ -17,6 +17,9 @@ func show(what []string) {
 		case "cwd":
 			dir, err := os.Getwd()
 			fmt.Println("cwd", dir, err)
+		case "file":
+			b, err := os.ReadFile(arg)
+			fmt.Println("file", strings.Fields(string(b)), err)
 		case "ids":
 			groups, err := os.Getgroups()
 			fmt.Println("ids", os.Getuid(), os.Getgid(), groups, err)

@@ -27,6 +27,9 @@ func start(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	if mustEnter() && c.Status == specs.StateCreated && c.Hooks != nil && len(c.Hooks.StartContainer) > 0 {
+		return ended(a.enterOf(ctx, c))
+	}
 	return a.start(ctx, c)
 }
 
@@ -122,6 +125,9 @@ func runVerb(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	if mustEnter() {
+		return a.enterFor(ctx, &f)
+	}
 	b, err := a.prepare(&f, id)
 	if err != nil {
 		return err
@@ -149,10 +155,7 @@ func runVerb(ctx context.Context, a *app, args []string) error {
 		defer cancel()
 		err = errors.Join(err, a.remove(ctx, b.c))
 	}
-	if err == nil && code != 0 {
-		return exitCode(code)
-	}
-	return err
+	return ended(code, err)
 }
 
 // run makes a container that runs. Where nothing happens between creation and

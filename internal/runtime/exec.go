@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/pty"
 	"lade/internal/linux/rootpath"
@@ -30,7 +31,7 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (*Process, error) {
 	if err := checkProcess(e.Process); err != nil {
 		return nil, err
 	}
-	if e.Traced && inOurUser(e.Pid) {
+	if l.host.outer || e.Traced && inOurUser(e.Pid) {
 		p, err := l.guarded(ctx, e, began)
 		if err != nil {
 			if !pidfd.Alive(e.Pidfd) {
@@ -132,7 +133,10 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	}
 	b.setAffinity(affinity.final)
 	b.internal()
-	join := uint64(shared)
+	join, err := b.foreign(e.Pid, &o)
+	if err != nil {
+		return o, err
+	}
 	if b.user != nil {
 		join |= unix.CLONE_NEWUSER
 	}
@@ -140,7 +144,7 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		join |= unix.CLONE_NEWTIME
 	}
 	b.p.Sys("setns", "container", unix.SYS_SETNS, uint64(e.Pidfd), join)
-	if b.guard != nil { // of its children
+	if b.guard != nil && o.PidNS >= 0 { // of its children
 		b.p.Sys("setns", "pid namespace", unix.SYS_SETNS, uint64(e.Pidfd), unix.CLONE_NEWPID)
 	}
 	if b.user != nil {
@@ -162,6 +166,29 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	b.standard(streams, id, proc.Terminal)
 	b.become(&proc, id, filter{e.Filter, e.FilterFlags})
 	return o, nil
+}
+
+// foreign returns which of the shared namespaces process pid has other than we.
+// To join those that it has in common with us would change nothing, but in a user
+// namespace it may not be allowed: those are the host's.
+func (b *builder) foreign(pid int, o *program.Options) (join uint64, err error) {
+	if !b.l.host.nested {
+		return shared, nil
+	}
+	for _, kind := range [...]uint64{unix.CLONE_NEWNS, unix.CLONE_NEWNET, unix.CLONE_NEWIPC, unix.CLONE_NEWUTS, unix.CLONE_NEWCGROUP} {
+		same, err := ns.Same(pid, kind)
+		if err != nil {
+			return 0, err
+		}
+		if !same {
+			join |= kind
+		}
+	}
+	same, err := ns.Same(pid, unix.CLONE_NEWPID)
+	if same {
+		o.PidNS = -1
+	}
+	return join, err
 }
 
 // openTerminal opens a terminal in the devpts of a running container.

@@ -29,7 +29,8 @@ import (
 //	                          ends
 //
 // It costs a copy of our page tables and a second process, which only these
-// containers pay.
+// containers pay, and those of a user without privileges: for them nothing but a
+// child can be in another pid namespace (facts.outer).
 //
 // Sources: ptrace(2), "Ptrace access mode checking"; CVE-2016-9962.
 type guard struct {

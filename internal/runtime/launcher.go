@@ -53,6 +53,8 @@ type facts struct {
 	lastCap  int
 	permit   caps.Set // what this process may give away
 	nested   bool     // it is in a user namespace
+	noGroups bool     // … in which setgroups(2) is not allowed
+	outer    bool     // … that does not own our pid namespace: who leaves that cannot return
 	ignored  uint64   // signals that this process ignores: bit n-1 is signal n
 	// our namespaces of these kinds, asked for only by those who join others or
 	// have some of their own
@@ -125,6 +127,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if l.pidNS, err = ns.Open(0, unix.CLONE_NEWPID); err != nil {
 		return nil, err
 	}
+	l.host.outer = l.host.nested && !ns.Owned(l.pidNS)
 	if !o.Once {
 		_, err = l.empty.open(ns.Empty)
 	}
@@ -135,6 +138,10 @@ func (l *Launcher) learn() (err error) {
 	l.host.features, l.host.nested = sync.OnceValue(sys.Probe), sys.Nested()
 	if !sys.HasMountSetattr() {
 		return errdefs.Unavailablef("the kernel has no mount_setattr(2)")
+	}
+	if l.host.nested {
+		b, err := sys.ReadFile("/proc/self/setgroups")
+		l.host.noGroups = err == nil && string(b) == "deny\n"
 	}
 	if l.host.lastCap, err = caps.Last(); err != nil {
 		return err

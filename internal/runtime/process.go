@@ -251,11 +251,13 @@ func (b *builder) credentials(id identity, s capabilitySets) {
 	if id.UID != 0 {
 		b.p.Sys("prctl", "PR_SET_KEEPCAPS", unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
 	}
-	groups := b.p.Space(4 * max(len(id.Groups), 1))
-	for i, g := range id.Groups {
-		*(*uint32)(unsafe.Pointer(&groups[4*i])) = g
+	if !b.l.host.noGroups || len(id.Groups) > 0 {
+		groups := b.p.Space(4 * max(len(id.Groups), 1))
+		for i, g := range id.Groups {
+			*(*uint32)(unsafe.Pointer(&groups[4*i])) = g
+		}
+		b.p.Sys("setgroups", "", unix.SYS_SETGROUPS, uint64(len(id.Groups)), program.Address(groups))
 	}
-	b.p.Sys("setgroups", "", unix.SYS_SETGROUPS, uint64(len(id.Groups)), program.Address(groups))
 	gid, uid := uint64(id.GID), uint64(id.UID)
 	b.p.Sys("setresgid", "", unix.SYS_SETRESGID, gid, gid, gid)
 	b.p.Sys("setresuid", "", unix.SYS_SETRESUID, uid, uid, uid)

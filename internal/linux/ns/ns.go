@@ -93,6 +93,19 @@ func Same(pid int, flag uint64) (bool, error) {
 	return mine == theirs, err
 }
 
+// Owned reports whether a namespace, given by descriptor, belongs to the caller's
+// user namespace or one below: who has all capabilities has them over it.
+//
+// Source: ioctl_ns(2), NS_GET_USERNS.
+func Owned(fd int) bool {
+	owner, err := unix.IoctlRetInt(fd, unix.NS_GET_USERNS)
+	if err != nil {
+		return false
+	}
+	sys.CloseAll(owner)
+	return true
+}
+
 // Empty makes a mount namespace whose only mount is an empty directory in
 // memory, plus /null, the device of that name, and /empty, a directory in which
 // nothing can be made: what containers hide paths with. It returns its
