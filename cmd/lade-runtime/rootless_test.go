@@ -170,6 +170,38 @@ func TestRootlessSignals(t *testing.T) {
 	}
 }
 
+// TestRootlessRange has newuidmap(1) give the user a range of ids, which files of
+// the system's say is his: those of a mount namespace of this test.
+func TestRootlessRange(t *testing.T) {
+	p := newPerson(t)
+	need.Program(t, "newuidmap", "Debian's uidmap")
+	files := t.TempDir()
+	script := "set -e\n"
+	for name, line := range map[string]string{
+		"passwd": "person:x:4242:4242::/:/bin/sh", "group": "person:x:4242:", "subuid": "person:700000:100", "subgid": "person:800000:100",
+	} {
+		file := filepath.Join(files, name)
+		if err := os.WriteFile(file, []byte(line+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		script += "mount --bind " + file + " /etc/" + name + "\n"
+	}
+	p.bundle(func(s *specs.Spec) {
+		s.Process.Args = []string{"/payload", "show", "ids", "file=/proc/self/uid_map", "file=/proc/self/gid_map"}
+		s.Process.User = specs.User{UID: 7, GID: 8, AdditionalGids: []uint32{9}}
+		s.Linux.UIDMappings = append(s.Linux.UIDMappings, specs.LinuxIDMapping{ContainerID: 1, HostID: 700000, Size: 100})
+		s.Linux.GIDMappings = append(s.Linux.GIDMappings, specs.LinuxIDMapping{ContainerID: 1, HostID: 800000, Size: 100})
+	})
+	run := p.command("run", "range")
+	run.Args = append([]string{"unshare", "--mount", "sh", "-c", script + `exec setpriv --reuid 4242 --regid 4242 --clear-groups "$@"`, "sh"}, run.Args...)
+	run.Path = need.Program(t, "unshare", "util-linux")
+	run.SysProcAttr = nil
+	out, err := run.CombinedOutput()
+	if want := "ids 7 8 [9] <nil>\nfile [0 4242 1 1 700000 100] <nil>\nfile [0 4242 1 1 800000 100] <nil>\n"; err != nil || string(out) != want {
+		t.Errorf("%v %s; want %s", err, out, want)
+	}
+}
+
 // TestRootlessRefused asks for what a user without privileges cannot have.
 func TestRootlessRefused(t *testing.T) {
 	p := newPerson(t)
