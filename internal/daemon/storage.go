@@ -101,6 +101,24 @@ func findDriver(name string) (driver, error) {
 	return driver{}, errdefs.Invalidf("unknown storage driver %q", name)
 }
 
+// validate checks what can be checked without looking at the data root: the
+// options belong to a driver, which is known once it is named. Errors: Invalid.
+func (s *Storage) validate() error {
+	if s.StorageDriver == "" {
+		return nil
+	}
+	d, err := findDriver(s.StorageDriver)
+	if err != nil {
+		return err
+	}
+	options, err := d.parse(s.StorageOptions)
+	if err != nil {
+		return err
+	}
+	_, err = d.size(options)
+	return err
+}
+
 // storage is the storage driver of a daemon.
 type storage struct {
 	snapshot.Snapshotter
@@ -130,10 +148,8 @@ func openStorage(ctx context.Context, c *Config, log *slog.Logger) (*storage, er
 		return nil, err
 	}
 	s := &storage{why: why}
-	if v, ok := options[d.name+".size"]; ok {
-		if s.size, err = units.RAMInBytes(v); err != nil || s.size <= 0 {
-			return nil, errdefs.Invalidf("%s: invalid size %q", d.name, v)
-		}
+	if s.size, err = d.size(options); err != nil {
+		return nil, err
 	}
 	log.Debug("storage driver", "name", d.name, "why", why)
 	s.Snapshotter, err = d.open(ctx, filepath.Join(c.DataRoot, d.name), options, log)
@@ -174,6 +190,19 @@ func (d driver) parse(list []string) (map[string]string, error) {
 		options[k] = strings.TrimSpace(v)
 	}
 	return options, nil
+}
+
+// size returns the default limit of containers; 0: none.
+func (d driver) size(options map[string]string) (int64, error) {
+	v, ok := options[d.name+".size"]
+	if !ok {
+		return 0, nil
+	}
+	size, err := units.RAMInBytes(v)
+	if err != nil || size <= 0 {
+		return 0, errdefs.Invalidf("%s: invalid size %q", d.name, v)
+	}
+	return size, nil
 }
 
 // surveyStorage reads the records of every driver that was used in a data root;

@@ -16,7 +16,7 @@ import (
 // validate checks every field by itself and with others. Errors are Invalid.
 func (c *Config) validate() error {
 	for _, check := range []func() error{
-		c.API.validate, c.Paths.validate, c.Logging.validate, c.Bridge.validate, c.Registries.validate, c.Containers.validate,
+		c.API.validate, c.Paths.validate, c.Logging.validate, c.Bridge.validate, c.Registries.validate, c.Containers.validate, c.Storage.validate,
 	} {
 		if err := check(); err != nil {
 			return err
