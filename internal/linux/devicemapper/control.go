@@ -35,6 +35,7 @@ const (
 const (
 	readOnly       = 1 << 0
 	suspended      = 1 << 1
+	activePresent  = 1 << 5
 	bufferFull     = 1 << 8
 	deferredRemove = 1 << 17
 )
@@ -175,15 +176,41 @@ func (c *Control) List() (map[string]Device, error) {
 
 // Find returns the device of a name; found is false if there is none.
 func (c *Control) Find(name string) (d Device, found bool, err error) {
+	h, err := c.status(name)
+	return Device(h.dev), h.dev != 0, err
+}
+
+// status asks for the state of a device; of none that state is empty.
+func (c *Control) status(name string) (header, error) {
 	h, err := named(name)
 	if err != nil {
-		return 0, false, err
+		return header{}, err
 	}
 	_, err = c.call(devStatus, h, nil)
 	if errors.Is(err, unix.ENXIO) {
-		return 0, false, nil
+		return header{}, nil
 	}
-	return Device(h.dev), err == nil, sys.Error("DM_DEV_STATUS", name, err)
+	if err != nil {
+		return header{}, sys.Error("DM_DEV_STATUS", name, err)
+	}
+	return *h, nil
+}
+
+// Recover is Find for a device that a process may have left half made when it
+// died: one without a table is removed, one that is suspended goes on.
+func (c *Control) Recover(name string) (d Device, found bool, err error) {
+	h, err := c.status(name)
+	if err != nil || h.dev == 0 {
+		return 0, false, err
+	}
+	d = Device(h.dev)
+	switch {
+	case h.flags&activePresent == 0:
+		return 0, false, c.Remove(name)
+	case h.flags&suspended != 0:
+		return d, true, c.Resume(d)
+	}
+	return d, true, nil
 }
 
 // Create makes a device with a table that takes effect at once. On error there

@@ -83,7 +83,7 @@ func (p *pool) make(root string, o Options) error {
 			return err
 		}
 	}
-	d, found, err := p.Find(p.prefix + "pool")
+	d, found, err := p.Recover(p.prefix + "pool")
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (p *pool) snapshot(id, origin uint64) (err error) {
 		return errdefs.Exhaustedf("the thin pool has no more numbers for devices")
 	}
 	message := fmt.Sprintf("create_snap %d %d", id, origin)
-	d, active, err := p.Find(p.name(origin))
+	d, active, err := p.Recover(p.name(origin))
 	if err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (p *pool) table(id uint64, bytes int64) dm.Target {
 
 // activate returns the block device of a thin device.
 func (p *pool) activate(id uint64, bytes int64) (dm.Device, error) {
-	d, found, err := p.Find(p.name(id))
+	d, found, err := p.Recover(p.name(id))
 	if err != nil || found {
 		return d, err
 	}
