@@ -20,6 +20,7 @@ type engine struct {
 }
 
 func (e engine) Find(string) (*container.Actor, error) { return e.actor, nil }
+func (e engine) All() []*container.Actor               { return []*container.Actor{e.actor} }
 func (e engine) Group(*container.Record) (*cgroup.Group, error) {
 	return nil, errors.New("it does not run")
 }
@@ -53,6 +54,9 @@ func TestStopped(t *testing.T) {
 		if n != 1 {
 			t.Errorf("%+v: %d samples", o, n)
 		}
+	}
+	if all, err := p.ContainersUsage(ctx); err != nil || len(all) != 1 || all[0].Record.ID != "0123" || all[0].Group != nil || all[0].Networks != nil {
+		t.Errorf("usage of all: %+v, %v", all, err)
 	}
 	stream, done := context.WithCancel(ctx)
 	defer done()
