@@ -20,6 +20,7 @@ import (
 	"lade/internal/linux/sys"
 	"lade/internal/linux/systemd"
 	"lade/internal/network"
+	"lade/internal/network/ipam"
 	"lade/internal/registry"
 	"lade/internal/server"
 	"lade/internal/store"
@@ -244,6 +245,13 @@ func networkConfig(c *Config) (network.Config, error) {
 	n.BIP, n.FixedCIDR, n.Gateway, n.DefaultBind = prefix(c.BIP), prefix(c.FixedCIDR), addr(c.DefaultGateway), addr(c.HostIP)
 	if err != nil {
 		return n, errdefs.Invalidf("default bridge: %w", err)
+	}
+	for _, p := range c.AddressPools {
+		base, err := netip.ParsePrefix(p.Base)
+		if err != nil {
+			return n, errdefs.Invalidf("default address pool: %w", err)
+		}
+		n.Pools = append(n.Pools, ipam.Pool{Base: base, Size: p.Size})
 	}
 	return n, nil
 }

@@ -218,34 +218,49 @@ func (c *check) checkImages() error {
 	return nil
 }
 
+// checkEndpoints looks at what the containers have of the networks: nothing is
+// had by two, and no network or container is missing.
 func (c *check) checkEndpoints() error {
-	addresses, ports := map[netip.Addr]string{}, map[string]string{}
+	networks := map[string]bool{}
+	for name := range c.Store.Walk("network") {
+		networks[name] = true
+	}
+	addresses, ports := map[string]string{}, map[string]string{}
 	for id, raw := range c.Store.Walk("endpoint") {
-		var ep struct {
-			IPv4  netip.Prefix
-			Ports []struct {
+		var all struct {
+			Endpoints []struct {
+				Network    string
+				IPv4, IPv6 netip.Prefix
+			}
+			Published []struct {
 				Proto    string
 				HostIP   netip.Addr
 				HostPort uint16
 			}
 		}
-		if err := json.Unmarshal(raw, &ep); err != nil {
-			c.fault("endpoint of container %s: damaged: %v", id, err)
+		if err := json.Unmarshal(raw, &all); err != nil {
+			c.fault("endpoints of container %s: damaged: %v", id, err)
 			continue
 		}
 		if r := c.containers[id]; r == nil || !r.State.Alive() {
-			c.fault("endpoint of container %s: the container does not run", id)
+			c.fault("endpoints of container %s: the container does not run", id)
 		}
-		if a := ep.IPv4.Addr(); a.IsValid() {
-			if other := addresses[a]; other != "" {
-				c.fault("endpoint of container %s: has the address %s of container %s", id, a, other)
+		for _, ep := range all.Endpoints {
+			if !networks[ep.Network] {
+				c.fault("endpoints of container %s: there is no network %s", id, ep.Network)
 			}
-			addresses[a] = id
+			for _, p := range []netip.Prefix{ep.IPv4, ep.IPv6} {
+				key := ep.Network + " " + p.Addr().String()
+				if other := addresses[key]; other != "" && p.IsValid() {
+					c.fault("endpoints of container %s: has the address %s of container %s", id, p.Addr(), other)
+				}
+				addresses[key] = id
+			}
 		}
-		for _, p := range ep.Ports {
+		for _, p := range all.Published {
 			key := fmt.Sprint(p.HostIP, " ", p.HostPort, "/", p.Proto)
 			if other := ports[key]; other != "" {
-				c.fault("endpoint of container %s: publishes %s as container %s does", id, key, other)
+				c.fault("endpoints of container %s: publishes %s as container %s does", id, key, other)
 			}
 			ports[key] = id
 		}

@@ -92,13 +92,17 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := setHostname(&config, &hc, id); err != nil {
 		return r, err
 	}
+	networks, err := e.endpoints(o.Networking, hc.NetworkMode)
+	if err != nil {
+		return r, err
+	}
 	name, err := e.containers.reserve(o.Name, id)
 	if err != nil {
 		return r, err
 	}
 	rec := container.Record{
 		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, NetRates: rates, ImageID: img.ID.String(),
-		Networks: endpoints(o.Networking, hc.NetworkMode), Driver: e.Snapshots.Name(), State: container.Created,
+		Networks: networks, Driver: e.Snapshots.Name(), State: container.Created,
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
@@ -362,24 +366,4 @@ func setHostname(c *apicontainer.Config, hc *apicontainer.HostConfig, id string)
 	}
 	c.Hostname = ids.Truncate(id)
 	return nil
-}
-
-// endpoints are the networks that the request asks for, under their own names.
-func endpoints(n *network.NetworkingConfig, mode apicontainer.NetworkMode) map[string]*network.EndpointSettings {
-	out := map[string]*network.EndpointSettings{}
-	if n != nil {
-		for name, ep := range n.EndpointsConfig {
-			if name == "default" {
-				name = "bridge"
-			}
-			if ep == nil {
-				ep = &network.EndpointSettings{}
-			}
-			out[name] = ep
-		}
-	}
-	if name := mode.NetworkName(); out[name] == nil && !mode.IsContainer() {
-		out[name] = &network.EndpointSettings{}
-	}
-	return out
 }

@@ -137,11 +137,7 @@ func (e *host) PublishImage(action events.Action, id, name string) {
 }
 
 func (e *host) publishNetwork(action events.Action, r *container.Record, ep *network.Endpoint) {
-	kind := "bridge"
-	if ep.NetworkName == "host" || ep.NetworkName == "none" {
-		kind = map[string]string{"host": "host", "none": "null"}[ep.NetworkName]
-	}
-	e.events.Publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": ep.NetworkName, "type": kind})
+	e.events.Publish(events.NetworkEventType, action, ep.NetworkID, map[string]string{"container": r.ID, "name": ep.NetworkName, "type": ep.Driver})
 }
 
 // Gone implements container.Host.
@@ -195,10 +191,11 @@ func (e *host) Release(r *container.Record) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), cleanUp)
 	defer cancel()
 	e.sup.drop(r.ID, "")
-	if ep, ok := e.Networks.Endpoint(r.ID); ok {
-		if err := e.Networks.Release(ctx, r.ID); err != nil {
-			e.log.Warn("the network connection could not be given back", "container", r.ID, "error", err)
-		}
+	eps := e.Networks.Endpoints(r.ID)
+	if err := e.Networks.Release(ctx, r.ID); err != nil {
+		e.log.Warn("the network connection could not be given back", "container", r.ID, "error", err)
+	}
+	for _, ep := range eps {
 		e.publishNetwork(events.ActionDisconnect, r, ep)
 	}
 	e.releaseMounts(r)

@@ -19,6 +19,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/filters"
 	"lade/internal/ids"
+	nets "lade/internal/network"
 )
 
 // ContainerInspect returns all that is known of a container; size adds its
@@ -123,29 +124,42 @@ func (e *viewer) networkSettings(r *container.Record) *apicontainer.NetworkSetti
 }
 
 // endpointSettings are the networks asked for, with what the present
-// connection gave them.
+// connections gave them.
 func (e *viewer) endpointSettings(r *container.Record) map[string]*network.EndpointSettings {
 	out := make(map[string]*network.EndpointSettings, len(r.Networks))
-	ep, connected := e.Networks.Endpoint(r.ID)
+	connected := e.Networks.Endpoints(r.ID)
 	for name, asked := range r.Networks {
 		s := *asked
-		if connected && ep.NetworkName == name {
-			s.NetworkID, s.EndpointID = ep.NetworkID, ep.EndpointID
-			if ep.IPv4.IsValid() {
-				s.IPAddress, s.IPPrefixLen, s.Gateway = ep.IPv4.Addr(), ep.IPv4.Bits(), ep.Gateway
+		for _, ep := range connected {
+			if ep.NetworkName == name {
+				e.showEndpoint(&s, r, ep)
 			}
-			s.MacAddress = network.HardwareAddr(ep.MAC)
-			s.DNSNames = dnsNames(r)
 		}
 		out[name] = &s
 	}
 	return out
 }
 
-func dnsNames(r *container.Record) []string {
-	names := []string{r.Name, ids.Truncate(r.ID)}
-	if h := r.Config.Hostname; h != "" && !slices.Contains(names, h) {
-		names = append(names, h)
+func (e *viewer) showEndpoint(s *network.EndpointSettings, r *container.Record, ep *nets.Endpoint) {
+	s.NetworkID, s.EndpointID = ep.NetworkID, ep.EndpointID
+	s.Gateway, s.IPv6Gateway = ep.Gateway, ep.Gateway6
+	if ep.IPv4.IsValid() {
+		s.IPAddress, s.IPPrefixLen = ep.IPv4.Addr(), ep.IPv4.Bits()
+	}
+	if ep.IPv6.IsValid() {
+		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = ep.IPv6.Addr(), ep.IPv6.Bits()
+	}
+	s.MacAddress = network.HardwareAddr(ep.MAC)
+	s.DNSNames = dnsNames(r, s.Aliases)
+}
+
+// dnsNames are what a container is called in one of its networks.
+func dnsNames(r *container.Record, aliases []string) []string {
+	names := []string{r.Name}
+	for _, n := range append(slices.Clone(aliases), ids.Truncate(r.ID), r.Config.Hostname) {
+		if n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
 	}
 	return names
 }
@@ -386,10 +400,10 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 		return false
 	}
 	if f.Has("network") {
-		ep, ok := e.Networks.Endpoint(r.ID)
-		found := ok && f.Prefix("network", ep.NetworkID)
+		found := false
 		for name := range r.Networks {
-			found = found || f.Exact("network", name)
+			id := e.Networks.ID(name)
+			found = found || f.Exact("network", name) || id != "" && f.Prefix("network", id)
 		}
 		if !found {
 			return false

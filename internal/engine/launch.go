@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	apicontainer "github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -183,18 +181,7 @@ func (e *host) connect(ctx context.Context, r *container.Record, own *os.File) (
 		ns.Net, err = e.joinNetwork(r)
 		return ns, nil, err
 	}
-	ports, err := publish(r)
-	if err != nil {
-		return ns, nil, err
-	}
-	q := nets.Request{ContainerID: r.ID, Name: r.Name, Network: string(mode), Ports: ports, Sysctls: netSysctls(hc.Sysctls), Rates: r.NetRates, NetNS: own}
-	if ep := r.Networks[mode.NetworkName()]; ep != nil {
-		q.MAC = net.HardwareAddr(ep.MacAddress)
-		if ep.IPAMConfig != nil && ep.IPAMConfig.IPv4Address.IsValid() {
-			return ns, nil, errdefs.Invalidf("user specified IP address is supported on user defined networks only")
-		}
-	}
-	ep, err := e.Networks.Connect(ctx, q)
+	netns, err = e.connectAll(ctx, r, own)
 	if err != nil {
 		msg := "failed to set up container networking: " + err.Error()
 		return ns, nil, &errdefs.Error{Kind: errdefs.KindOf(err), Msg: msg, Err: err}
@@ -202,8 +189,7 @@ func (e *host) connect(ctx context.Context, r *container.Record, own *os.File) (
 	if mode.IsHost() {
 		ns.Net = "host"
 	}
-	e.publishNetwork(events.ActionConnect, r, ep)
-	return ns, ep.NetNS, nil
+	return ns, netns, nil
 }
 
 // ownSources are the sources of a container's binds in which nothing but our
@@ -432,10 +418,6 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 // etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.
 func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 	hc, d := r.HostConfig, e.settings().Defaults
-	var ip netip.Addr
-	if ep, ok := e.Networks.Endpoint(r.ID); ok && ep.IPv4.IsValid() {
-		ip = ep.IPv4.Addr()
-	}
 	extra := make([]string, len(hc.ExtraHosts))
 	for i, h := range hc.ExtraHosts {
 		name, addr, ok := etc.SplitHost(h)
@@ -456,7 +438,7 @@ func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 			return nil, nil, err
 		}
 	} else {
-		hosts = etc.Hosts(r.Config.Hostname, r.Config.Domainname, ip, extra)
+		hosts = etc.Hosts(r.Config.Hostname, r.Config.Domainname, e.addresses(r.ID), extra)
 	}
 	dns, search, options := addrs(hc.DNS, d.DNS), orList(hc.DNSSearch, d.DNSSearch), orList(hc.DNSOptions, d.DNSOptions)
 	host := etc.Host()
@@ -464,6 +446,18 @@ func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 		return hosts, host, nil
 	}
 	return hosts, etc.Resolv(host, dns, search, options), nil
+}
+
+// addresses returns those of a container in all its networks.
+func (e *host) addresses(id string) (ips []netip.Addr) {
+	for _, ep := range e.Networks.Endpoints(id) {
+		for _, p := range []netip.Prefix{ep.IPv4, ep.IPv6} {
+			if p.IsValid() {
+				ips = append(ips, p.Addr())
+			}
+		}
+	}
+	return ips
 }
 
 func orList(own, def []string) []string {

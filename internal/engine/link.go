@@ -15,6 +15,8 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 // ConnectFunc connects with the supervisor, starting one if none answers.
@@ -308,6 +310,18 @@ func (l *link) drop(id, exec string) {
 		}
 		return k.id == id
 	})
+}
+
+// alive reports whether a container's first process, of which a duplicate is
+// held, has not ended.
+func (l *link) alive(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	h := l.held[process{id, ""}]
+	if h == nil {
+		return false
+	}
+	return unix.PidfdSendSignal(int(h.started.Pidfd.Fd()), 0, nil, 0) == nil
 }
 
 // holds returns what is held, containers before their execs.

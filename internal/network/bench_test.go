@@ -31,7 +31,7 @@ func BenchmarkConnect(b *testing.B) {
 				for b.Loop() {
 					if size > 0 { // measured is a start now and then, not a storm
 						b.StopTimer()
-						for len(e.n.pool.slots) < size {
+						for len(e.n.def.pool.slots) < size {
 							time.Sleep(time.Millisecond)
 						}
 						time.Sleep(20 * time.Millisecond) // for the last namespace to die
@@ -84,15 +84,15 @@ func BenchmarkPort(b *testing.B) {
 			for i := range others {
 				many[at(30000+i)] = to
 			}
-			if err := e.n.wall.add(many); err != nil {
+			if err := e.n.wall.change(published{}, published{to: many}); err != nil {
 				b.Fatal(err)
 			}
 			one := map[hostPort]netip.AddrPort{at(8080): to}
 			for b.Loop() {
-				if err := e.n.wall.add(one); err != nil {
+				if err := e.n.wall.change(published{}, published{to: one}); err != nil {
 					b.Fatal(err)
 				}
-				if err := e.n.wall.remove([]hostPort{at(8080)}); err != nil {
+				if err := e.n.wall.change(published{to: one}, published{}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -127,8 +127,8 @@ func TestMany(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(b.n.wall.ports) != 0 || len(b.n.ports.held) != 0 || len(b.n.endpoints) != 0 {
-		t.Errorf("left: %v, %v, %v", b.n.wall.ports, b.n.ports.held, b.n.endpoints)
+	if len(b.n.wall.ports) != 0 || len(b.n.ports.held) != 0 || len(b.n.containers) != 0 {
+		t.Errorf("left: %v, %v, %v", b.n.wall.ports, b.n.ports.held, b.n.containers)
 	}
 }
 

@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
+	"lade/internal/netrate"
 	"lade/internal/network/etc"
 	"lade/internal/network/ipam"
 	"lade/internal/trace"
@@ -22,12 +26,79 @@ import (
 // defaultMTU is Docker's.
 const defaultMTU = 1500
 
-// hardware returns the address that an interface with an IPv4 address gets:
-// 02:42 and the four bytes, as in Docker before version 28. A neighbour's entry
+// bridge is a network of containers on this host: one link, addresses, rules.
+type bridge struct {
+	network  string // name of the network
+	id       string // of the network
+	link     string // name of the interface
+	v4, v6   side
+	mtu      int // 0: see makeBridge
+	icc      bool
+	internal bool       // no way out
+	bind     netip.Addr // where ports are published that name no address
+	limits   netrate.Limits
+	was      netip.Prefix // an address that it had and is to lose
+
+	repairing sync.Mutex // one repair at a time
+	starting  sync.Mutex // orders who makes the pool
+	pool      *pool      // set once, under Networks.mu; nil before the first use
+
+	// Networks.mu guards these, and the allocators.
+	users int // endpoints, also those that are being made
+}
+
+// side is what a network is in one family.
+type side struct {
+	subnet  netip.Prefix // masked; zero: the family is not in use
+	address netip.Prefix // of the link; zero: none
+	gateway netip.Addr   // default route of containers; zero: none
+	masq    bool
+	mode    string
+	addrs   allocator
+}
+
+// allocator gives out addresses: an ipam.Allocator or Sparse.
+type allocator interface {
+	Next() (netip.Addr, error)
+	Take(netip.Addr) error
+	Release(netip.Addr)
+}
+
+func (b *bridge) side(six bool) *side {
+	if six {
+		return &b.v6
+	}
+	return &b.v4
+}
+
+// open sets up the books of addresses of a side whose subnet is set: those in
+// taken are not given out.
+func (s *side) open(within netip.Prefix, taken ...netip.Addr) (err error) {
+	if s.subnet.Addr().Is4() {
+		s.addrs, err = ipam.New(s.subnet, within)
+	} else {
+		s.addrs, err = ipam.NewSparse(s.subnet, within)
+	}
+	for _, ip := range taken {
+		if err != nil {
+			break
+		}
+		if !ip.IsValid() {
+			continue
+		}
+		if err = s.addrs.Take(ip); errors.Is(err, errdefs.Forbidden) { // named twice
+			err = nil
+		}
+	}
+	return err
+}
+
+// hardware returns the address that an interface with an IP address gets: 02:42
+// and its last four bytes, as in Docker before version 28. A neighbour's entry
 // for the address then stays true when another container gets it.
 func hardware(ip netip.Addr) net.HardwareAddr {
-	b := ip.As4()
-	return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+	b := ip.AsSlice()
+	return append(net.HardwareAddr{0x02, 0x42}, b[len(b)-4:]...)
 }
 
 // checkBridge refuses a name that the kernel would.
@@ -39,8 +110,9 @@ func checkBridge(name string) error {
 }
 
 // choose returns the bridge's address: as configured, as it is, as it was, or
-// from the first default pool that collides with nothing.
-func choose(rt *netlink.Conn, c Config, was netip.Prefix) (netip.Prefix, error) {
+// from the first pool that collides with nothing: neither with others, the
+// subnets of other networks, nor with what the host has.
+func choose(rt *netlink.Conn, c Config, was netip.Prefix, others []netip.Prefix) (netip.Prefix, error) {
 	if c.BIP.IsValid() {
 		if !c.BIP.Addr().Is4() || c.BIP.Addr() == c.BIP.Masked().Addr() || c.BIP.Addr() == ipam.Last(c.BIP) {
 			return c.BIP, errdefs.Invalidf("invalid bridge address %s: want the address of a host in an IPv4 subnet", c.BIP)
@@ -55,102 +127,237 @@ func choose(rt *netlink.Conn, c Config, was netip.Prefix) (netip.Prefix, error) 
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	routes, err := rt.Routes()
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	var taken []netip.Prefix
 	for _, a := range addrs {
 		if bridge.Index != 0 && a.Index == bridge.Index {
 			return a.Prefix, nil
 		}
-		taken = append(taken, a.Prefix.Masked())
 	}
-	for _, r := range routes {
-		if r.Dst.Bits() > 0 && (bridge.Index == 0 || r.Index != bridge.Index) {
-			taken = append(taken, r.Dst)
-		}
+	taken, err := hostPrefixes(rt, bridge.Index)
+	if err != nil {
+		return netip.Prefix{}, err
 	}
-	for _, s := range etc.Nameservers(etc.Host()) {
-		if s.Is4() {
-			taken = append(taken, netip.PrefixFrom(s, s.BitLen()))
-		}
-	}
+	taken = append(taken, others...)
 	if was.IsValid() && !slices.ContainsFunc(taken, was.Overlaps) {
 		return was, nil
 	}
-	subnet, err := ipam.Choose(taken)
+	subnet, err := ipam.Choose(c.pools(), taken)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits()), nil
 }
 
-// makeBridge creates the bridge or corrects what differs, and returns it. mtu 0
-// means Docker's default for a new bridge, and its own for one that is there.
-// The address that we gave it before (was) goes, if it is not the same; any
-// other is the administrator's.
-func makeBridge(rt *netlink.Conn, name string, ip, was netip.Prefix, mtu int) (link netlink.Link, made bool, err error) {
+// pools returns the IPv4 pools of the configuration.
+func (c Config) pools() []ipam.Pool {
+	own := slices.DeleteFunc(slices.Clone(c.Pools), func(p ipam.Pool) bool { return !p.Base.Addr().Is4() })
+	if len(own) == 0 {
+		return ipam.Defaults()
+	}
+	return own
+}
+
+// hostPrefixes returns what the host reaches already, by an address, a route or
+// as a name server, except through one link.
+func hostPrefixes(rt *netlink.Conn, except int) (taken []netip.Prefix, err error) {
+	for _, list := range []func() ([]netlink.Addr, error){rt.Addrs, rt.Addrs6} {
+		addrs, err := list()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			if a.Index != except {
+				taken = append(taken, a.Prefix.Masked())
+			}
+		}
+	}
+	routes, err := rt.AllRoutes()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range routes {
+		if r.Dst.Bits() > 0 && (except == 0 || r.Index != except) && !r.Dst.Addr().IsMulticast() {
+			taken = append(taken, r.Dst)
+		}
+	}
+	for _, s := range etc.Nameservers(etc.Host()) {
+		taken = append(taken, netip.PrefixFrom(s, s.BitLen()))
+	}
+	return taken, nil
+}
+
+// make creates the link or corrects what differs, and returns it. mtu 0 means
+// Docker's default for a new bridge, and its own for one that is there. An
+// address that we gave it before (was) goes, if it is not the same; any other
+// is the administrator's. Then it writes the parameters of the host that the
+// bridge needs.
+func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error) {
+	link, made, err = b.link4(rt)
+	if err != nil {
+		return link, made, err
+	}
+	if b.v4.address.IsValid() {
+		// Packets from 127.0.0.1 may leave by the bridge, translated; the chain
+		// "raw" keeps such addresses from coming in.
+		err = netns.Sysctl("net/ipv4/conf/"+b.link+"/route_localnet", "1")
+	}
+	if b.v6.subnet.IsValid() && err == nil {
+		err = b.link6(rt, link.Index)
+	}
+	if b.mtu == 0 {
+		b.mtu = link.MTU
+	}
+	return link, made, err
+}
+
+func (b *bridge) link4(rt *netlink.Conn) (link netlink.Link, made bool, err error) {
 	var r netlink.Request
-	link, err = rt.Link(0, name)
+	link, err = rt.Link(0, b.link)
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		r.AddBridge(name, hardware(ip.Addr()), cmp.Or(mtu, defaultMTU))
-		if err := trace.Begin(trace.Net, "create bridge", name).End(rt.Do(&r)); err != nil && !errors.Is(err, unix.EEXIST) {
-			return link, false, fmt.Errorf("create bridge %s: %w", name, err)
+		own := b.v4.subnet.Addr()
+		if b.v4.address.IsValid() {
+			own = b.v4.address.Addr()
+		} else if b.v6.address.IsValid() {
+			own = b.v6.address.Addr()
+		}
+		if !own.IsValid() {
+			own = b.v6.subnet.Addr()
+		}
+		r.AddBridge(b.link, hardware(own), cmp.Or(b.mtu, defaultMTU))
+		if err := trace.Begin(trace.Net, "create bridge", b.link).End(rt.Do(&r)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return link, false, fmt.Errorf("create bridge %s: %w", b.link, err)
 		}
 		made = true
-		if link, err = rt.Link(0, name); err != nil {
+		if link, err = rt.Link(0, b.link); err != nil {
 			return link, made, err
 		}
 	case err != nil:
 		return link, false, err
 	case link.Kind != "bridge":
-		return link, false, errdefs.Invalidf("existing interface %s is not a bridge", name)
+		return link, false, errdefs.Invalidf("existing interface %s is not a bridge", b.link)
 	}
 	r.Reset()
 	if !link.Up {
 		r.SetUp(link.Index, "")
 	}
-	if mtu != 0 && link.MTU != mtu {
-		r.SetMTU(link.Index, mtu)
-		link.MTU = mtu
+	if b.mtu != 0 && link.MTU != b.mtu {
+		r.SetMTU(link.Index, b.mtu)
+		link.MTU = b.mtu
 	}
 	addrs, err := rt.Addrs()
 	if err != nil {
 		return link, made, err
 	}
-	has := false
+	has := !b.v4.address.IsValid()
 	for _, a := range addrs {
 		switch {
 		case a.Index != link.Index:
-		case a.Prefix == ip:
+		case a.Prefix == b.v4.address:
 			has = true
-		case a.Prefix == was:
+		case a.Prefix == b.was:
 			r.DelAddr(link.Index, a.Prefix)
 		}
 	}
 	if !has {
-		r.AddAddr(link.Index, ip)
+		r.AddAddr(link.Index, b.v4.address)
 	}
 	if r.Messages() == 0 {
 		return link, made, nil
 	}
-	if err := trace.Begin(trace.Net, "configure bridge", name).End(rt.Do(&r)); err != nil {
-		return link, made, fmt.Errorf("configure bridge %s: %w", name, err)
+	if err := trace.Begin(trace.Net, "configure bridge", b.link).End(rt.Do(&r)); err != nil {
+		return link, made, fmt.Errorf("configure bridge %s: %w", b.link, err)
 	}
 	return link, made, nil
 }
 
-// setHost writes the parameters of the host that the bridge needs.
-func setHost(c Config) error {
-	// Packets from 127.0.0.1 may leave by the bridge, translated; the chain
-	// "raw" keeps such addresses from coming in.
-	if err := netns.Sysctl("net/ipv4/conf/"+c.Bridge+"/route_localnet", "1"); err != nil {
+// link6 gives the link its IPv6 address. Errors: Invalid where the host has no
+// IPv6.
+func (b *bridge) link6(rt *netlink.Conn, index int) error {
+	if err := checkIPv6(); err != nil {
 		return err
 	}
-	if !c.IPForward {
+	conf := "net/ipv6/conf/" + b.link + "/"
+	err := errors.Join(
+		netns.Sysctl(conf+"disable_ipv6", "0"),
+		netns.Sysctl(conf+"accept_ra", "0"), // nobody in a container tells the host where to send
+	)
+	if err != nil || !b.v6.address.IsValid() {
+		return err
+	}
+	var r netlink.Request
+	r.AddAddr(index, b.v6.address)
+	if err := rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("configure bridge %s with %s: %w", b.link, b.v6.address, err)
+	}
+	return nil
+}
+
+// checkIPv6 refuses IPv6 where the host has none.
+func checkIPv6() error {
+	v, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	switch {
+	case err != nil:
+		return errdefs.Invalidf("IPv6 is not available: the kernel was booted without it (ipv6.disable=1)")
+	case strings.TrimSpace(string(v)) != "0":
+		return errdefs.Invalidf("IPv6 is disabled on this host (net.ipv6.conf.all.disable_ipv6=1)")
+	}
+	return nil
+}
+
+// forward lets the host route IPv4, and with six IPv6.
+func forward(six bool) error {
+	if !six {
+		return trace.Begin(trace.Net, "sysctl", "net.ipv4.ip_forward").End(netns.Sysctl("net/ipv4/ip_forward", "1"))
+	}
+	const all = "net/ipv6/conf/all/forwarding"
+	if v, err := os.ReadFile("/proc/sys/" + all); err == nil && strings.TrimSpace(string(v)) == "1" {
 		return nil
 	}
-	return trace.Begin(trace.Net, "sysctl", "net.ipv4.ip_forward").End(netns.Sysctl("net/ipv4/ip_forward", "1"))
+	// A router does not listen to other routers unless told so (accept_ra=2): the
+	// host would lose the addresses and routes that it has from them
+	// (Documentation/networking/ip-sysctl.rst, "accept_ra").
+	files, err := filepath.Glob("/proc/sys/net/ipv6/conf/*/accept_ra")
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if v, err := os.ReadFile(f); err == nil && strings.TrimSpace(string(v)) == "1" {
+			err := os.WriteFile(f, []byte("2"), 0)
+			if err != nil && !errors.Is(err, os.ErrNotExist) { // it has just been removed
+				return err
+			}
+		}
+	}
+	return trace.Begin(trace.Net, "sysctl", "net.ipv6.conf.all.forwarding").End(netns.Sysctl(all, "1"))
+}
+
+// repair makes the bridge anew when somebody removed it, and puts all of our
+// links back into it.
+func (n *Networks) repair(b *bridge) error {
+	b.repairing.Lock()
+	defer b.repairing.Unlock()
+	link, _, err := b.make(n.rt)
+	if err != nil {
+		return err
+	}
+	if b.pool.bridge.Swap(int64(link.Index)) == int64(link.Index) {
+		return nil
+	}
+	n.log.Warn("somebody removed the bridge; it is made anew", "bridge", b.link)
+	links, err := n.rt.Links()
+	errs := []error{err}
+	mine := n.linksOf(b)
+	for _, l := range links {
+		if l.Master != 0 || !mine[l.Name] && !b.pool.has(l.Name) {
+			continue
+		}
+		var r netlink.Request
+		r.AddPort(l.Index, "", link.Index)
+		r.SetPort(l.Index, "", true, !b.icc)
+		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
+		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,54 +24,49 @@ import (
 	"lade/internal/trace"
 )
 
-// Connect gives a container its namespace, address and published ports. On
-// error nothing remains. From the pool it takes a fraction of a millisecond;
-// ctx is looked at before it begins.
+// Connect gives a container its namespace, address and published ports, in the
+// first of its networks. On error nothing remains. From the pool it takes a
+// fraction of a millisecond; ctx is looked at before it begins.
 //
 // Errors: NotFound for the network, Conflict when the container is connected,
-// Exhausted without a free address, Invalid for a request that cannot be,
-// Internal with Docker's words for a port that is taken ("driver failed
-// programming external connectivity on endpoint …").
+// Exhausted without a free address, Forbidden for one in use, Invalid for a
+// request that cannot be, Internal with Docker's words for a port that is taken
+// ("driver failed programming external connectivity on endpoint …").
 func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	name, err := n.Resolve(r.Network)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := n.Endpoint(r.ContainerID); ok {
+	if _, ok := n.record(r.ContainerID); ok {
 		return nil, errdefs.Conflictf("container %s is already connected to a network", r.ContainerID)
 	}
-	limits, err := n.Limits(name, r.Rates)
+	e, b, err := n.newEndpoint(r)
 	if err != nil {
 		return nil, err
 	}
-	rec := &endpointRecord{ID: ids.New(), Sandbox: ids.New(), Name: r.Name, Network: name, Limits: limits}
+	c := &containerRecord{Sandbox: ids.New(), Name: r.Name, Asked: r.Ports, Endpoints: []*endpointRecord{e}}
 	var (
 		ns    *os.File
-		held  *slot
+		held  *lease
 		steps undo
 	)
-	switch name {
-	case network.NetworkHost:
-	case network.NetworkNone:
-		if ns, err = isolated(madeIn(r.NetNS)); err == nil {
-			steps.add(func() { ns.Close() })
-		}
-	default:
-		if held, err = n.attach(r, rec, &steps); err == nil {
-			if ns, err = netns.Duplicate(held.ns); err == nil {
+	switch {
+	case b != nil:
+		if held, err = n.attach(b, r, c, e, &steps); err == nil {
+			if ns, err = netns.Duplicate(held.slot.ns); err == nil {
 				steps.add(func() { ns.Close() })
 			}
 		}
+	case e.Network == network.NetworkNone:
+		if ns, err = isolated(madeIn(r.NetNS)); err == nil {
+			steps.add(func() { ns.Close() })
+		}
 	}
 	if err == nil && ns != nil {
-		err = setSysctls(ns, r.Sysctls)
+		err = setSysctls(ns, r.Sysctls, e.Inside)
 	}
 	failpoint.Hit("network.connect")
 	if err == nil {
-		err = rec.put(n.c.Store, r.ContainerID)
+		err = c.put(n.c.Store, r.ContainerID)
 	}
 	failpoint.Hit("network.connected")
 	if err != nil {
@@ -78,15 +74,38 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 		return nil, err
 	}
 	n.mu.Lock()
-	n.endpoints[r.ContainerID] = rec
+	n.containers[r.ContainerID] = c
 	if held != nil {
-		n.leases[r.ContainerID] = &lease{slot: held, changed: len(r.Sysctls) > 0 || rec.Limits.Any()}
+		n.leases[r.ContainerID] = held
 	}
 	n.mu.Unlock()
-	n.forget(rec)
-	e := n.endpoint(rec)
-	e.NetNS = ns
-	return e, nil
+	n.forget(c)
+	n.tell(e.Network)
+	out := n.endpoint(c, e)
+	out.NetNS = ns
+	return out, nil
+}
+
+// newEndpoint returns what is known of an endpoint before it is made, and its
+// bridge, if it has one, which is in use from now on.
+func (n *Networks) newEndpoint(r Request) (*endpointRecord, *bridge, error) {
+	name, err := n.Resolve(r.Network)
+	if err != nil {
+		return nil, nil, err
+	}
+	limits, err := n.Limits(name, r.Rates)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := n.bridge(name)
+	if b == nil {
+		return &endpointRecord{ID: ids.New(), Network: name}, nil, nil
+	}
+	e := &endpointRecord{
+		ID: ids.New(), Network: name, Limits: limits, Inside: cmp.Or(r.Interface, inside), LinkLocal: r.LinkLocal,
+		Aliases: r.Aliases, Links: r.Links, Priority: r.Priority,
+	}
+	return e, b, nil
 }
 
 // undo takes back what was done, the last first.
@@ -116,63 +135,96 @@ func isolated(unshare inNew) (*os.File, error) {
 	return ns, span.End(err)
 }
 
-// attach takes an address, ports and a slot for an endpoint on the bridge,
-// completes its record and returns the slot. steps takes all of it back, also
-// after an error.
-func (n *Networks) attach(r Request, rec *endpointRecord, steps *undo) (*slot, error) {
-	ip, err := n.takeAddr(r.IPv4)
-	if err != nil {
+// attach takes an address, ports and a slot for the first endpoint of a
+// container, completes its record and returns the slot. steps takes all of it
+// back, also after an error.
+func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointRecord, steps *undo) (*lease, error) {
+	if err := n.takeAddrs(b, r, e, steps); err != nil {
 		return nil, err
 	}
-	steps.add(func() { n.releaseAddr(ip) })
-	rec.IPv4 = netip.PrefixFrom(ip, n.bip.Bits())
-	mac := r.MAC
-	if mac == nil {
-		mac = hardware(ip)
+	if err := n.bindPorts(c, e, steps); err != nil {
+		return nil, err
 	}
-	rec.MAC = mac.String()
-
-	for _, p := range r.Ports {
-		b, err := n.bind(p, ip)
-		if err != nil {
-			return nil, fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", r.Name, rec.ID, err)
-		}
-		steps.add(func() { n.ports.release(b.host()) })
-		rec.Ports = append(rec.Ports, b)
-	}
-
-	s, err := n.slotFor(r.NetNS)
+	pool, s, err := n.slotFor(b, r)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
 	steps.add(s.close)
-	rec.Link, rec.Noise = s.link, s.noise
-	if rec.Limits.Any() { // before the first packet
-		steps.add(func() { n.unshape(s.link) })
-		if err := n.shape(s.link, rec.Limits); err != nil {
-			return nil, fmt.Errorf("limit %s: %w", s.link, err)
-		}
+	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
+		return nil, err
 	}
-	if err := s.address(mac, rec.IPv4, n.gateway); err != nil {
-		return nil, fmt.Errorf("configure %s with %s and gateway %s: %w", inside, rec.IPv4, n.gateway, err)
+	if err := n.open(&containerRecord{}, c, steps); err != nil {
+		return nil, err
 	}
-	if err := n.wall.add(rec.elements()); err != nil {
-		return nil, fmt.Errorf("publish the ports of %s: %w", r.Name, err)
-	}
-	steps.add(func() {
-		if err := n.wall.remove(rec.hostPorts()); err != nil {
-			n.log.Warn("cannot take back a published port", "container", r.ContainerID, "error", err)
-		}
-	})
-	return s, nil
+	return &lease{pool: pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || r.Interface != ""}, nil
 }
 
-// slotFor returns a slot of the pool, or one in a namespace that is given.
-func (n *Networks) slotFor(ns *os.File) (*slot, error) {
-	if ns == nil {
-		return n.pool.take()
+// bindPorts publishes the ports that the container can have now.
+func (n *Networks) bindPorts(c *containerRecord, e *endpointRecord, steps *undo) error {
+	err := n.checkPorts(c)
+	if err == nil {
+		err = n.publish(c, steps)
 	}
-	return n.pool.make(madeIn(ns))
+	if err != nil {
+		return fmt.Errorf("driver failed programming external connectivity on endpoint %s (%s): %w", c.Name, e.ID, err)
+	}
+	return nil
+}
+
+// gateways returns those of a container with one endpoint.
+func (n *Networks) gateways(c *containerRecord) (out [2]netip.Addr) {
+	for i, six := range families() {
+		_, out[i] = n.gatewayOf(c, six)
+	}
+	return out
+}
+
+// configure gives a slot what its endpoint has.
+func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr, steps *undo) error {
+	e.Link, e.Noise = s.link, s.noise
+	if e.Limits.Any() { // before the first packet
+		steps.add(func() { n.unshape(s.link) })
+		if err := n.shape(e, e.Limits); err != nil {
+			return fmt.Errorf("limit %s: %w", s.link, err)
+		}
+	}
+	if err := s.address(e, gateways[:]...); err != nil {
+		return fmt.Errorf("configure %s with %s, gateway %s: %w", e.Inside, e.IPv4, gateways[0], err)
+	}
+	return nil
+}
+
+// open lets the packets to a container's ports go where they are to go now.
+func (n *Networks) open(was, now *containerRecord, steps *undo) error {
+	old, next := n.rules(was), n.rules(now)
+	if err := n.wall.change(old, next); err != nil {
+		return fmt.Errorf("publish the ports of %s: %w", now.Name, err)
+	}
+	steps.add(func() {
+		if err := n.wall.change(next, old); err != nil {
+			n.log.Warn("cannot take back a published port", "container", now.Name, "error", err)
+		}
+	})
+	return nil
+}
+
+// networkPool is how many namespaces are prepared for a network that was
+// created, from its first container on.
+const networkPool = 4
+
+// slotFor returns a slot of the bridge's pool, or one in a namespace that is
+// given or with an interface of another name.
+func (n *Networks) slotFor(b *bridge, r Request) (*pool, *slot, error) {
+	p, err := n.poolOf(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.NetNS == nil && r.Interface == "" {
+		s, err := p.take()
+		return p, s, err
+	}
+	s, err := p.make(madeIn(r.NetNS), cmp.Or(r.Interface, inside))
+	return p, s, err
 }
 
 // madeIn is netns.New for a namespace that is there already; nil: a new one.
@@ -193,80 +245,123 @@ func madeIn(ns *os.File) inNew {
 	}
 }
 
-func (n *Networks) bind(p Publish, to netip.Addr) (binding, error) {
-	ip := p.HostIP
-	if !ip.IsValid() {
-		ip = n.c.DefaultBind
-	}
-	if err := p.check(ip); err != nil {
-		return binding{}, err
-	}
-	return n.ports.bind(p, ip, to)
-}
-
-func (n *Networks) takeAddr(want netip.Addr) (netip.Addr, error) {
+// takeAddrs takes the addresses of an endpoint, in each family that its network
+// has, and the use of the bridge with them.
+func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *undo) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !want.IsValid() {
-		return n.addrs.Next()
+	if n.bridges[b.network] != b {
+		return errdefs.NotFoundf("network %s not found", b.network)
 	}
-	return want, n.addrs.Take(want)
+	var err error
+	if e.IPv4, err = b.v4.take(r.IPv4); err != nil {
+		return err
+	}
+	if e.IPv6, err = b.v6.take(r.IPv6); err != nil {
+		b.v4.release(e.IPv4)
+		return err
+	}
+	b.users++
+	steps.add(func() { n.releaseAddrs(e) })
+	mac := r.MAC
+	if mac == nil && e.IPv4.IsValid() {
+		mac = hardware(e.IPv4.Addr())
+	} else if mac == nil {
+		mac = hardware(e.IPv6.Addr())
+	}
+	e.MAC = mac.String()
+	return nil
 }
 
-func (n *Networks) releaseAddr(ip netip.Addr) {
+// take takes an address of a family; zero: the next free one, if the network
+// has the family.
+func (s *side) take(want netip.Addr) (ip netip.Prefix, err error) {
+	switch {
+	case s.addrs == nil && want.IsValid():
+		return ip, errdefs.Invalidf("no configured subnet contains IP address %s", want)
+	case s.addrs == nil:
+		return ip, nil
+	case want.IsValid():
+		err = s.addrs.Take(want)
+	default:
+		want, err = s.addrs.Next()
+	}
+	if err != nil {
+		return ip, err
+	}
+	return netip.PrefixFrom(want, s.subnet.Bits()), nil
+}
+
+func (s *side) release(ip netip.Prefix) {
+	if ip.IsValid() && s.addrs != nil {
+		s.addrs.Release(ip.Addr())
+	}
+}
+
+// releaseAddrs gives an endpoint's addresses and the use of its bridge back.
+func (n *Networks) releaseAddrs(e *endpointRecord) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.addrs.Release(ip)
+	if b := n.bridges[e.Network]; b != nil {
+		b.users--
+		b.v4.release(e.IPv4)
+		b.v6.release(e.IPv6)
+	}
 }
 
-// Release gives back the address and the ports of a container that ended. It
+// Release gives back the addresses and the ports of a container that ended. It
 // is idempotent and never waits for the namespace to go away.
 func (n *Networks) Release(_ context.Context, containerID string) error {
 	n.mu.Lock()
-	r, ok := n.endpoints[containerID]
+	c, ok := n.containers[containerID]
 	l := n.leases[containerID]
-	delete(n.endpoints, containerID)
+	delete(n.containers, containerID)
 	delete(n.leases, containerID)
 	n.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	var again *slot
+	// First the packets, then what others may take.
 	var errs []error
-	if r.IPv4.IsValid() && n.wall != nil {
-		// First the packets, then what others may take.
-		errs = append(errs, n.wall.remove(r.hostPorts()))
-		for _, h := range r.hostPorts() {
-			n.ports.release(h)
+	if n.wall != nil {
+		errs = append(errs, n.wall.change(n.rules(c), published{}))
+	}
+	for _, h := range c.hostPorts() {
+		n.ports.release(h)
+	}
+	n.forget(c)
+	for _, e := range c.Endpoints {
+		if e.Limits.Out != 0 { // in the background: the kernel takes its time
+			n.wg.Go(func() { n.unshape(e.Link) })
 		}
-		n.forget(r)
-		if r.Limits.Out != 0 { // in the background: the kernel takes its time
-			n.wg.Go(func() { n.unshape(r.Link) })
-		}
-		again = n.reuse(l, r)
-		n.releaseAddr(r.IPv4.Addr())
+	}
+	again := n.reuse(l, c)
+	for _, e := range c.Endpoints {
+		n.releaseAddrs(e)
 	}
 	failpoint.Hit("network.release")
 	var b store.Batch
 	b.Delete(endpointBucket, containerID)
 	errs = append(errs, n.c.Store.Append(&b))
 	if again != nil {
-		n.pool.put(again)
+		l.pool.put(again)
 	}
+	n.tell(c.networks()...)
 	return errors.Join(errs...)
 }
 
 // forget makes the kernel decide anew where the datagrams to an endpoint's UDP
 // ports go, in the background: a client that sends all the time would else
 // never notice that the ports were published, or taken back.
-func (n *Networks) forget(r *endpointRecord) {
+func (n *Networks) forget(c *containerRecord) {
 	var udp []uint16
-	for _, b := range r.Ports {
-		if b.Proto == "udp" {
+	for _, b := range c.Ports {
+		if b.Proto == "udp" && b.HostIP.Is4() {
 			udp = append(udp, b.HostPort)
 		}
 	}
-	if len(udp) == 0 {
+	e, _ := n.gatewayOf(c, false)
+	if len(udp) == 0 || e == nil {
 		return
 	}
 	n.wg.Go(func() {
@@ -276,13 +371,13 @@ func (n *Networks) forget(r *endpointRecord) {
 			return
 		}
 		defer c.Close()
-		span := trace.Begin(trace.Net, "forget connections", r.Link)
-		errs := []error{c.ForgetFrom(unix.IPPROTO_UDP, r.IPv4.Addr())}
+		span := trace.Begin(trace.Net, "forget connections", e.Link)
+		errs := []error{c.ForgetFrom(unix.IPPROTO_UDP, e.IPv4.Addr())}
 		for _, p := range udp {
 			errs = append(errs, c.ForgetTo(unix.IPPROTO_UDP, p))
 		}
 		if err := span.End(errors.Join(errs...)); err != nil {
-			n.log.Warn("cannot forget the UDP connections to published ports", "link", r.Link, "error", err)
+			n.log.Warn("cannot forget the UDP connections to published ports", "link", e.Link, "error", err)
 		}
 	})
 }
@@ -298,7 +393,7 @@ func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
 			errs = append(errs, n.Release(ctx, id))
 		}
 	}
-	if n.pool != nil {
+	if len(n.allBridges()) > 0 {
 		sweep, cancel := context.WithCancel(context.Background())
 		n.cancel = cancel
 		n.wg.Go(func() { n.sweep(sweep) })
@@ -306,17 +401,22 @@ func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
 	return errors.Join(errs...)
 }
 
-// ours reports whether a link is one of this engine's: its name says so, and it
-// is no port of another bridge. Of 32,768 engines two have the same names.
-func (n *Networks) ours(l netlink.Link) bool {
-	return strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) && (l.Master == 0 || l.Master == int(n.pool.bridge.Load()))
+// ours reports whether a link of a list is one of this engine's: its name says
+// so, and it is no port of another bridge. Of 32,768 engines two have the same
+// names.
+func (n *Networks) ours(l netlink.Link, links []netlink.Link) bool {
+	if !strings.HasPrefix(l.Name, LinkPrefix(n.c.Bridge)) {
+		return false
+	}
+	i := slices.IndexFunc(links, func(m netlink.Link) bool { return m.Index == l.Master })
+	return i < 0 || slices.ContainsFunc(n.allBridges(), func(b *bridge) bool { return b.link == links[i].Name })
 }
 
 // ourIFB reports whether a link is an ifb of this engine: one whose name says so,
 // and whose link is not another engine's.
 func (n *Networks) ourIFB(l netlink.Link, links []netlink.Link) bool {
 	return strings.HasPrefix(l.Name, IFBPrefix(n.c.Bridge)) && !slices.ContainsFunc(links, func(v netlink.Link) bool {
-		return strings.HasPrefix(v.Name, linkKind) && ifbOf(v.Name) == l.Name && !n.ours(v)
+		return strings.HasPrefix(v.Name, linkKind) && ifbOf(v.Name) == l.Name && !n.ours(v, links)
 	})
 }
 
@@ -339,14 +439,17 @@ func (n *Networks) sweep(ctx context.Context) {
 	}
 	known := map[string]bool{}
 	n.mu.Lock()
-	for _, r := range n.endpoints {
-		known[r.Link] = true
-		known[ifbOf(r.Link)] = true // reshape has seen to it
+	for _, c := range n.containers {
+		for _, r := range c.Endpoints {
+			known[r.Link] = true
+			known[ifbOf(r.Link)] = true // reshape has seen to it
+		}
 	}
+	prefixes := slices.Clone(n.prefixes)
 	n.mu.Unlock()
 	for _, l := range links {
-		now := strings.HasPrefix(l.Name, n.pool.prefix) || strings.HasPrefix(l.Name, ifbOf(n.pool.prefix))
-		if (n.ours(l) || n.ourIFB(l, links)) && !now && !known[l.Name] {
+		now := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(l.Name, p) || strings.HasPrefix(l.Name, ifbOf(p)) })
+		if (n.ours(l, links) || n.ourIFB(l, links)) && !now && !known[l.Name] {
 			if err := n.delLink(l); err != nil {
 				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
 			}

@@ -242,8 +242,8 @@ func TestRestart(t *testing.T) {
 	eventually(t, "links of nobody removed", func() error {
 		links, err := b.n.rt.Links()
 		for _, l := range links {
-			r, _ := b.n.record(stays.id)
-			if strings.HasPrefix(l.Name, LinkPrefix(b.c.Bridge)) && !strings.HasPrefix(l.Name, b.n.pool.prefix) && l.Name != r.Link {
+			r, _ := b.n.first(stays.id)
+			if strings.HasPrefix(l.Name, LinkPrefix(b.c.Bridge)) && !strings.HasPrefix(l.Name, b.n.def.pool.prefix) && l.Name != r.Link {
 				return fmt.Errorf("%s is still there", l.Name)
 			}
 		}
@@ -527,7 +527,7 @@ func TestSubnet(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, nil)
-	if got := b.n.bip.String(); got != "172.18.0.1/16" {
+	if got := b.n.def.v4.address.String(); got != "172.18.0.1/16" {
 		t.Errorf("the bridge has %s", got)
 	}
 }
@@ -563,8 +563,8 @@ func TestOwnBridge(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := newBench(t, func(c *Config) { c.Bridge = name })
-	if b.n.bip.String() != addrs[0] || b.n.mtu != 1400 {
-		t.Errorf("address %v, MTU %d", b.n.bip, b.n.mtu)
+	if b.n.def.v4.address.String() != addrs[0] || b.n.def.mtu != 1400 {
+		t.Errorf("address %v, MTU %d", b.n.def.v4.address, b.n.def.mtu)
 	}
 	got, err := rt.Addrs()
 	if err != nil {

@@ -85,8 +85,8 @@ func TestCrash(t *testing.T) {
 		if err := b.n.Restore(t.Context(), nil); err != nil {
 			t.Error(err)
 		}
-		if len(b.n.endpoints)+len(b.n.wall.ports)+len(b.n.ports.held) != 0 {
-			t.Errorf("left: %v, %v, %v", b.n.endpoints, b.n.wall.ports, b.n.ports.held)
+		if len(b.n.containers)+len(b.n.wall.ports)+len(b.n.ports.held) != 0 {
+			t.Errorf("left: %v, %v, %v", b.n.containers, b.n.wall.ports, b.n.ports.held)
 		}
 		one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 9001}}})
 		serve(t, one.NetNS, "tcp", ":80")
@@ -99,12 +99,20 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// takeFails checks that nobody else gets what an endpoint has.
-func (n *Networks) takeFails(r *endpointRecord) error {
-	if _, err := n.takeAddr(r.IPv4.Addr()); err == nil {
-		return fmt.Errorf("address %s was free", r.IPv4)
+// takeFails checks that nobody else gets what a container has.
+func (n *Networks) takeFails(c *containerRecord) error {
+	for _, e := range c.Endpoints {
+		for _, six := range families() {
+			ip := e.addr(six)
+			if !ip.IsValid() {
+				continue
+			}
+			if _, err := n.bridge(e.Network).side(six).take(ip); err == nil {
+				return fmt.Errorf("address %s was free", ip)
+			}
+		}
 	}
-	for _, h := range r.hostPorts() {
+	for _, h := range c.hostPorts() {
 		if n.ports.take(h) {
 			return errors.New("port " + h.String() + " was free")
 		}

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/binary"
 	"errors"
 	"log/slog"
 	"maps"
@@ -21,8 +20,9 @@ const tablePrefix = "lade_"
 
 // The maps of published ports: by host address, and for every local address.
 const (
-	portsAt  = "ports_at"  // ip daddr . meta l4proto . th dport : addr . port
-	portsAny = "ports_any" // meta l4proto . th dport : addr . port
+	portsAt   = "ports_at"   // ip daddr . meta l4proto . th dport : addr . port
+	portsAny  = "ports_any"  // meta l4proto . th dport : addr . port
+	portsOpen = "ports_open" // a set: ip daddr . meta l4proto . th dport of containers
 )
 
 // hostPort is a published port as packets arrive for it. An unspecified addr
@@ -32,149 +32,238 @@ type hostPort struct {
 	netip.AddrPort
 }
 
-// policy is what the rules of an engine's table say.
-type policy struct {
-	bridge      string
-	subnet      netip.Prefix
-	icc, ipMasq bool
+// published is what the firewall knows of ports: where those of the host lead,
+// and which of containers in routed networks are open.
+type published struct {
+	to   map[hostPort]netip.AddrPort
+	open map[hostPort]bool
 }
 
-// firewall owns one nftables table. What it should hold is kept here, so that
-// it can be made anew whenever somebody removed it.
+// firewall owns one nftables table of each family that is in use. What they
+// should hold is kept here, so that they can be made anew whenever somebody
+// removed them.
 type firewall struct {
-	log    *slog.Logger
-	policy policy
-	table  string
-	conn   *nft.Conn
+	log   *slog.Logger
+	table string
+	conn  *nft.Conn
 
-	mu      sync.Mutex // also orders the transactions
-	ports   map[hostPort]netip.AddrPort
-	removed bool // by destroy
+	mu       sync.Mutex // also orders the transactions
+	policies []policy
+	ports    map[hostPort]netip.AddrPort
+	open     map[hostPort]bool
+	made     map[nft.Family]bool // the tables that we made, until destroy
 }
 
-func newFirewall(p policy, log *slog.Logger) (*firewall, error) {
+func newFirewall(bridge string, log *slog.Logger) (*firewall, error) {
 	conn, err := nft.Dial()
 	if err != nil {
 		return nil, err
 	}
-	return &firewall{log: log, policy: p, table: tablePrefix + p.bridge, conn: conn, ports: map[hostPort]netip.AddrPort{}}, nil
+	return &firewall{
+		log: log, table: tablePrefix + bridge, conn: conn,
+		ports: map[hostPort]netip.AddrPort{}, open: map[hostPort]bool{}, made: map[nft.Family]bool{},
+	}, nil
 }
 
-// replace makes the table anew with exactly these ports, in one transaction:
-// no packet passes between the old table and the new one.
-func (f *firewall) replace(ports map[hostPort]netip.AddrPort) error {
+// replace makes the tables anew with exactly these networks and ports, in one
+// transaction: no packet passes between the old table and the new one.
+func (f *firewall) replace(policies []policy, p published) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.ports = maps.Clone(ports)
+	f.policies, f.ports, f.open = policies, maps.Clone(p.to), maps.Clone(p.open)
 	return f.rebuildLocked()
 }
 
-// repair makes the table anew if it is not there.
+// govern is replace for the networks only. On error the old ones hold.
+func (f *firewall) govern(policies []policy) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.policies
+	f.policies = policies
+	err := f.rebuildLocked()
+	if err != nil {
+		f.policies = old
+	}
+	return err
+}
+
+// repair makes the tables anew if one is not there.
 func (f *firewall) repair() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	names, err := f.conn.Tables()
-	if err != nil || f.removed || slices.Contains(names, f.table) {
-		return err
+	for family := range f.made {
+		names, err := f.conn.Tables(family)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(names, f.table) {
+			f.log.Warn("somebody removed the nftables table; it is made anew", "table", f.table)
+			return f.rebuildLocked()
+		}
 	}
-	f.log.Warn("somebody removed the nftables table; it is made anew", "table", f.table)
-	return f.rebuildLocked()
+	return nil
 }
 
 func (f *firewall) rebuildLocked() error {
 	b := nft.NewBatch(f.table)
-	b.AddTable() // so that there is one to remove
-	b.DelTable()
-	b.AddTable()
-	f.policy.add(b)
-	addPorts(b, f.ports)
-	return trace.Begin(trace.Nft, "replace table", f.table).End(f.conn.Commit(b))
+	made := map[nft.Family]bool{}
+	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+		there := func(p policy) bool { return p.in(family).subnet.IsValid() }
+		need := family == nft.IPv4 || slices.ContainsFunc(f.policies, there)
+		if !need && !f.made[family] {
+			continue
+		}
+		b.In(family)
+		b.AddTable() // so that there is one to remove
+		b.DelTable()
+		if !need {
+			continue
+		}
+		made[family] = true
+		b.AddTable()
+		addRules(b, f.policies)
+		addPorts(b, published{f.ports, f.open})
+	}
+	err := trace.Begin(trace.Nft, "replace table", f.table).End(f.conn.Commit(b))
+	if err == nil {
+		f.made = made
+	}
+	return err
 }
 
-// add publishes ports, all or none. One transaction of one element each,
-// however many there are already.
-func (f *firewall) add(ports map[hostPort]netip.AddrPort) error {
-	if len(ports) == 0 {
+// change adds and removes ports, all or none. One transaction of one element
+// each, however many there are already.
+func (f *firewall) change(was, now published) error {
+	gone := published{map[hostPort]netip.AddrPort{}, map[hostPort]bool{}}
+	come := published{map[hostPort]netip.AddrPort{}, map[hostPort]bool{}}
+	for p, to := range was.to {
+		if now.to[p] != to {
+			gone.to[p] = to
+		}
+	}
+	for p, to := range now.to {
+		if was.to[p] != to {
+			come.to[p] = to
+		}
+	}
+	for p := range was.open {
+		if !now.open[p] {
+			gone.open[p] = true
+		}
+	}
+	for p := range now.open {
+		if !was.open[p] {
+			come.open[p] = true
+		}
+	}
+	if len(gone.to)+len(gone.open)+len(come.to)+len(come.open) == 0 {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := nft.NewBatch(f.table)
-	addPorts(b, ports)
-	err := trace.Begin(trace.Nft, "add element", f.table).End(f.conn.Commit(b))
-	maps.Copy(f.ports, ports)
+	for family := range f.made {
+		b.In(family)
+		delPorts(b, gone)
+		addPorts(b, come)
+	}
+	err := trace.Begin(trace.Nft, "change elements", f.table).End(f.conn.Commit(b))
+	f.note(gone, come)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) { // somebody changed our table
 		f.log.Warn("the nftables table was changed from outside and is made anew", "table", f.table, "error", err)
 		err = f.rebuildLocked()
 	}
 	if err != nil {
-		for p := range ports {
-			delete(f.ports, p)
-		}
+		f.note(come, gone)
 	}
 	return err
 }
 
-// remove takes published ports back.
-func (f *firewall) remove(ports []hostPort) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	b := nft.NewBatch(f.table)
-	at, anyAddr := []nft.Element{}, []nft.Element{}
-	for _, p := range ports {
+// note keeps what the tables should hold.
+func (f *firewall) note(gone, come published) {
+	for p := range gone.to {
 		delete(f.ports, p)
-		if p.Addr().IsUnspecified() {
-			anyAddr = append(anyAddr, nft.Element{Key: p.key()})
-		} else {
-			at = append(at, nft.Element{Key: p.key()})
-		}
 	}
-	b.DelElements(portsAt, at)
-	b.DelElements(portsAny, anyAddr)
-	err := trace.Begin(trace.Nft, "delete element", f.table).End(f.conn.Commit(b))
-	if errors.Is(err, unix.ENOENT) {
-		f.log.Warn("the nftables table was changed from outside and is made anew", "table", f.table, "error", err)
-		err = f.rebuildLocked()
+	for p := range gone.open {
+		delete(f.open, p)
 	}
-	return err
+	maps.Copy(f.ports, come.to)
+	maps.Copy(f.open, come.open)
 }
 
-// destroy removes the table.
+// destroy removes the tables.
 func (f *firewall) destroy() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.removed = true
 	b := nft.NewBatch(f.table)
-	b.AddTable()
-	b.DelTable()
+	made := f.made
+	f.made = map[nft.Family]bool{}
+	if len(made) == 0 {
+		return nil
+	}
+	for family := range made {
+		b.In(family)
+		b.AddTable()
+		b.DelTable()
+	}
 	return trace.Begin(trace.Nft, "delete table", f.table).End(f.conn.Commit(b))
 }
 
 func (f *firewall) close() error { return f.conn.Close() }
 
-func (p hostPort) key() []byte {
-	proto := []byte{protocol(p.proto)}
-	if p.Addr().IsUnspecified() {
-		return nft.Join(proto, nft.Port(p.Port()))
+// family is the one of the table that has the port.
+func (p hostPort) family() nft.Family {
+	if p.Addr().Is6() {
+		return nft.IPv6
 	}
-	return nft.Join(p.Addr().AsSlice(), proto, nft.Port(p.Port()))
+	return nft.IPv4
 }
 
-func addPorts(b *nft.Batch, ports map[hostPort]netip.AddrPort) {
-	var at, anyAddr []nft.Element
-	for p, to := range ports {
-		e := nft.Element{Key: p.key(), Value: nft.Join(to.Addr().AsSlice(), nft.Port(to.Port()))}
-		if p.Addr().IsUnspecified() {
+func (p hostPort) key() []byte {
+	if p.Addr().IsUnspecified() {
+		return nft.Join([]byte{protocol(p.proto)}, nft.Port(p.Port()))
+	}
+	return p.exact()
+}
+
+// exact is the key with an address.
+func (p hostPort) exact() []byte {
+	return nft.Join(p.Addr().AsSlice(), []byte{protocol(p.proto)}, nft.Port(p.Port()))
+}
+
+// elements sorts ports of a family into the maps where they belong.
+func (p published) elements(family nft.Family) (at, anyAddr, open []nft.Element) {
+	for h, to := range p.to {
+		if h.family() != family {
+			continue
+		}
+		e := nft.Element{Key: h.key(), Value: nft.Join(to.Addr().AsSlice(), nft.Port(to.Port()))}
+		if h.Addr().IsUnspecified() {
 			anyAddr = append(anyAddr, e)
 		} else {
 			at = append(at, e)
 		}
 	}
+	for h := range p.open {
+		if h.family() == family {
+			open = append(open, nft.Element{Key: h.exact()})
+		}
+	}
+	return at, anyAddr, open
+}
+
+func addPorts(b *nft.Batch, p published) {
+	at, anyAddr, open := p.elements(b.Family())
 	b.AddElements(portsAt, at)
 	b.AddElements(portsAny, anyAddr)
+	b.AddElements(portsOpen, open)
+}
+
+func delPorts(b *nft.Batch, p published) {
+	at, anyAddr, open := p.elements(b.Family())
+	b.DelElements(portsAt, at)
+	b.DelElements(portsAny, anyAddr)
+	b.DelElements(portsOpen, open)
 }
 
 // protocol returns the number that "meta l4proto" has for tcp, udp or sctp.
@@ -186,91 +275,4 @@ func protocol(name string) uint8 {
 		return unix.IPPROTO_SCTP
 	}
 	return unix.IPPROTO_TCP
-}
-
-// Bits of "ct state" and "ct status".
-// Source: include/uapi/linux/netfilter/nf_conntrack_common.h.
-const (
-	ctEstablished = 1 << 1 // NF_CT_STATE_BIT(IP_CT_ESTABLISHED)
-	ctRelated     = 1 << 2 // NF_CT_STATE_BIT(IP_CT_RELATED)
-	ctDNAT        = 1 << 5 // IPS_DST_NAT
-)
-
-// add writes maps, chains and rules into a batch.
-func (p policy) add(b *nft.Batch) {
-	addr, proto, port := nft.Fields()
-	b.AddMap(nft.Map{Name: portsAt, Key: []nft.Field{addr, proto, port}, Value: []nft.Field{addr, port}})
-	b.AddMap(nft.Map{Name: portsAny, Key: []nft.Field{proto, port}, Value: []nft.Field{addr, port}})
-
-	b.AddChain(nft.Chain{Name: "raw", Type: "filter", Hook: nft.Prerouting, Priority: nft.PriorityRaw})
-	b.AddChain(nft.Chain{Name: "publish"})
-	b.AddChain(nft.Chain{Name: "prerouting", Type: "nat", Hook: nft.Prerouting, Priority: nft.PriorityDstNAT})
-	b.AddChain(nft.Chain{Name: "output", Type: "nat", Hook: nft.Output, Priority: nft.PriorityDstNAT})
-	b.AddChain(nft.Chain{Name: "postrouting", Type: "nat", Hook: nft.Postrouting, Priority: nft.PrioritySrcNAT})
-	b.AddChain(nft.Chain{Name: "forward", Type: "filter", Hook: nft.Forward, Priority: nft.PriorityFilter})
-
-	rule := func(chain string, parts ...[]nft.Expr) { b.AddRule(chain, slices.Concat(parts...)...) }
-
-	// What is published on 127.0.0.1 is for this host only. DNAT comes before
-	// the routing decision that would discard such a packet from outside.
-	rule("raw", iif("lo", false), address(nft.DstAddr, loopback()), one(nft.Drop()))
-
-	rule("publish", []nft.Expr{
-		nft.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, 1), nft.DstPort(2), nft.Lookup(portsAt, 0, 4), nft.DstNAT(4, 5),
-	})
-	rule("publish", []nft.Expr{
-		nft.Meta(unix.NFT_META_L4PROTO, 0), nft.DstPort(1), nft.Lookup(portsAny, 0, 4), nft.DstNAT(4, 5),
-	})
-	toHost := []nft.Expr{nft.DstType(0), nft.Equal(0, nft.Host(unix.RTN_LOCAL)), nft.Jump("publish")}
-	rule("prerouting", toHost)
-	rule("output", toHost)
-
-	if p.ipMasq {
-		rule("postrouting", address(nft.SrcAddr, p.subnet), oif(p.bridge, false), one(nft.Masquerade()))
-	}
-	// A container that reaches a container, perhaps itself, through an address
-	// of the host must get the answer from there too, not directly.
-	rule("postrouting", address(nft.SrcAddr, p.subnet), oif(p.bridge, true), translated(), one(nft.Masquerade()))
-	// The host itself, through 127.0.0.1: no answer finds its way back there.
-	rule("postrouting", address(nft.SrcAddr, loopback()), oif(p.bridge, true), one(nft.Masquerade()))
-
-	rule("forward", oif(p.bridge, true), state(ctEstablished|ctRelated), one(nft.Accept()))
-	between := nft.Accept()
-	if !p.icc {
-		between = nft.Drop()
-	}
-	rule("forward", iif(p.bridge, true), oif(p.bridge, true), one(between))
-	rule("forward", oif(p.bridge, true), translated(), one(nft.Accept()))
-	rule("forward", iif(p.bridge, true), one(nft.Accept()))
-	rule("forward", oif(p.bridge, true), one(nft.Drop()))
-}
-
-func loopback() netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8) }
-
-func one(e nft.Expr) []nft.Expr { return []nft.Expr{e} }
-
-func link(key uint32, name string, equal bool) []nft.Expr {
-	if equal {
-		return []nft.Expr{nft.Meta(key, 0), nft.Equal(0, nft.Name(name))}
-	}
-	return []nft.Expr{nft.Meta(key, 0), nft.Differ(0, nft.Name(name))}
-}
-
-func iif(name string, equal bool) []nft.Expr { return link(unix.NFT_META_IIFNAME, name, equal) }
-func oif(name string, equal bool) []nft.Expr { return link(unix.NFT_META_OIFNAME, name, equal) }
-
-// address matches an address of the packet that is in a subnet.
-func address(load func(nft.Reg) nft.Expr, p netip.Prefix) []nft.Expr {
-	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-p.Bits()))
-	return []nft.Expr{load(0), nft.Mask(0, mask), nft.Equal(0, p.Masked().Addr().AsSlice())}
-}
-
-// state matches a connection in one of these states.
-func state(bits uint32) []nft.Expr {
-	return []nft.Expr{nft.CT(unix.NFT_CT_STATE, 0), nft.Mask(0, nft.Host(bits)), nft.Differ(0, nft.Host(0))}
-}
-
-// translated matches a connection to a published port.
-func translated() []nft.Expr {
-	return []nft.Expr{nft.CT(unix.NFT_CT_STATUS, 0), nft.Mask(0, nft.Host(ctDNAT)), nft.Differ(0, nft.Host(0))}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/netrate"
+	"lade/internal/network/ipam"
 	"lade/internal/store"
 )
 
@@ -30,6 +31,8 @@ type Config struct {
 
 	Limits netrate.Limits // of containers on the default bridge that ask for none
 
+	Pools []ipam.Pool // of new networks' subnets; none: Docker's defaults
+
 	PoolSize int  // prepared namespaces; 0: 16, negative: none
 	Disabled bool // no default bridge (--bridge=none): only host and none
 }
@@ -49,15 +52,23 @@ type Publish struct {
 type Request struct {
 	ContainerID string
 	Name        string // of the container, without slash: for messages and Inspect
-	Network     string // name or id: bridge (also "" and "default"), host, none
+	Network     string // name or id: bridge (also "" and "default"), host, none, or one that was created
 	MAC         net.HardwareAddr
-	IPv4        netip.Addr // zero: the next free one
-	Ports       []Publish
+	IPv4, IPv6  netip.Addr        // zero: the next free one
+	LinkLocal   []netip.Addr      // further addresses, of the link only
+	Interface   string            // its name in the container; "": the first of eth0, eth1, … that is free
+	Priority    int               // of several networks the one with the highest has the default route
+	Aliases     []string          // names in this network beside the container's own and its short id
+	Links       []string          // "container:alias": names that only this container knows
 	Sysctls     map[string]string // net.*, written inside the namespace
 	Rates       netrate.Asked     // what it does not say is as the network has it
-	// NetNS is a fresh namespace to connect instead of one of our own making,
-	// such as one that belongs to a user namespace. It stays the caller's and is
-	// not used again for another container.
+	// Ports are published, whichever networks the container is connected to, at
+	// its address where its default route is.
+	Ports []Publish
+	// NetNS is, for Connect, a fresh namespace to connect instead of one of our
+	// own making, such as one that belongs to a user namespace; for Attach the one
+	// in which the container is. It stays the caller's and is not used again for
+	// another container.
 	NetNS *os.File
 }
 
@@ -65,17 +76,31 @@ type Request struct {
 type Endpoint struct {
 	NetworkID   string
 	NetworkName string
+	Driver      string // of the network
 	EndpointID  string
 	SandboxID   string
+	Interface   string           // in the container
 	MAC         net.HardwareAddr // nil without an interface
-	IPv4        netip.Prefix     // address and length; zero without an interface
-	Gateway     netip.Addr
-	Ports       network.PortMap // what was bound; empty, not nil, without ports
-	Limits      netrate.Limits  // what holds
+	IPv4, IPv6  netip.Prefix     // address and length; zero without one
+	// Gateway and Gateway6 are the network's; the container has a route through
+	// them if it has none of higher priority.
+	Gateway, Gateway6 netip.Addr
+	Aliases           []string
+	Ports             network.PortMap // what was bound, on whichever network; empty, not nil, without ports
+	Limits            netrate.Limits  // what holds
 	// NetNS is the namespace for the container's processes, set by Connect
 	// only, and nil for host. The caller closes it: the namespace, and the
 	// interface in it, die with their last process and descriptor.
 	NetNS *os.File
+}
+
+// Member is a container in a network, as other containers there know it.
+type Member struct {
+	ContainerID string
+	Name        string   // of the container
+	Aliases     []string // names in this network only
+	Links       []string // "container:alias": names that only this container knows
+	IPv4, IPv6  netip.Addr
 }
 
 // Counters are an interface's statistics, as the container sees them.

@@ -190,7 +190,7 @@ func (b *bench) inventory() (out []string) {
 		b.t.Fatal(err)
 	}
 	defer c.Close()
-	tables, err := c.Tables()
+	tables, err := c.Tables(nft.IPv4)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -348,4 +348,13 @@ func silent(t testing.TB, what string, ns *os.File, proto, addr string) {
 	if got, err := ask(ns, proto, addr, silence); err == nil {
 		t.Errorf("%s: an answer to %s", what, got)
 	}
+}
+
+// first returns the record of a container's first endpoint.
+func (n *Networks) first(container string) (*endpointRecord, bool) {
+	c, ok := n.record(container)
+	if !ok || len(c.Endpoints) == 0 {
+		return &endpointRecord{}, false
+	}
+	return c.Endpoints[0], true
 }

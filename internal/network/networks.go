@@ -8,9 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,39 +22,37 @@ import (
 	"lade/internal/ids"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/nft"
-	"lade/internal/network/ipam"
 	"lade/internal/store"
 	"lade/internal/trace"
 )
 
 // Networks are the networks of one engine.
 type Networks struct {
-	c       Config
-	log     *slog.Logger
-	rt      *netlink.Conn
-	records map[string]networkRecord // by name; not changed after New
-	bip     netip.Prefix             // address of the bridge
-	was     netip.Prefix             // its address before this configuration
-	mtu     int
-	gateway netip.Addr
-	wall    *firewall // nil without a bridge, like pool
-	pool    *pool
-	ports   *ports
+	c     Config
+	log   *slog.Logger
+	rt    *netlink.Conn
+	def   *bridge   // the default one; nil when disabled
+	wall  *firewall // nil without any bridge
+	ports *ports
 
-	mu        sync.Mutex
-	addrs     *ipam.Allocator
-	endpoints map[string]*endpointRecord // by container; a record is replaced, never changed
-	leases    map[string]*lease          // by container: what it has of the pool
+	changing sync.Mutex // networks are created and removed one after the other
 
-	repairing sync.Mutex // one repairBridge at a time
-	shaping   sync.Mutex // limits and their records change one after the other
+	mu         sync.Mutex
+	records    map[string]networkRecord    // by name
+	bridges    map[string]*bridge          // by name
+	containers map[string]*containerRecord // by container; a record is replaced, never changed
+	leases     map[string]*lease           // by container: what it has of a pool
+	prefixes   []string                    // of the pools' links
+	changed    func(name string)           // see OnChange
+
+	shaping sync.Mutex // limits and their records change one after the other
 
 	monitor *nft.Monitor
 	cancel  context.CancelFunc // of what Restore began
 	wg      sync.WaitGroup
 }
 
-// New makes or repairs the bridge and the table, loads the records and starts
+// New makes or repairs the bridges and the table, loads the records and starts
 // to fill the pool. It is idempotent, also after a crash. ctx is not kept.
 // Errors: Invalid for an unusable configuration.
 func New(ctx context.Context, c Config) (_ *Networks, err error) {
@@ -65,7 +63,10 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if !c.DefaultBind.IsValid() {
 		c.DefaultBind = netip.IPv4Unspecified()
 	}
-	n := &Networks{c: c, log: c.Logger, ports: newPorts(), endpoints: map[string]*endpointRecord{}, leases: map[string]*lease{}, cancel: func() {}}
+	n := &Networks{
+		c: c, log: c.Logger, ports: newPorts(), records: map[string]networkRecord{}, bridges: map[string]*bridge{},
+		containers: map[string]*containerRecord{}, leases: map[string]*lease{}, cancel: func() {},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
@@ -77,140 +78,190 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if err := n.load(ctx); err != nil {
 		return nil, err
 	}
-	if c.Disabled {
-		return n, nil
-	}
-	if err := n.makeBridge(ctx); err != nil {
+	if err := n.makeBridges(ctx); err != nil {
 		return nil, err
 	}
-	n.pool.start(c.PoolSize)
+	if n.def != nil {
+		if _, err := n.poolOf(n.def); err != nil {
+			return nil, err
+		}
+	}
 	return n, nil
 }
 
-// load reads the endpoints, and reads or writes the networks.
+// load reads the containers' endpoints, and reads or writes the networks.
 func (n *Networks) load(ctx context.Context) error {
 	for id, v := range n.c.Store.Walk(endpointBucket) {
-		r := &endpointRecord{}
+		r := &containerRecord{}
 		if err := json.Unmarshal(v, r); err != nil {
-			return errdefs.DataLossf("endpoint of container %s: %w", id, err)
+			return errdefs.DataLossf("endpoints of container %s: %w", id, err)
 		}
-		n.endpoints[id] = r
+		n.containers[id] = r
 	}
-	n.records = map[string]networkRecord{}
-	var changed []string
-	for _, name := range n.names() {
+	for name, v := range n.c.Store.Walk(networkBucket) {
 		var r networkRecord
-		if v, ok := n.c.Store.Get(networkBucket, name); ok {
-			if err := json.Unmarshal(v, &r); err != nil {
-				return errdefs.DataLossf("network %s: %w", name, err)
-			}
+		if err := json.Unmarshal(v, &r); err != nil {
+			return errdefs.DataLossf("network %s: %w", name, err)
 		}
+		if r.User != nil || slices.Contains(n.predefined(), name) {
+			n.records[name] = r
+		}
+	}
+	var b store.Batch
+	for _, name := range n.predefined() {
+		r, known := n.records[name]
 		before := r
-		if r.ID == "" {
+		if !known {
 			r.ID, r.Created = ids.New(), time.Now().UTC()
 		}
 		if name == network.NetworkBridge {
-			bip, err := choose(n.rt, n.c, r.BIP)
+			bip, err := choose(n.rt, n.c, r.BIP, n.subnets())
 			if err != nil {
 				return err
 			}
-			if r.Made { // else it is not ours
-				n.was = r.BIP
+			if n.def, err = n.newDefault(r, bip); err != nil {
+				return err
 			}
-			n.bip, r.BIP = bip, bip
+			r.BIP = bip
+			n.bridges[name] = n.def
 		}
 		n.records[name] = r
 		if r != before {
-			changed = append(changed, name)
+			if err := putNetwork(&b, name, r); err != nil {
+				return err
+			}
 		}
 	}
-	return n.putNetworks(ctx, changed...)
-}
-
-// putNetworks writes the records of networks durably.
-func (n *Networks) putNetworks(ctx context.Context, names ...string) error {
-	if len(names) == 0 {
-		return nil
-	}
-	var b store.Batch
-	for _, name := range names {
-		v, err := json.Marshal(n.records[name])
+	for name, r := range n.records {
+		if r.User == nil {
+			continue
+		}
+		br, err := newBridge(name, r)
 		if err != nil {
-			return err
+			return errdefs.DataLossf("network %s: %w", name, err)
 		}
-		b.Put(networkBucket, name, v)
+		n.bridges[name] = br
 	}
 	return n.c.Store.Commit(ctx, &b)
 }
 
-// names returns the networks' names in the order in which Docker lists them.
-func (n *Networks) names() []string {
+// newDefault returns the default bridge as the configuration has it.
+func (n *Networks) newDefault(r networkRecord, bip netip.Prefix) (*bridge, error) {
+	if err := checkBridge(n.c.Bridge); err != nil {
+		return nil, err
+	}
+	b := &bridge{
+		network: network.NetworkBridge, id: r.ID, link: n.c.Bridge, mtu: n.c.MTU, icc: n.c.ICC, bind: n.c.DefaultBind, limits: n.c.Limits,
+		v4: side{subnet: bip.Masked(), address: bip, gateway: bip.Addr(), masq: n.c.IPMasq, mode: modeNAT},
+	}
+	if n.c.Gateway.IsValid() {
+		b.v4.gateway = n.c.Gateway
+	}
+	if r.Made { // else it is not ours
+		b.was = r.BIP
+	}
+	return b, b.v4.open(n.c.FixedCIDR, bip.Addr(), b.v4.gateway)
+}
+
+// predefined returns the names of the networks that are always there, in the
+// order in which Docker lists them.
+func (n *Networks) predefined() []string {
 	if n.c.Disabled {
 		return []string{network.NetworkNone, network.NetworkHost}
 	}
 	return []string{network.NetworkNone, network.NetworkHost, network.NetworkBridge}
 }
 
-// makeBridge brings the kernel, the addresses and the ports to what
-// configuration and records say.
-func (n *Networks) makeBridge(ctx context.Context) (err error) {
-	if err := checkBridge(n.c.Bridge); err != nil {
-		return err
-	}
-	n.gateway = n.bip.Addr()
-	if n.c.Gateway.IsValid() {
-		n.gateway = n.c.Gateway
-	}
-	if n.addrs, err = ipam.New(n.bip, n.c.FixedCIDR); err != nil {
-		return err
-	}
-	for _, ip := range []netip.Addr{n.bip.Addr(), n.gateway} {
-		if err := n.addrs.Take(ip); err != nil && !errors.Is(err, errdefs.Forbidden) {
-			return err
+// names returns all networks' names, the predefined ones first.
+func (n *Networks) names() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := n.predefined()
+	first := len(out)
+	for name, r := range n.records {
+		if r.User != nil {
+			out = append(out, name)
 		}
 	}
-	published := map[hostPort]netip.AddrPort{}
-	for id, r := range n.endpoints {
-		if !r.IPv4.IsValid() {
-			continue
-		}
-		if err := n.addrs.Take(r.IPv4.Addr()); err != nil {
-			n.log.Warn("the address of a container is not its own", "container", id, "address", r.IPv4, "error", err)
-		}
-		for h, to := range r.elements() {
-			published[h] = to
-			if err := n.ports.keep(h); err != nil {
-				n.log.Warn("a published port is also used by a program of the host", "container", id, "port", h.AddrPort, "error", err)
+	slices.Sort(out[first:])
+	return out
+}
+
+// subnets returns the subnets of all networks that were created.
+func (n *Networks) subnets() (out []netip.Prefix) {
+	for _, r := range n.records {
+		if r.User != nil {
+			for _, p := range r.User.Pools {
+				out = append(out, p.Subnet.Masked())
 			}
 		}
 	}
-	bridge, made, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.was, n.c.MTU)
-	if err != nil {
-		return err
+	return out
+}
+
+// bridge returns the bridge of a network; nil for host, none, and one that is
+// gone.
+func (n *Networks) bridge(name string) *bridge {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.bridges[name]
+}
+
+// allBridges returns the bridges, the default one first.
+func (n *Networks) allBridges() []*bridge {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := slices.Collect(maps.Values(n.bridges))
+	slices.SortFunc(out, func(a, b *bridge) int {
+		if a == n.def || b == n.def {
+			return cmp.Compare(bit(b == n.def), bit(a == n.def))
+		}
+		return strings.Compare(a.network, b.network)
+	})
+	return out
+}
+
+func bit(b bool) int {
+	if b {
+		return 1
 	}
-	n.mtu = bridge.MTU
-	if err := n.c.Limits.Check(n.mtu); err != nil {
-		return err
+	return 0
+}
+
+// makeBridges brings the kernel, the addresses and the ports to what
+// configuration and records say.
+func (n *Networks) makeBridges(ctx context.Context) (err error) {
+	for id, c := range n.containers {
+		n.keep(id, c)
 	}
-	if r := n.records[network.NetworkBridge]; made && !r.Made {
-		r.Made = true
-		n.records[network.NetworkBridge] = r
-		if err := n.putNetworks(ctx, network.NetworkBridge); err != nil {
-			return err
+	for _, b := range n.allBridges() {
+		if err := n.makeBridge(ctx, b); err != nil {
+			if b == n.def {
+				return err
+			}
+			// The others work, and this one when its first container comes.
+			n.log.Error("cannot make the bridge of a network", "network", b.network, "bridge", b.link, "error", err)
 		}
 	}
-	if err := setHost(n.c); err != nil {
+	if n.wall, err = newFirewall(n.c.Bridge, n.log); err != nil {
 		return err
 	}
-	n.wall, err = newFirewall(policy{bridge: n.c.Bridge, subnet: n.bip.Masked(), icc: n.c.ICC, ipMasq: n.c.IPMasq}, n.log)
-	if err != nil {
-		return err
+	if n.def == nil && len(n.bridges) == 0 {
+		return nil
 	}
-	if err := n.wall.replace(published); err != nil {
+	return n.guard()
+}
+
+// guard makes the table, and watches it.
+func (n *Networks) guard() (err error) {
+	all := published{to: map[hostPort]netip.AddrPort{}, open: map[hostPort]bool{}}
+	for _, c := range n.containers {
+		p := n.rules(c)
+		maps.Copy(all.to, p.to)
+		maps.Copy(all.open, p.open)
+	}
+	if err := n.wall.replace(n.policies(), all); err != nil {
 		return fmt.Errorf("make nftables table %s (nf_tables with nat, masq, fib and ct is needed): %w", n.wall.table, err)
-	}
-	if n.pool, err = newPool(n.log, bridge, n.mtu, !n.c.ICC, n.repairBridge); err != nil {
-		return err
 	}
 	if n.monitor, err = nft.Watch(); err != nil {
 		return err
@@ -219,34 +270,120 @@ func (n *Networks) makeBridge(ctx context.Context) (err error) {
 	return nil
 }
 
-// repairBridge makes the bridge anew when somebody removed it, and puts all of
-// our links back into it.
-func (n *Networks) repairBridge() error {
-	n.repairing.Lock()
-	defer n.repairing.Unlock()
-	bridge, _, err := makeBridge(n.rt, n.c.Bridge, n.bip, n.bip, n.mtu)
+// keep takes again what a container's record says that it has.
+func (n *Networks) keep(id string, c *containerRecord) {
+	for _, e := range c.Endpoints {
+		b := n.bridges[e.Network]
+		if b == nil {
+			continue
+		}
+		b.users++
+		for _, six := range families() {
+			if ip := e.addr(six); ip.IsValid() && b.side(six).addrs != nil {
+				if err := b.side(six).addrs.Take(ip); err != nil {
+					n.log.Warn("the address of a container is not its own", "container", id, "address", ip, "error", err)
+				}
+			}
+		}
+	}
+	for _, h := range c.hostPorts() {
+		if err := n.ports.keep(h); err != nil {
+			n.log.Warn("a published port is also used by a program of the host", "container", id, "port", h.AddrPort, "error", err)
+		}
+	}
+}
+
+// makeBridge makes the link of a network, and notes whether it was there.
+func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
+	_, made, err := b.make(n.rt)
 	if err != nil {
 		return err
 	}
-	if n.pool.bridge.Swap(int64(bridge.Index)) == int64(bridge.Index) {
+	if err := b.limits.Check(b.mtu); err != nil {
+		return err
+	}
+	if n.c.IPForward {
+		for _, six := range families() {
+			if b.side(six).subnet.IsValid() {
+				if err := forward(six); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if !made {
 		return nil
 	}
-	n.log.Warn("somebody removed the bridge; it is made anew", "bridge", n.c.Bridge)
+	return n.setMade(ctx, b.network, true)
+}
+
+// setMade records whether a network's bridge is ours to remove.
+func (n *Networks) setMade(ctx context.Context, name string, made bool) error {
+	n.mu.Lock()
+	r := n.records[name]
+	if r.Made == made {
+		n.mu.Unlock()
+		return nil
+	}
+	r.Made = made
+	n.records[name] = r
+	n.mu.Unlock()
+	var b store.Batch
+	if err := putNetwork(&b, name, r); err != nil {
+		return err
+	}
+	return n.c.Store.Commit(ctx, &b)
+}
+
+// poolOf returns the pool of a bridge, which is made and started now unless it
+// was.
+func (n *Networks) poolOf(b *bridge) (*pool, error) {
+	b.starting.Lock()
+	defer b.starting.Unlock()
+	if b.pool != nil {
+		return b.pool, nil
+	}
+	link, _, err := b.make(n.rt)
+	if err != nil {
+		return nil, err
+	}
 	links, err := n.rt.Links()
-	errs := []error{setHost(n.c), err}
-	for _, l := range links {
-		if !n.ours(l) {
-			continue
-		}
-		var r netlink.Request
-		r.AddPort(l.Index, "", bridge.Index)
-		r.SetPort(l.Index, "", true, !n.c.ICC)
-		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
-		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile
-			errs = append(errs, err)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	for _, p := range n.prefixes {
+		links = append(links, netlink.Link{Name: p})
+	}
+	prefix := ownPrefix(LinkPrefix(n.c.Bridge), links, rand.Uint32)
+	n.prefixes = append(n.prefixes, prefix)
+	n.mu.Unlock()
+	p, err := newPool(n.log, link, poolConfig{prefix: prefix, mtu: b.mtu, isolated: !b.icc, inet6: b.v6.subnet.IsValid(), repair: func() error { return n.repair(b) }})
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	b.pool = p
+	n.mu.Unlock()
+	size := n.c.PoolSize
+	if b != n.def {
+		size = min(size, networkPool)
+	}
+	p.start(size)
+	return p, nil
+}
+
+// linksOf returns the names of the links that containers have in a bridge.
+func (n *Networks) linksOf(b *bridge) map[string]bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := map[string]bool{}
+	for _, c := range n.containers {
+		if e := c.in(b.network); e != nil {
+			out[e.Link] = true
 		}
 	}
-	return errors.Join(errs...)
+	return out
 }
 
 // Close ends the pool and gives the sockets back. What running containers need
@@ -265,9 +402,7 @@ func (n *Networks) Close() error {
 		delete(n.leases, id)
 	}
 	n.mu.Unlock()
-	if n.pool != nil {
-		n.pool.close()
-	}
+	n.closePools()
 	n.ports.close()
 	if n.wall != nil {
 		if n.idle() {
@@ -281,44 +416,65 @@ func (n *Networks) Close() error {
 	return errors.Join(errs...)
 }
 
-// idle reports whether no container is connected to the bridge.
+func (n *Networks) closePools() {
+	for _, b := range n.allBridges() {
+		if b.pool != nil {
+			b.pool.close()
+		}
+	}
+}
+
+// idle reports whether no container is connected to a bridge.
 func (n *Networks) idle() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, r := range n.endpoints {
-		if r.IPv4.IsValid() {
+	for _, b := range n.bridges {
+		if b.users > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// Destroy closes n and removes table, links and records of this engine, and the
-// bridge unless it was there before.
-// Containers that still run lose their network.
+// Destroy closes n and removes table, links and endpoints of this engine, and
+// the bridges unless they were there before. The networks stay recorded: the
+// next New makes their bridges again. Containers that still run lose their
+// network.
 func (n *Networks) Destroy(ctx context.Context) error {
 	var errs []error
+	n.closePools()
 	if n.wall != nil {
-		n.pool.close()
 		errs = append(errs, n.wall.destroy())
-		links, err := n.rt.Links()
-		errs = append(errs, err)
-		for _, l := range links {
-			if l.Name == n.c.Bridge && n.records[network.NetworkBridge].Made || n.ours(l) || n.ourIFB(l, links) {
-				errs = append(errs, n.delLink(l))
-			}
+	}
+	links, err := n.rt.Links()
+	errs = append(errs, err)
+	made := map[string]string{} // link to network
+	for _, b := range n.allBridges() {
+		if n.records[b.network].Made {
+			made[b.link] = b.network
+		}
+	}
+	for _, l := range links {
+		name, own := made[l.Name]
+		if own || n.ours(l, links) || n.ourIFB(l, links) {
+			errs = append(errs, n.delLink(l))
+		}
+		if own {
+			errs = append(errs, n.setMade(ctx, name, false))
 		}
 	}
 	n.mu.Lock()
 	var b store.Batch
-	for id := range n.endpoints {
+	for id, c := range n.containers {
 		b.Delete(endpointBucket, id)
+		for _, e := range c.Endpoints {
+			if br := n.bridges[e.Network]; br != nil {
+				br.users--
+			}
+		}
 	}
-	n.endpoints = map[string]*endpointRecord{}
+	n.containers = map[string]*containerRecord{}
 	n.mu.Unlock()
-	for name := range n.records {
-		b.Delete(networkBucket, name)
-	}
 	errs = append(errs, n.c.Store.Commit(ctx, &b), n.Close())
 	return errors.Join(errs...)
 }
@@ -332,163 +488,6 @@ func (n *Networks) delLink(l netlink.Link) error {
 		return nil
 	}
 	return err
-}
-
-// List returns the networks, without their containers.
-func (n *Networks) List() []network.Summary {
-	var out []network.Summary
-	for _, name := range n.names() {
-		out = append(out, network.Summary{Network: n.describe(name)})
-	}
-	return out
-}
-
-// describe returns what the API says of a network, in Docker's words.
-func (n *Networks) describe(name string) network.Network {
-	r := n.records[name]
-	d := network.Network{
-		Name: name, ID: r.ID, Created: r.Created, Scope: "local", Driver: name, EnableIPv4: true,
-		IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
-	}
-	switch name {
-	case network.NetworkNone:
-		d.Driver = "null"
-	case network.NetworkBridge:
-		c := network.IPAMConfig{Subnet: n.bip.Masked(), Gateway: n.gateway}
-		if n.c.FixedCIDR.IsValid() {
-			c.IPRange = n.c.FixedCIDR.Masked()
-		}
-		d.IPAM.Config = []network.IPAMConfig{c}
-		d.Options = map[string]string{
-			"com.docker.network.bridge.default_bridge":       "true",
-			"com.docker.network.bridge.enable_icc":           strconv.FormatBool(n.c.ICC),
-			"com.docker.network.bridge.enable_ip_masquerade": strconv.FormatBool(n.c.IPMasq),
-			"com.docker.network.bridge.host_binding_ipv4":    n.c.DefaultBind.String(),
-			"com.docker.network.bridge.name":                 n.c.Bridge,
-			"com.docker.network.driver.mtu":                  strconv.Itoa(n.mtu),
-		}
-		maps.Copy(d.Options, n.networkLimits(name).Options())
-	}
-	return d
-}
-
-// Resolve returns the name of the network with a name, an id, or a unique
-// prefix of an id; "" and "default" are the bridge. Errors: NotFound, Invalid
-// for an ambiguous prefix.
-func (n *Networks) Resolve(name string) (string, error) {
-	if name == "" || name == network.NetworkDefault {
-		name = network.NetworkBridge
-	}
-	if _, ok := n.records[name]; ok {
-		return name, nil
-	}
-	var found []string
-	for have, r := range n.records {
-		if r.ID == name {
-			return have, nil
-		}
-		if strings.HasPrefix(r.ID, name) {
-			found = append(found, have)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return "", errdefs.NotFoundf("network %s not found", name)
-	case 1:
-		return found[0], nil
-	}
-	return "", errdefs.Invalidf("network %s is ambiguous (%d matches found based on ID prefix)", name, len(found))
-}
-
-// Inspect returns a network and its containers. Errors: as Resolve.
-func (n *Networks) Inspect(name string) (*network.Inspect, error) {
-	name, err := n.Resolve(name)
-	if err != nil {
-		return nil, err
-	}
-	in := &network.Inspect{Network: n.describe(name), Containers: map[string]network.EndpointResource{}}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, r := range n.endpoints {
-		if r.Network == name {
-			in.Containers[id] = network.EndpointResource{
-				Name: r.Name, EndpointID: r.ID, MacAddress: network.HardwareAddr(r.mac()), IPv4Address: r.IPv4,
-			}
-		}
-	}
-	return in, nil
-}
-
-// Gateway returns the address of the default bridge, which "host-gateway"
-// stands for; zero when there is none.
-func (n *Networks) Gateway() netip.Addr { return n.bip.Addr() }
-
-// Endpoint returns a container's endpoint, without NetNS.
-func (n *Networks) Endpoint(containerID string) (*Endpoint, bool) {
-	r, ok := n.record(containerID)
-	if !ok {
-		return nil, false
-	}
-	return n.endpoint(r), true
-}
-
-func (n *Networks) record(containerID string) (*endpointRecord, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	r, ok := n.endpoints[containerID]
-	return r, ok
-}
-
-func (n *Networks) endpoint(r *endpointRecord) *Endpoint {
-	e := &Endpoint{
-		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, EndpointID: r.ID, SandboxID: r.Sandbox,
-		MAC: r.mac(), IPv4: r.IPv4, Ports: r.portMap(), Limits: r.Limits,
-	}
-	if r.IPv4.IsValid() {
-		e.Gateway = n.gateway
-	}
-	return e
-}
-
-// Rename tells Inspect the new name of a container, if it is connected.
-func (n *Networks) Rename(containerID, name string) error {
-	n.mu.Lock()
-	r, ok := n.endpoints[containerID]
-	if !ok {
-		n.mu.Unlock()
-		return nil
-	}
-	renamed := *r
-	renamed.Name = name
-	n.endpoints[containerID] = &renamed
-	n.mu.Unlock()
-	return renamed.put(n.c.Store, containerID)
-}
-
-// Stats returns the counters of a container's interfaces by their names inside
-// (eth0); none on host and none. They are read from the host's end of the
-// pair, where each packet counts in the other direction.
-// Errors: NotFound for a container that is not connected.
-func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
-	r, ok := n.record(containerID)
-	if !ok {
-		return nil, errdefs.NotFoundf("container %s is not connected", containerID)
-	}
-	out := map[string]Counters{}
-	if r.Link == "" {
-		return out, nil
-	}
-	l, err := n.rt.Link(0, r.Link)
-	if errors.Is(err, unix.ENODEV) { // the container has just ended
-		return out, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	c := counters(l.Stats)
-	c.subtract(r.Noise)
-	out[inside] = c
-	return out, nil
 }
 
 // counters turns round those of the host's end.
@@ -511,10 +510,5 @@ func (c *Counters) subtract(noise Counters) {
 func (n *Networks) Containers() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	out := make([]string, 0, len(n.endpoints))
-	for id := range n.endpoints {
-		out = append(out, id)
-	}
-	slices.Sort(out)
-	return out
+	return slices.Sorted(maps.Keys(n.containers))
 }

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"hash/fnv"
 	"log/slog"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"path"
@@ -28,7 +26,7 @@ import (
 	"lade/internal/trace"
 )
 
-// inside is the name of a container's interface.
+// inside is the name of a container's first interface.
 const inside = "eth0"
 
 // slot is a network namespace that lacks only its address.
@@ -37,7 +35,8 @@ type slot struct {
 	conn    *netlink.Conn  // works inside ns
 	sockets *netns.Sockets // of ns
 	link    string         // the end in the host
-	device  int            // index of eth0
+	inside  string         // the end in ns
+	device  int            // its index
 	noise   Counters       // what eth0 heard before it was used again
 }
 
@@ -55,15 +54,33 @@ func (s *slot) close() {
 	}
 }
 
-// address gives eth0 its hardware address, its address and the default route.
-func (s *slot) address(mac net.HardwareAddr, ip netip.Prefix, gateway netip.Addr) error {
+// address gives the end in the container its hardware address and its
+// addresses, and the default routes through the gateways that are valid.
+func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 	var r netlink.Request
-	r.SetMAC(s.device, mac)
-	r.AddAddr(s.device, ip)
-	if gateway.IsValid() {
-		r.AddDefaultRoute(s.device, gateway)
+	r.SetMAC(s.device, e.mac())
+	for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+		if p.IsValid() {
+			r.AddAddr(s.device, p)
+		}
+	}
+	for _, ip := range e.LinkLocal {
+		r.AddAddr(s.device, netip.PrefixFrom(ip, linkLocalBits(ip)))
+	}
+	for _, gw := range gateways {
+		if gw.IsValid() {
+			r.AddDefaultRoute(s.device, gw)
+		}
 	}
 	return trace.Begin(trace.Net, "address", s.link).End(s.conn.Do(&r))
+}
+
+// linkLocalBits is the length of link-local subnets (RFC 3927, RFC 4291 2.5.6).
+func linkLocalBits(ip netip.Addr) int {
+	if ip.Is4() {
+		return 16
+	}
+	return 64
 }
 
 // workers is how many goroutines fill the pool: the kernel makes one interface
@@ -79,6 +96,7 @@ type pool struct {
 	mtu      int
 	isolated bool // containers may not reach each other over the bridge
 	ipv6     bool // the kernel knows IPv6
+	inet6    bool // the network has IPv6
 	prefix   string
 	counter  atomic.Uint32
 	buffers  sync.Pool // of *[scratch]byte
@@ -109,11 +127,20 @@ func letters(n uint32) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b))
 }
 
-// newPool describes a pool; start fills it.
-func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repair func() error) (*pool, error) {
+// poolConfig is what the slots of a pool are like.
+type poolConfig struct {
+	prefix   string // begins the names of the host ends
+	mtu      int
+	isolated bool // containers may not reach each other over the bridge
+	inet6    bool // the network has IPv6
+	repair   func() error
+}
+
+// newPool describes a pool of slots in a bridge; start fills it.
+func newPool(log *slog.Logger, bridge netlink.Link, c poolConfig) (*pool, error) {
 	_, err := os.Stat("/proc/sys/net/ipv6")
 	p := &pool{
-		log: log, repair: repair, mtu: mtu, isolated: isolated, ipv6: err == nil,
+		log: log, repair: c.repair, mtu: c.mtu, isolated: c.isolated, ipv6: err == nil, inet6: c.inet6, prefix: c.prefix,
 		buffers: sync.Pool{New: func() any { return new([scratch]byte) }},
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -122,13 +149,11 @@ func newPool(log *slog.Logger, bridge netlink.Link, mtu int, isolated bool, repa
 		return nil, err
 	}
 	p.host.Buffer = make([]byte, scratch)
-	links, err := p.host.Links()
-	if err != nil {
-		return nil, errors.Join(err, p.host.Close())
-	}
-	p.prefix = ownPrefix(LinkPrefix(bridge.Name), links, rand.Uint32)
 	return p, nil
 }
+
+// has reports whether a link was made by the pool.
+func (p *pool) has(link string) bool { return strings.HasPrefix(link, p.prefix) }
 
 // ownPrefix returns what begins the names of the links of this process. Those
 // of earlier ones may be there still, of containers that run, or because the
@@ -190,7 +215,7 @@ func (p *pool) fill() {
 			}
 			continue
 		}
-		s, err := p.make(thread.New)
+		s, err := p.make(thread.New, inside)
 		if thread.Lost() { // another one takes over
 			if err == nil {
 				s.close()
@@ -237,7 +262,7 @@ func (p *pool) take() (*slot, error) {
 		}
 		return s, nil
 	default:
-		return p.make(netns.New)
+		return p.make(netns.New, inside)
 	}
 }
 
@@ -263,21 +288,33 @@ func (p *pool) drain() {
 // inNew makes a namespace and runs f inside of it: netns.New.
 type inNew func(f func(ns *os.File) error) (*os.File, error)
 
-// make prepares a namespace with eth0, whose other end is a port of the bridge.
-// When that fails because the bridge is gone, it is made anew.
-func (p *pool) make(unshare inNew) (*slot, error) {
-	s, err := p.try(unshare)
+// make prepares a namespace with an interface, whose other end is a port of the
+// bridge. When that fails because the bridge is gone, it is made anew.
+func (p *pool) make(unshare inNew, name string) (*slot, error) {
+	return p.again(func() (*slot, error) { return p.try(unshare, name, true) })
+}
+
+// add makes a further interface in a namespace that is in use.
+func (p *pool) add(ns *os.File, name string) (*slot, error) {
+	return p.again(func() (*slot, error) { return p.try(madeIn(ns), name, false) })
+}
+
+// again tries once more with a bridge that is made anew.
+func (p *pool) again(try func() (*slot, error)) (*slot, error) {
+	s, err := try()
 	if !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) {
 		return s, err
 	}
 	if repair := p.repair(); repair != nil {
 		return nil, errors.Join(err, repair)
 	}
-	return p.try(unshare)
+	return try()
 }
 
-func (p *pool) try(unshare inNew) (*slot, error) {
-	s := &slot{link: p.prefix + letters(p.counter.Add(1))[:5]}
+// try makes one slot. A fresh namespace gets lo and the parameters that Docker's
+// containers have.
+func (p *pool) try(unshare inNew, name string, fresh bool) (*slot, error) {
+	s := &slot{link: p.prefix + letters(p.counter.Add(1))[:5], inside: name}
 	span := trace.Begin(trace.Net, "prepare namespace", s.link)
 	var err error
 	s.ns, err = unshare(func(ns *os.File) (err error) {
@@ -285,13 +322,17 @@ func (p *pool) try(unshare inNew) (*slot, error) {
 			return err
 		}
 		defer p.borrow(s.conn)()
-		if err := defaults(); err != nil {
-			return err
+		if fresh {
+			if err := defaults(); err != nil {
+				return err
+			}
 		}
 		if err := p.connect(s, ns); err != nil {
 			return err
 		}
-		s.sockets, err = netns.OpenSockets()
+		if fresh {
+			s.sockets, err = netns.OpenSockets()
+		}
 		return err
 	})
 	if err != nil {
@@ -314,23 +355,19 @@ func (p *pool) borrow(c *netlink.Conn) func() {
 // connect makes the veth pair of s, from inside its namespace.
 func (p *pool) connect(s *slot, ns *os.File) error {
 	var r netlink.Request
-	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: inside, PeerNS: ns, NoIPv6: p.ipv6})
+	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: s.inside, PeerNS: ns, NoIPv6: p.ipv6})
 	if err := p.host.Do(&r); err != nil {
 		return err
 	}
-	// On a network without IPv6 eth0 gets no address of that kind, as in Docker.
-	if p.ipv6 {
-		err := netns.Sysctl("net/ipv6/conf/"+inside+"/disable_ipv6", "1")
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // its packets are too small for IPv6
-			return err
-		}
+	if err := p.configure6(s.inside); err != nil {
+		return err
 	}
 	// Both ends are up from now on, so that a start need not wait for the
 	// kernel to notice; without an address eth0 stays silent. The port of the
 	// bridge comes last: it then has a carrier at once.
 	r.Reset()
 	r.SetUp(loIndex, "")
-	r.SetUp(0, inside)
+	r.SetUp(0, s.inside)
 	if err := s.conn.Do(&r); err != nil {
 		return err
 	}
@@ -346,13 +383,34 @@ func (p *pool) connect(s *slot, ns *os.File) error {
 	if _, err := settle(p.host, 0, s.link); err != nil {
 		return err
 	}
-	eth0, err := settle(s.conn, 0, inside)
+	eth0, err := settle(s.conn, 0, s.inside)
 	if err != nil {
 		return err
 	}
 	s.device = eth0.Index
 	_, err = settle(p.host, bridge, "")
 	return err
+}
+
+// configure6 sets IPv6 up on a new interface in the namespace of the calling
+// thread: on a network without IPv6 it gets no address of that kind, as in
+// Docker, and on others none but ours.
+func (p *pool) configure6(name string) error {
+	if !p.ipv6 {
+		return nil
+	}
+	conf := "net/ipv6/conf/" + name + "/"
+	if !p.inet6 {
+		err := netns.Sysctl(conf+"disable_ipv6", "1")
+		if errors.Is(err, os.ErrNotExist) { // its packets are too small for IPv6
+			return nil
+		}
+		return err
+	}
+	return errors.Join(
+		netns.Sysctl(conf+"disable_ipv6", "0"),
+		netns.Sysctl(conf+"accept_ra", "0"),
+	)
 }
 
 // settle returns a link when it works. A link that has got its carrier drops
@@ -401,8 +459,9 @@ func pingGroups() error {
 	return nil
 }
 
-// setSysctls writes parameters inside a namespace. Errors: Invalid.
-func setSysctls(ns *os.File, values map[string]string) error {
+// setSysctls writes parameters inside a namespace. IFNAME in one stands for the
+// name of an interface. Errors: Invalid.
+func setSysctls(ns *os.File, values map[string]string, ifname string) error {
 	if len(values) == 0 {
 		return nil
 	}
@@ -413,6 +472,7 @@ func setSysctls(ns *os.File, values map[string]string) error {
 	}
 	return netns.Do(ns, func() error {
 		for name, value := range values {
+			name = strings.ReplaceAll(name, "IFNAME", ifname)
 			if err := trace.Begin(trace.Net, "sysctl", name).End(netns.Sysctl(sysctlPath(name), value)); err != nil {
 				return errdefs.Invalidf("cannot set sysctl %s to %q: %w", name, value, err)
 			}

@@ -21,6 +21,7 @@ type binding struct {
 	Port     uint16     `json:"port"` // in the container
 	HostIP   netip.Addr `json:"hostIP"`
 	HostPort uint16     `json:"hostPort"`
+	Of       int        `json:"of,omitempty"` // which of the ports asked for
 }
 
 func (b binding) host() hostPort {
@@ -69,11 +70,10 @@ func (p *ports) take(h hostPort) bool {
 func (p *ports) takeLocked(h hostPort) bool {
 	c := claim{h.proto, h.Port()}
 	users := p.held[c]
-	if _, same := users[h.Addr()]; same || len(users) > 0 && h.Addr().IsUnspecified() {
-		return false
-	}
-	if _, all := users[netip.IPv4Unspecified()]; all {
-		return false
+	for ip := range users { // each family has its own ports
+		if ip.Is6() == h.Addr().Is6() && (ip == h.Addr() || ip.IsUnspecified() || h.Addr().IsUnspecified()) {
+			return false
+		}
 	}
 	if users == nil {
 		users = map[netip.Addr]*os.File{}
@@ -197,7 +197,7 @@ func (p *ports) bind(pub Publish, ip, to netip.Addr) (binding, error) {
 		}
 	}
 	if end > pub.HostPort {
-		return b, errdefs.Internalf("Bind for %s:%d-%d failed: all ports are allocated", ip, pub.HostPort, end)
+		return b, errdefs.Internalf("Bind for %s-%d failed: all ports are allocated", netip.AddrPortFrom(ip, pub.HostPort), end)
 	}
 	return b, taken
 }
@@ -211,15 +211,46 @@ func bindError(h hostPort, pub Publish, to netip.Addr, err error) error {
 	return errdefs.Internalf("failed to bind host port for %s:%s/%s: %s", h.AddrPort, netip.AddrPortFrom(to, pub.Port), pub.Proto, text)
 }
 
+// place is where a port is published: an address of the host and one of the
+// container, of one family.
+type place struct{ host, container netip.Addr }
+
+// bindAll binds the port of a Publish at all places, of which there are two at
+// most: the same number in both families. Errors: as bind; then none is bound.
+func (p *ports) bindAll(pub Publish, at []place) ([]binding, error) {
+	const tries = 64 // of ports that one family has and the other has not
+	if len(at) == 0 {
+		return nil, nil
+	}
+	for try := 1; ; try++ {
+		first, err := p.bind(pub, at[0].host, at[0].container)
+		if err != nil || len(at) == 1 {
+			return []binding{first}, err
+		}
+		same := pub
+		same.HostPort, same.HostPortEnd = first.HostPort, 0
+		second, err := p.bind(same, at[1].host, at[1].container)
+		if err == nil {
+			return []binding{first, second}, nil
+		}
+		p.release(first.host())
+		switch {
+		case pub.HostPort == 0 && try < tries:
+		case pub.HostPort != 0 && first.HostPort < pub.HostPortEnd:
+			pub.HostPort = first.HostPort + 1
+		default:
+			return nil, err
+		}
+	}
+}
+
 // check refuses a Publish that could never work.
-func (pub Publish) check(ip netip.Addr) error {
+func (pub Publish) check() error {
 	switch {
 	case pub.Proto != "tcp" && pub.Proto != "udp" && pub.Proto != "sctp":
 		return errdefs.Invalidf("invalid protocol %q for port %d", pub.Proto, pub.Port)
 	case pub.Port == 0:
 		return errdefs.Invalidf("invalid container port 0/%s", pub.Proto)
-	case !ip.Is4():
-		return errdefs.NotImplementedf("cannot publish port %d/%s on %s: the network has no IPv6", pub.Port, pub.Proto, ip)
 	}
 	return nil
 }

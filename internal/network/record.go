@@ -2,7 +2,6 @@ package network
 
 import (
 	"encoding/json"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,8 +14,8 @@ import (
 	"lade/internal/store"
 )
 
-// The buckets of our records. A network's key is its name, an endpoint's the
-// container's id.
+// The buckets of our records. A network's key is its name, that of a container's
+// endpoints its id.
 const (
 	networkBucket  store.Bucket = "network"
 	endpointBucket store.Bucket = "endpoint"
@@ -27,32 +26,93 @@ type networkRecord struct {
 	ID      string       `json:"id"`
 	Created time.Time    `json:"created"`
 	BIP     netip.Prefix `json:"bip,omitzero"`   // bridge only
-	Made    bool         `json:"made,omitempty"` // bridge only: it was not there before
+	Made    bool         `json:"made,omitempty"` // the bridge was not there before
+	User    *userNetwork `json:"user,omitempty"` // nil: predefined
 }
 
-// endpointRecord is all that is known of a container's connection.
+// userNetwork is a network as its creator asked for it, completed with what was
+// left to us. It is not changed.
+type userNetwork struct {
+	Driver      string               `json:"driver"`
+	Options     map[string]string    `json:"options,omitempty"`
+	Labels      map[string]string    `json:"labels,omitempty"`
+	IPAMOptions map[string]string    `json:"ipam_options,omitempty"`
+	Pools       []network.IPAMConfig `json:"pools"` // one for each family
+	Internal    bool                 `json:"internal,omitempty"`
+	Attachable  bool                 `json:"attachable,omitempty"`
+}
+
+func putNetwork(b *store.Batch, name string, r networkRecord) error {
+	v, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	b.Put(networkBucket, name, v)
+	return nil
+}
+
+// containerRecord is all that is known of a container's connections. One that
+// others can see is replaced, never changed, nor what it points to.
+type containerRecord struct {
+	Sandbox   string            `json:"sandbox"`
+	Name      string            `json:"name"`                // of the container
+	Endpoints []*endpointRecord `json:"endpoints"`           // in the order in which they came
+	Asked     []Publish         `json:"asked,omitempty"`     // ports to publish
+	Ports     []binding         `json:"published,omitempty"` // what was bound for them
+}
+
+// endpointRecord is a container's connection to one network.
 type endpointRecord struct {
-	ID      string       `json:"id"`
-	Sandbox string       `json:"sandbox"`
-	Name    string       `json:"name"`    // of the container
-	Network string       `json:"network"` // name
-	Link    string       `json:"link,omitempty"`
-	MAC     string       `json:"mac,omitempty"`
-	IPv4    netip.Prefix `json:"ipv4,omitzero"`
-	Ports   []binding    `json:"ports,omitempty"`
-	// Noise is what eth0 had heard before this container.
+	ID        string       `json:"id"`
+	Network   string       `json:"network"` // name
+	Link      string       `json:"link,omitempty"`
+	Inside    string       `json:"inside,omitempty"` // the interface in the container
+	MAC       string       `json:"mac,omitempty"`
+	IPv4      netip.Prefix `json:"ipv4,omitzero"`
+	IPv6      netip.Prefix `json:"ipv6,omitzero"`
+	LinkLocal []netip.Addr `json:"link_local,omitempty"`
+	Aliases   []string     `json:"aliases,omitempty"`
+	Links     []string     `json:"links,omitempty"`
+	Priority  int          `json:"priority,omitempty"`
+	// Noise is what the interface had heard before this container.
 	Noise  Counters       `json:"noise,omitzero"`
 	Limits netrate.Limits `json:"limits,omitzero"`
 }
 
-func (r *endpointRecord) put(s *store.Store, container string) error {
-	v, err := json.Marshal(r)
+func (c *containerRecord) put(s *store.Store, container string) error {
+	v, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
 	var b store.Batch
 	b.Put(endpointBucket, container, v)
 	return s.Append(&b)
+}
+
+// clone returns a copy whose lists may be changed.
+func (c *containerRecord) clone() *containerRecord {
+	out := *c
+	out.Endpoints, out.Ports = slices.Clone(c.Endpoints), slices.Clone(c.Ports)
+	return &out
+}
+
+// in returns the endpoint in a network, or nil.
+func (c *containerRecord) in(network string) *endpointRecord {
+	for _, e := range c.Endpoints {
+		if e.Network == network {
+			return e
+		}
+	}
+	return nil
+}
+
+// replace puts e in the place of the endpoint in the same network.
+func (c *containerRecord) replace(e *endpointRecord) {
+	for i, old := range c.Endpoints {
+		if old.Network == e.Network {
+			c.Endpoints[i] = e
+		}
+	}
 }
 
 func (r *endpointRecord) mac() net.HardwareAddr {
@@ -63,23 +123,27 @@ func (r *endpointRecord) mac() net.HardwareAddr {
 	return mac
 }
 
-// elements returns the published ports as the firewall knows them.
-func (r *endpointRecord) elements() map[hostPort]netip.AddrPort {
-	m := make(map[hostPort]netip.AddrPort, len(r.Ports))
-	for _, b := range r.Ports {
-		m[b.host()] = netip.AddrPortFrom(r.IPv4.Addr(), b.Port)
+// addr returns the address of a family.
+func (r *endpointRecord) addr(six bool) netip.Addr {
+	if six {
+		return r.IPv6.Addr()
 	}
-	return m
+	return r.IPv4.Addr()
 }
 
-func (r *endpointRecord) hostPorts() []hostPort {
-	return slices.Collect(maps.Keys(r.elements()))
+// hostPorts returns the ports of the host that are the container's.
+func (c *containerRecord) hostPorts() []hostPort {
+	out := make([]hostPort, len(c.Ports))
+	for i, b := range c.Ports {
+		out[i] = b.host()
+	}
+	return out
 }
 
 // portMap returns the published ports as the API lists them.
-func (r *endpointRecord) portMap() network.PortMap {
+func (c *containerRecord) portMap() network.PortMap {
 	m := network.PortMap{}
-	for _, b := range r.Ports {
+	for _, b := range c.Ports {
 		if p, ok := network.PortFrom(b.Port, network.IPProtocol(b.Proto)); ok {
 			m[p] = append(m[p], network.PortBinding{HostIP: b.HostIP, HostPort: strconv.Itoa(int(b.HostPort))})
 		}

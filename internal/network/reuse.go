@@ -12,6 +12,7 @@ import (
 
 // lease is a container's use of a slot of this process's pool.
 type lease struct {
+	pool *pool
 	slot *slot
 	// harmless says that the container's processes cannot change the namespace
 	// and end with the container.
@@ -37,7 +38,7 @@ func (n *Networks) Harmless(containerID string) {
 func (n *Networks) Share(containerID string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.endpoints[containerID] == nil {
+	if n.containers[containerID] == nil {
 		return errdefs.NotFoundf("container %s is not connected", containerID)
 	}
 	if l := n.leases[containerID]; l != nil {
@@ -48,17 +49,18 @@ func (n *Networks) Share(containerID string) error {
 
 // reuse returns the slot of a container that has ended if another one may have
 // it, and gives it up otherwise.
-func (n *Networks) reuse(l *lease, r *endpointRecord) *slot {
+func (n *Networks) reuse(l *lease, c *containerRecord) *slot {
 	if l == nil {
 		return nil // of an earlier process
 	}
-	if l.harmless && !l.changed {
+	if l.harmless && !l.changed && len(c.Endpoints) == 1 {
+		r := c.Endpoints[0]
 		span := trace.Begin(trace.Net, "clean namespace", r.Link)
-		err := n.pool.clean(l.slot, r.IPv4)
+		err := l.pool.clean(l.slot, r.IPv4)
 		if span.End(err) == nil {
 			return l.slot
 		}
-		n.log.LogAttrs(n.pool.ctx, slog.LevelDebug, "a network namespace is not used again", slog.String("link", r.Link), slog.Any("because", err))
+		n.log.LogAttrs(l.pool.ctx, slog.LevelDebug, "a network namespace is not used again", slog.String("link", r.Link), slog.Any("because", err))
 	}
 	l.slot.close()
 	return nil

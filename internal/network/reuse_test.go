@@ -23,16 +23,16 @@ import (
 // namespace went back to the pool.
 func (x *box) end() bool {
 	x.b.t.Helper()
-	r, _ := x.b.n.record(x.id)
+	r, _ := x.b.n.first(x.id)
 	x.NetNS.Close()
 	if err := x.b.n.Release(context.Background(), x.id); err != nil {
 		x.b.t.Error(err)
 	}
 	again := false
-	for range len(x.b.n.pool.slots) {
-		s := <-x.b.n.pool.slots
+	for range len(x.b.n.def.pool.slots) {
+		s := <-x.b.n.def.pool.slots
 		again = again || s.link == r.Link
-		x.b.n.pool.slots <- s
+		x.b.n.def.pool.slots <- s
 	}
 	return again
 }
@@ -50,7 +50,7 @@ func (b *bench) again(link string, r Request) *box {
 	b.t.Helper()
 	for range 10 {
 		x := b.connect(r)
-		if rec, _ := b.n.record(x.id); rec.Link == link {
+		if rec, _ := b.n.first(x.id); rec.Link == link {
 			return x
 		}
 		x.end()
@@ -66,7 +66,7 @@ func TestReuse(t *testing.T) {
 	const noise = 50
 	for round := range 3 {
 		old := b.harmless()
-		rec, _ := b.n.record(old.id)
+		rec, _ := b.n.first(old.id)
 		for range noise {
 			broadcast(t, old.IPv4)
 		}
@@ -274,7 +274,7 @@ func TestNoReuse(t *testing.T) {
 		}), false},
 		{"MTU", inNS(func(r *netlink.Request, x *box) { r.SetMTU(device(x), 1400) }), false},
 		{"other master", func(t *testing.T, x *box) {
-			rec, _ := b.n.record(x.id)
+			rec, _ := b.n.first(x.id)
 			var r netlink.Request
 			r.AddPort(0, rec.Link, 0)
 			if err := b.n.rt.Do(&r); err != nil {
@@ -348,7 +348,7 @@ func TestReuseBound(t *testing.T) {
 		all = append(all, b.harmless())
 	}
 	eventually(t, "a full pool", func() error {
-		if n := len(b.n.pool.slots); n < b.c.PoolSize {
+		if n := len(b.n.def.pool.slots); n < b.c.PoolSize {
 			return fmt.Errorf("%d slots", n)
 		}
 		return nil
@@ -359,20 +359,20 @@ func TestReuseBound(t *testing.T) {
 			kept++
 		}
 	}
-	if kept == 0 || kept > b.c.PoolSize || len(b.n.pool.slots) > 2*b.c.PoolSize {
-		t.Errorf("%d namespaces kept, %d in the pool", kept, len(b.n.pool.slots))
+	if kept == 0 || kept > b.c.PoolSize || len(b.n.def.pool.slots) > 2*b.c.PoolSize {
+		t.Errorf("%d namespaces kept, %d in the pool", kept, len(b.n.def.pool.slots))
 	}
 	// Those that were given up are gone, and their links.
 	eventually(t, "no links but those of the pool", func() error {
 		links, err := b.n.rt.Links()
-		m := slices.DeleteFunc(links, func(l netlink.Link) bool { return !strings.HasPrefix(l.Name, b.n.pool.prefix) })
-		if err == nil && len(m) != len(b.n.pool.slots) {
-			return fmt.Errorf("%d links, %d slots", len(m), len(b.n.pool.slots))
+		m := slices.DeleteFunc(links, func(l netlink.Link) bool { return !strings.HasPrefix(l.Name, b.n.def.pool.prefix) })
+		if err == nil && len(m) != len(b.n.def.pool.slots) {
+			return fmt.Errorf("%d links, %d slots", len(m), len(b.n.def.pool.slots))
 		}
 		return err
 	})
 	time.Sleep(2 * rest) // the workers have nothing to do
-	if n := len(b.n.pool.slots); n > 2*b.c.PoolSize {
+	if n := len(b.n.def.pool.slots); n > 2*b.c.PoolSize {
 		t.Errorf("%d slots", n)
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
-	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
@@ -32,14 +32,6 @@ func IFBPrefix(bridge string) string { return ifbOf(LinkPrefix(bridge)) }
 // ifbOf returns the name of the ifb that belongs to a link.
 func ifbOf(link string) string { return ifbKind + strings.TrimPrefix(link, linkKind) }
 
-// networkLimits returns the limits of containers on a network that ask for none.
-func (n *Networks) networkLimits(name string) netrate.Limits {
-	if name == network.NetworkBridge {
-		return n.c.Limits
-	}
-	return netrate.Limits{}
-}
-
 // Limits returns what holds for a container that asks for limits on a network:
 // its name, or "" for the default. Errors: NotFound for the network; Invalid
 // for limits that cannot be, or rates on a network where a container has no
@@ -49,44 +41,67 @@ func (n *Networks) Limits(name string, a netrate.Asked) (netrate.Limits, error) 
 	if err != nil {
 		return netrate.Limits{}, err
 	}
-	if name == network.NetworkHost || name == network.NetworkNone {
+	b := n.bridge(name)
+	if b == nil {
 		if a.Any() {
 			return netrate.Limits{}, errdefs.Invalidf("conflicting options: network rates and the %s network mode, where a container has no interface of its own", name)
 		}
 		return netrate.Limits{}, nil
 	}
-	l := a.Limits(n.networkLimits(name))
-	return l, l.Check(n.mtu)
+	l := a.Limits(b.limits)
+	return l, l.Check(b.mtu)
 }
 
-// Limit changes the limits of a connected container at once; what waits in the
-// queues stays there. On error the old ones hold. Errors: NotFound for a
-// container that is not connected, otherwise as Limits.
+// Limit changes the limits of a connected container at once, on all of its
+// interfaces; what waits in the queues stays there. On error the old ones hold.
+// Errors: NotFound for a container that is not connected, otherwise as Limits.
 func (n *Networks) Limit(_ context.Context, containerID string, a netrate.Asked) error {
 	n.shaping.Lock()
 	defer n.shaping.Unlock()
-	r, ok := n.record(containerID)
+	c, ok := n.record(containerID)
 	if !ok {
 		return errdefs.NotFoundf("container %s is not connected", containerID)
 	}
-	l, err := n.Limits(r.Network, a)
-	if err != nil || r.Limits == l {
-		return err
+	changed := c.clone()
+	for _, e := range c.Endpoints {
+		l, err := n.Limits(e.Network, a)
+		if err != nil {
+			return err
+		}
+		if e.Limits != l {
+			next := *e
+			next.Limits = l
+			changed.replace(&next)
+		}
 	}
-	changed := *r
-	changed.Limits = l
-	if err = n.shapeLocked(r.Link, l); err == nil {
+	if slices.Equal(changed.Endpoints, c.Endpoints) {
+		return nil
+	}
+	err := n.shapeAll(changed, c)
+	if err == nil {
 		failpoint.Hit("network.limit")
 		err = changed.put(n.c.Store, containerID)
 	}
 	if err != nil {
-		return errors.Join(err, n.shapeLocked(r.Link, r.Limits))
+		return errors.Join(err, n.shapeAll(c, changed))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.endpoints[containerID] = &changed
+	n.containers[containerID] = changed
 	if lease := n.leases[containerID]; lease != nil {
 		lease.changed = true
+	}
+	return nil
+}
+
+// shapeAll brings the links of c to its limits, except those that are as in was.
+func (n *Networks) shapeAll(c, was *containerRecord) error {
+	for i, e := range c.Endpoints {
+		if e != was.Endpoints[i] {
+			if err := n.shapeLocked(e, e.Limits); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -119,15 +134,15 @@ func bucket(rate netrate.Bits, burst int64, mtu int) tc.TBF {
 // by the host's end and led through an ifb before anything else sees it: so
 // neither direction is in the container's reach, whatever it may do in its
 // namespace (docs/adr/0014). Errors: ENODEV when the link is gone.
-func (n *Networks) shape(link string, l netrate.Limits) error {
+func (n *Networks) shape(e *endpointRecord, l netrate.Limits) error {
 	n.shaping.Lock()
 	defer n.shaping.Unlock()
-	return n.shapeLocked(link, l)
+	return n.shapeLocked(e, l)
 }
 
-func (n *Networks) shapeLocked(link string, l netrate.Limits) error {
-	span := trace.Begin(trace.Net, "limit", link)
-	host, err := n.rt.LinkState(0, link)
+func (n *Networks) shapeLocked(e *endpointRecord, l netrate.Limits) error {
+	span := trace.Begin(trace.Net, "limit", e.Link)
+	host, err := n.rt.LinkState(0, e.Link)
 	if err == nil {
 		err = errors.Join(n.shapeIn(host, l), n.shapeOut(host, l))
 	}
@@ -141,7 +156,7 @@ func (n *Networks) shapeIn(host netlink.Link, l netrate.Limits) error {
 	var r netlink.Request
 	switch {
 	case l.In != 0:
-		tc.ReplaceTBF(&r, host.Index, bucket(l.In, l.Burst, n.mtu))
+		tc.ReplaceTBF(&r, host.Index, bucket(l.In, l.Burst, host.MTU))
 	case host.Qdisc == "tbf":
 		tc.DelRoot(&r, host.Index)
 	}
@@ -152,7 +167,7 @@ func (n *Networks) shapeOut(host netlink.Link, l netrate.Limits) error {
 	if l.Out == 0 {
 		return n.undoRedirect(ifbOf(host.Name), host.Index)
 	}
-	return n.redirect(ifbOf(host.Name), host.Index, bucket(l.Out, l.Burst, n.mtu))
+	return n.redirect(ifbOf(host.Name), host.Index, bucket(l.Out, l.Burst, host.MTU))
 }
 
 // redirect makes what a link receives pass through an ifb, which is made unless it
@@ -241,11 +256,17 @@ func (n *Networks) reshape() {
 func (n *Networks) reshapeOne(id string, limited map[string]bool) error {
 	n.shaping.Lock()
 	defer n.shaping.Unlock()
-	r, ok := n.record(id)
-	if !ok || r.Link == "" || !r.Limits.Any() && !limited[r.Link] {
+	c, ok := n.record(id)
+	if !ok {
 		return nil
 	}
-	return n.shapeLocked(r.Link, r.Limits)
+	var errs []error
+	for _, e := range c.Endpoints {
+		if e.Link != "" && (e.Limits.Any() || limited[e.Link]) {
+			errs = append(errs, n.shapeLocked(e, e.Limits))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Shaped are the limits of one direction and what became of the packets.
@@ -257,14 +278,18 @@ type Shaped struct {
 	Overlimits uint64 // how often a packet had to wait
 }
 
-// Shaping returns the limits of a container's interface with their counters;
+// Shaping returns the limits of a container's first interface with their counters;
 // a direction without limit is nil. It costs two requests for each limit, and
 // nothing without. Errors: NotFound for a container that is not connected.
 func (n *Networks) Shaping(containerID string) (in, out *Shaped, err error) {
-	r, ok := n.record(containerID)
+	c, ok := n.record(containerID)
 	if !ok {
 		return nil, nil, errdefs.NotFoundf("container %s is not connected", containerID)
 	}
+	if len(c.Endpoints) == 0 {
+		return nil, nil, nil
+	}
+	r := c.Endpoints[0]
 	if r.Limits.In != 0 {
 		in, err = n.shaped(r.Link, r.Limits.In, r.Limits.Burst)
 	}
@@ -287,7 +312,7 @@ func (n *Networks) shaped(link string, rate netrate.Bits, burst int64) (*Shaped,
 		return nil, fmt.Errorf("queueing discipline of %s: %w", link, err)
 	}
 	return &Shaped{
-		Rate: rate, Burst: int64(bucket(rate, burst, n.mtu).Burst),
+		Rate: rate, Burst: int64(bucket(rate, burst, l.MTU).Burst),
 		Backlog: uint64(q.Backlog), Dropped: uint64(q.Dropped), Overlimits: uint64(q.Overlimits),
 	}, nil
 }

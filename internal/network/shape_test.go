@@ -184,7 +184,7 @@ func (x *box) udp(out bool) (first, all float64) {
 func (x *box) limited(what string, limit netrate.Bits, out bool) {
 	x.b.t.Helper()
 	first, all := x.udp(out)
-	burst := float64(bucket(limit, 0, x.b.n.mtu).Burst)
+	burst := float64(bucket(limit, 0, x.b.n.def.mtu).Burst)
 	during := func(d time.Duration) float64 { return float64(limit) / 8 * d.Seconds() }
 	if all < 0.8*during(flood) || all > 1.02*during(flood)+2*burst { // a change fills the bucket
 		x.b.t.Errorf("%s, out=%v: %.0f bytes in %s at a limit of %s", what, out, all, flood, limit)
@@ -334,7 +334,7 @@ func TestEvade(t *testing.T) {
 	// Frames of other protocols and with VLAN tags pass the same queue.
 	rt := dial(t)
 	defer rt.Close()
-	rec, _ := b.n.record(x.id)
+	rec, _ := b.n.first(x.id)
 	ifb, err := rt.Link(0, ifbOf(rec.Link))
 	if err != nil {
 		t.Fatal(err)
@@ -410,8 +410,8 @@ func TestLimitRestart(t *testing.T) {
 	x := b.connect(Request{Rates: asked(3e6, 4e6)})
 	cut, gone := b.connect(Request{}), b.connect(Request{Rates: asked(3e6, 3e6)})
 	// The kernel had the limits, the record did not yet.
-	r, _ := b.n.record(cut.id)
-	if err := b.n.shape(r.Link, netrate.Limits{In: 1e6, Out: 1e6}); err != nil {
+	r, _ := b.n.first(cut.id)
+	if err := b.n.shape(r, netrate.Limits{In: 1e6, Out: 1e6}); err != nil {
 		t.Fatal(err)
 	}
 	live := map[string]bool{x.id: true, cut.id: true}
@@ -443,7 +443,7 @@ func TestLimitRestart(t *testing.T) {
 	x.both("changed after a restart", 6e6, 6e6)
 
 	// The kernel had lost the redirection, the record says otherwise.
-	r, _ = b.n.record(x.id)
+	r, _ = b.n.first(x.id)
 	b.crash()
 	rt := dial(t)
 	defer rt.Close()

@@ -101,6 +101,11 @@ type Volumes interface {
 type Networks interface {
 	NetworkList(ctx context.Context, f filters.Args) ([]network.Summary, error)
 	NetworkInspect(ctx context.Context, name string, verbose bool) (*network.Inspect, error)
+	NetworkCreate(ctx context.Context, q network.CreateRequest) (network.CreateResponse, error)
+	NetworkRemove(ctx context.Context, name string) error
+	NetworkPrune(ctx context.Context, f filters.Args) (network.PruneReport, error)
+	NetworkConnect(ctx context.Context, name, container string, ep *network.EndpointSettings) error
+	NetworkDisconnect(ctx context.Context, name, container string, force bool) error
 }
 
 // System is what the server needs of the engine as a whole.

@@ -1,20 +1,16 @@
 package server
 
-import (
-	"net/http"
+import "net/http"
 
-	"github.com/moby/moby/api/types/network"
-)
-
-// networkPrune removes no network: the predefined ones stay, and there are no
-// others yet.
+// networkPrune removes the networks that nobody uses.
 func (s *server) networkPrune(w http.ResponseWriter, r *http.Request) error {
 	f, err := params(r).filters()
 	if err != nil {
 		return err
 	}
-	if err := f.Validate("label", "label!", "until"); err != nil {
+	report, err := s.backend.NetworkPrune(lasting(r), f)
+	if err != nil {
 		return err
 	}
-	return s.reply(w, r, http.StatusOK, network.PruneReport{})
+	return s.reply(w, r, http.StatusOK, report)
 }

@@ -119,12 +119,12 @@ func (s *server) routes() []route {
 		{"VolumeRename", post, "/lade/volumes/{name}/rename", s.volumeRename},
 
 		{"NetworkList", get, "/networks", s.networkList},
-		{"NetworkCreate", post, "/networks/create", nil},
+		{"NetworkCreate", post, "/networks/create", s.networkCreate},
 		{"NetworkPrune", post, "/networks/prune", s.networkPrune},
 		{"NetworkInspect", get, "/networks/{id}", s.networkInspect},
-		{"NetworkRemove", del, "/networks/{id}", nil},
-		{"NetworkConnect", post, "/networks/{id}/connect", nil},
-		{"NetworkDisconnect", post, "/networks/{id}/disconnect", nil},
+		{"NetworkRemove", del, "/networks/{id}", s.networkRemove},
+		{"NetworkConnect", post, "/networks/{id}/connect", s.networkConnect},
+		{"NetworkDisconnect", post, "/networks/{id}/disconnect", s.networkDisconnect},
 
 		{"PluginList", get, "/plugins", s.pluginList},
 		{"PluginPrivileges", get, "/plugins/privileges", nil},

@@ -29,7 +29,9 @@ func family(a netip.Addr) uint8 {
 	return unix.AF_INET6
 }
 
-// AddAddr gives a link an address; the kernel adds the route to its subnet.
+// AddAddr gives a link an address; the kernel adds the route to its subnet. An
+// IPv6 address is not looked for on the link first (no duplicate address
+// detection): whoever gives it knows that it is free, and it works at once.
 func (r *Request) AddAddr(index int, p netip.Prefix) {
 	r.Message(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	r.addr(index, p)
@@ -44,6 +46,9 @@ func (r *Request) DelAddr(index int, p netip.Prefix) {
 func (r *Request) addr(index int, p netip.Prefix) {
 	var h [unix.SizeofIfAddrmsg]byte
 	h[0], h[1] = family(p.Addr()), uint8(p.Bits())
+	if p.Addr().Is6() {
+		h[2] = unix.IFA_F_NODAD
+	}
 	binary.NativeEndian.PutUint32(h[4:], uint32(index))
 	r.Header(h[:]...)
 	r.Attr(unix.IFA_LOCAL, p.Addr().AsSlice())
@@ -64,6 +69,10 @@ func last(p netip.Prefix) netip.Addr {
 // AddDefaultRoute sends everything that no other route takes to gateway.
 func (r *Request) AddDefaultRoute(index int, gateway netip.Addr) {
 	r.Message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	r.defaultRoute(index, gateway)
+}
+
+func (r *Request) defaultRoute(index int, gateway netip.Addr) {
 	var h [unix.SizeofRtMsg]byte
 	h[0] = family(gateway)
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
@@ -72,12 +81,30 @@ func (r *Request) AddDefaultRoute(index int, gateway netip.Addr) {
 	r.Uint32(unix.RTA_OIF, uint32(index))
 }
 
+// SetDefaultRoute is AddDefaultRoute that replaces the route of its family that
+// is there.
+func (r *Request) SetDefaultRoute(index int, gateway netip.Addr) {
+	r.Message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	r.defaultRoute(index, gateway)
+}
+
+// DelDefaultRoute removes the default route through a gateway.
+func (r *Request) DelDefaultRoute(index int, gateway netip.Addr) {
+	r.Message(unix.RTM_DELROUTE, 0)
+	r.defaultRoute(index, gateway)
+}
+
 // Addrs returns the IPv4 addresses of all links.
-func (c *Conn) Addrs() (addrs []Addr, err error) {
+func (c *Conn) Addrs() ([]Addr, error) { return c.addrs(unix.AF_INET) }
+
+// Addrs6 returns the IPv6 addresses of all links.
+func (c *Conn) Addrs6() ([]Addr, error) { return c.addrs(unix.AF_INET6) }
+
+func (c *Conn) addrs(family uint8) (addrs []Addr, err error) {
 	var r Request
 	r.Message(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 	var h [unix.SizeofIfAddrmsg]byte
-	h[0] = unix.AF_INET
+	h[0] = family
 	r.Header(h[:]...)
 	err = c.Dump(&r, func() { addrs = nil }, func(m Message) {
 		if a, ok := parseAddr(m); ok {

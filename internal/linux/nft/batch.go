@@ -15,18 +15,43 @@ const perMessage = 256
 // nested is the type flag of an attribute that holds attributes.
 const nested = unix.NLA_F_NESTED
 
-// Batch is a transaction under construction. The zero value is empty.
-type Batch struct {
-	r     netlink.Request
-	table string
+// The families of tables. An IPv4 and an IPv6 table may have the same name.
+const (
+	IPv4 Family = unix.NFPROTO_IPV4
+	IPv6 Family = unix.NFPROTO_IPV6
+)
+
+// Family says which packets a table sees.
+type Family uint8
+
+// size returns the length of an address.
+func (f Family) size() uint32 {
+	if f == IPv6 {
+		return 16
+	}
+	return 4
 }
 
-// NewBatch returns a transaction on one IPv4 table.
+// Batch is a transaction under construction. The zero value is empty.
+type Batch struct {
+	r      netlink.Request
+	table  string
+	family Family
+}
+
+// NewBatch returns a transaction on the tables of one name; it begins with the
+// IPv4 table.
 func NewBatch(table string) *Batch {
-	b := &Batch{table: table}
+	b := &Batch{table: table, family: IPv4}
 	b.control(unix.NFNL_MSG_BATCH_BEGIN)
 	return b
 }
+
+// In says which table the following messages are about.
+func (b *Batch) In(f Family) { b.family = f }
+
+// Family returns the one of the present table.
+func (b *Batch) Family() Family { return b.family }
 
 func (b *Batch) control(typ uint16) {
 	b.r.Message(typ, 0)
@@ -35,7 +60,7 @@ func (b *Batch) control(typ uint16) {
 
 func (b *Batch) message(typ, flags uint16) {
 	b.r.Message(unix.NFNL_SUBSYS_NFTABLES<<8|typ, flags)
-	b.r.Header(unix.NFPROTO_IPV4, 0, 0, 0)
+	b.r.Header(uint8(b.family), 0, 0, 0)
 }
 
 // AddTable creates the table, or does nothing if it exists.
@@ -90,9 +115,18 @@ func (b *Batch) AddChain(c Chain) {
 // reads in order to print it, and its length in bytes.
 type Field struct{ typ, size uint32 }
 
-// Fields returns the fields that keys are made of. Source:
+// Fields returns the fields that keys of a family's tables are made of. Source:
 // include/datatype.h of nftables (enum datatypes).
-func Fields() (addr, proto, port Field) { return Field{7, 4}, Field{12, 1}, Field{13, 2} }
+func (f Family) Fields() (addr, proto, port Field) {
+	addr = Field{7, 4}
+	if f == IPv6 {
+		addr = Field{8, 16}
+	}
+	return addr, Field{12, 1}, Field{13, 2}
+}
+
+// Interface is the name of a network interface as a field of a key.
+func Interface() Field { return Field{41, unix.IFNAMSIZ} }
 
 // shape returns the type number of a concatenation (6 bits for each field) and
 // its length, every field padded to a register.
@@ -109,14 +143,18 @@ func shape(fields []Field) (typ, size uint32) {
 
 // Map is a hash table from a key to a value.
 type Map struct {
-	Name       string
-	Key, Value []Field
+	Name  string
+	Key   []Field
+	Value []Field // nil: a verdict
 }
 
 // AddMap creates a map.
 func (b *Batch) AddMap(m Map) {
 	kt, kl := shape(m.Key)
 	vt, vl := shape(m.Value)
+	if m.Value == nil {
+		vt, vl = unix.NFT_DATA_VERDICT, 0
+	}
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
 	b.r.String(unix.NFTA_SET_TABLE, b.table)
 	b.r.String(unix.NFTA_SET_NAME, m.Name)
@@ -124,13 +162,29 @@ func (b *Batch) AddMap(m Map) {
 	b.r.Uint32BE(unix.NFTA_SET_KEY_TYPE, kt)
 	b.r.Uint32BE(unix.NFTA_SET_KEY_LEN, kl)
 	b.r.Uint32BE(unix.NFTA_SET_DATA_TYPE, vt)
-	b.r.Uint32BE(unix.NFTA_SET_DATA_LEN, vl)
+	if vl > 0 {
+		b.r.Uint32BE(unix.NFTA_SET_DATA_LEN, vl)
+	}
 	// The kernel wants a number for every set of a batch, used or not.
 	b.r.Uint32BE(unix.NFTA_SET_ID, uint32(b.r.Messages()))
 }
 
-// Element is an entry of a map, encoded by Join.
-type Element struct{ Key, Value []byte }
+// AddSet creates a set of keys.
+func (b *Batch) AddSet(name string, key ...Field) {
+	typ, size := shape(key)
+	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
+	b.r.String(unix.NFTA_SET_TABLE, b.table)
+	b.r.String(unix.NFTA_SET_NAME, name)
+	b.r.Uint32BE(unix.NFTA_SET_KEY_TYPE, typ)
+	b.r.Uint32BE(unix.NFTA_SET_KEY_LEN, size)
+	b.r.Uint32BE(unix.NFTA_SET_ID, uint32(b.r.Messages()))
+}
+
+// Element is an entry of a map, or without a Value of a set, encoded by Join.
+type Element struct {
+	Key, Value []byte
+	Jump       string // the chain, in a map to verdicts
+}
 
 // Join encodes the fields of a key or a value: each padded to a register.
 func Join(fields ...[]byte) []byte {
@@ -169,7 +223,12 @@ func (b *Batch) elements(typ, flags uint16, m string, es []Element) {
 		for _, e := range es[:n] {
 			el := b.r.Nest(unix.NFTA_LIST_ELEM | nested)
 			b.data(unix.NFTA_SET_ELEM_KEY, e.Key)
-			if typ == unix.NFT_MSG_NEWSETELEM {
+			switch {
+			case typ != unix.NFT_MSG_NEWSETELEM:
+			case e.Value == nil && e.Jump == "": // of a set
+			case e.Jump != "":
+				b.verdict(unix.NFTA_SET_ELEM_DATA, unix.NFT_JUMP, e.Jump)
+			default:
 				b.data(unix.NFTA_SET_ELEM_DATA, e.Value)
 			}
 			b.r.End(el)
@@ -227,11 +286,11 @@ func (c *Conn) Commit(b *Batch) error {
 	return c.c.DoAcked(&b.r, acked)
 }
 
-// Tables returns the names of the IPv4 tables of the namespace.
-func (c *Conn) Tables() (names []string, err error) {
+// Tables returns the names of the namespace's tables of a family.
+func (c *Conn) Tables(f Family) (names []string, err error) {
 	var r netlink.Request
 	r.Message(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP)
-	r.Header(unix.NFPROTO_IPV4, 0, 0, 0)
+	r.Header(uint8(f), 0, 0, 0)
 	err = c.c.Dump(&r, func() { names = nil }, func(m netlink.Message) {
 		if name, ok := tableOf(m); ok {
 			names = append(names, name)
@@ -240,10 +299,10 @@ func (c *Conn) Tables() (names []string, err error) {
 	return names, err
 }
 
-// tableOf returns the name in a message about an IPv4 table.
+// tableOf returns the name in a message about an IPv4 or IPv6 table.
 func tableOf(m netlink.Message) (name string, ok bool) {
 	const nfgenmsg = 4
-	if len(m.Data) < nfgenmsg || m.Data[0] != unix.NFPROTO_IPV4 {
+	if len(m.Data) < nfgenmsg || m.Data[0] != uint8(IPv4) && m.Data[0] != uint8(IPv6) {
 		return "", false
 	}
 	for t, v := range netlink.Attrs(m.Data[nfgenmsg:]) {
@@ -268,7 +327,7 @@ func Watch() (*Monitor, error) {
 }
 
 // Receive blocks for notifications and calls removed with the name of each
-// IPv4 table that was removed. Errors: as netlink.Monitor's.
+// IPv4 or IPv6 table that was removed. Errors: as netlink.Monitor's.
 func (m *Monitor) Receive(removed func(table string)) error {
 	return m.m.Receive(func(msg netlink.Message) {
 		if msg.Type != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_DELTABLE {

@@ -35,11 +35,24 @@ func Payload(base, offset, size uint32, dst Reg) Expr {
 	}}
 }
 
-// SrcAddr loads "ip saddr".
-func SrcAddr(dst Reg) Expr { return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4, dst) }
+// SrcAddr loads "ip saddr" or "ip6 saddr": one register or four.
+func (f Family) SrcAddr(dst Reg) Expr {
+	if f == IPv6 {
+		return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 16, dst)
+	}
+	return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4, dst)
+}
 
-// DstAddr loads "ip daddr".
-func DstAddr(dst Reg) Expr { return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4, dst) }
+// DstAddr loads "ip daddr" or "ip6 daddr": one register or four.
+func (f Family) DstAddr(dst Reg) Expr {
+	if f == IPv6 {
+		return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 16, dst)
+	}
+	return Payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4, dst)
+}
+
+// Registers returns how many of them an address takes.
+func (f Family) Registers() Reg { return Reg(f.size() / 4) }
 
 // DstPort loads "th dport", the destination port of TCP, UDP and SCTP alike.
 func DstPort(dst Reg) Expr { return Payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, dst) }
@@ -107,11 +120,30 @@ func Lookup(m string, key, dst Reg) Expr {
 	}}
 }
 
+// Contains goes on with the rule when a set has the key that begins in a
+// register.
+func Contains(set string, key Reg) Expr {
+	return Expr{"lookup", func(b *Batch) {
+		b.r.String(unix.NFTA_LOOKUP_SET, set)
+		b.reg(unix.NFTA_LOOKUP_SREG, key)
+	}}
+}
+
+// Dispatch jumps to the chain that a map to verdicts has for the key that begins
+// in a register, and goes on when there is none or at the end of that chain.
+func Dispatch(m string, key Reg) Expr {
+	return Expr{"lookup", func(b *Batch) {
+		b.r.String(unix.NFTA_LOOKUP_SET, m)
+		b.reg(unix.NFTA_LOOKUP_SREG, key)
+		b.r.Uint32BE(unix.NFTA_LOOKUP_DREG, unix.NFT_REG_VERDICT)
+	}}
+}
+
 // DstNAT rewrites the destination ("dnat ip to addr : port") and ends the hook.
 func DstNAT(addr, port Reg) Expr {
 	return Expr{"nat", func(b *Batch) {
 		b.r.Uint32BE(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-		b.r.Uint32BE(unix.NFTA_NAT_FAMILY, unix.NFPROTO_IPV4)
+		b.r.Uint32BE(unix.NFTA_NAT_FAMILY, uint32(b.family))
 		b.reg(unix.NFTA_NAT_REG_ADDR_MIN, addr)
 		b.reg(unix.NFTA_NAT_REG_PROTO_MIN, port)
 	}}
@@ -124,15 +156,20 @@ func Masquerade() Expr { return Expr{"masq", func(*Batch) {}} }
 func verdict(code int32, chain string) Expr {
 	return Expr{"immediate", func(b *Batch) {
 		b.r.Uint32BE(unix.NFTA_IMMEDIATE_DREG, unix.NFT_REG_VERDICT)
-		d := b.r.Nest(unix.NFTA_IMMEDIATE_DATA | nested)
-		v := b.r.Nest(unix.NFTA_DATA_VERDICT | nested)
-		b.r.Uint32BE(unix.NFTA_VERDICT_CODE, uint32(code))
-		if chain != "" {
-			b.r.String(unix.NFTA_VERDICT_CHAIN, chain)
-		}
-		b.r.End(v)
-		b.r.End(d)
+		b.verdict(unix.NFTA_IMMEDIATE_DATA, code, chain)
 	}}
+}
+
+// verdict adds an attribute that holds a verdict.
+func (b *Batch) verdict(typ uint16, code int32, chain string) {
+	d := b.r.Nest(typ | nested)
+	v := b.r.Nest(unix.NFTA_DATA_VERDICT | nested)
+	b.r.Uint32BE(unix.NFTA_VERDICT_CODE, uint32(code))
+	if chain != "" {
+		b.r.String(unix.NFTA_VERDICT_CHAIN, chain)
+	}
+	b.r.End(v)
+	b.r.End(d)
 }
 
 // Accept lets the packet pass this table.

@@ -16,7 +16,7 @@ import (
 )
 
 func TestShape(t *testing.T) {
-	addr, proto, port := Fields()
+	addr, proto, port := IPv4.Fields()
 	for _, tc := range []struct {
 		fields    []Field
 		typ, size uint32
@@ -68,11 +68,11 @@ func transaction(t *testing.T) error {
 	defer c.Close()
 	tables := func(want ...string) {
 		t.Helper()
-		if got, err := c.Tables(); err != nil || !slices.Equal(got, want) {
+		if got, err := c.Tables(IPv4); err != nil || !slices.Equal(got, want) {
 			t.Errorf("tables %v, %v; want %v", got, err, want)
 		}
 	}
-	addr, proto, port := Fields()
+	addr, proto, port := IPv4.Fields()
 	m := Map{Name: "m", Key: []Field{proto, port}, Value: []Field{addr, port}}
 
 	bad := NewBatch("one")

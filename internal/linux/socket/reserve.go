@@ -8,10 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reserve binds an IPv4 address and port of "tcp", "udp" or "sctp" in the
+// Reserve binds an address and port of "tcp", "udp" or "sctp" in the
 // network namespace of the calling thread and returns the socket that holds
 // them until it is closed. It returns nil where the kernel does not know the
-// protocol, which then has no other user either.
+// protocol, which then has no other user either. The unspecified IPv6 address
+// does not stand for those of IPv4.
 // Errors: EADDRINUSE, EADDRNOTAVAIL, ….
 func Reserve(proto string, at netip.AddrPort) (*os.File, error) {
 	typ, num := unix.SOCK_STREAM, unix.IPPROTO_TCP
@@ -21,15 +22,26 @@ func Reserve(proto string, at netip.AddrPort) (*os.File, error) {
 	case "sctp":
 		num = unix.IPPROTO_SCTP
 	}
-	fd, err := unix.Socket(unix.AF_INET, typ|unix.SOCK_CLOEXEC, num)
+	family := unix.AF_INET
+	var sa unix.Sockaddr
+	if at.Addr().Is6() {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
+	} else {
+		sa = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, typ|unix.SOCK_CLOEXEC, num)
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.ESOCKTNOSUPPORT):
 		return nil, nil
 	case err != nil:
 		return nil, os.NewSyscallError("socket", err)
 	}
-	sa := &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	err = unix.Bind(fd, sa)
+	if family == unix.AF_INET6 {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
+	}
+	if err == nil {
+		err = unix.Bind(fd, sa)
+	}
 	if err == unix.EADDRINUSE && typ == unix.SOCK_STREAM {
 		// Connections in TIME_WAIT of a server that is gone refuse a plain bind
 		// and allow this one; a living server refuses both. The option is taken

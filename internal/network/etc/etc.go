@@ -9,9 +9,9 @@ import (
 )
 
 // Hosts returns /etc/hosts for a container. extra are "name:address" pairs
-// (also "name=address"), in which host-gateway is replaced already. ip is the
-// zero Addr for a container without an address.
-func Hosts(hostname, domain string, ip netip.Addr, extra []string) []byte {
+// (also "name=address"), in which host-gateway is replaced already. ips are the
+// container's own addresses.
+func Hosts(hostname, domain string, ips []netip.Addr, extra []string) []byte {
 	var b bytes.Buffer
 	line := func(ip, names string) { b.WriteString(ip + "\t" + names + "\n") }
 	line("127.0.0.1", "localhost")
@@ -25,12 +25,39 @@ func Hosts(hostname, domain string, ip netip.Addr, extra []string) []byte {
 			line(addr, name)
 		}
 	}
-	if ip.IsValid() && hostname != "" {
-		if domain != "" {
-			// The full name first: it is what gethostbyaddr(3) calls official.
-			hostname += "." + domain + " " + hostname
+	for _, ip := range ips {
+		b.WriteString(own(hostname, domain, ip))
+	}
+	return b.Bytes()
+}
+
+// own is the line of a container's own name with one of its addresses.
+func own(hostname, domain string, ip netip.Addr) string {
+	if hostname == "" {
+		return ""
+	}
+	if domain != "" {
+		// The full name first: it is what gethostbyaddr(3) calls official.
+		hostname += "." + domain + " " + hostname
+	}
+	return ip.String() + "\t" + hostname + "\n"
+}
+
+// Replace returns a hosts file in which the lines that Hosts wrote for the
+// container's own addresses are those of ips. All others stay as they are.
+func Replace(file []byte, hostname, domain string, ips []netip.Addr) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(file) {
+		ip, err := netip.ParseAddr(string(bytes.TrimRight(line[:max(0, bytes.IndexByte(line, '\t'))], " ")))
+		if err != nil || string(line) != own(hostname, domain, ip) {
+			b.Write(line)
 		}
-		line(ip.String(), hostname)
+	}
+	if n := b.Len(); n > 0 && b.Bytes()[n-1] != '\n' {
+		b.WriteByte('\n')
+	}
+	for _, ip := range ips {
+		b.WriteString(own(hostname, domain, ip))
 	}
 	return b.Bytes()
 }

@@ -4,23 +4,25 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
 const common = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
 
 func TestHosts(t *testing.T) {
-	ip := netip.MustParseAddr("172.17.0.2")
+	ip := []netip.Addr{netip.MustParseAddr("172.17.0.2")}
 	for _, tc := range []struct {
 		name, domain string
-		ip           netip.Addr
+		ip           []netip.Addr
 		extra        []string
 		want         string
 	}{
 		{"w1", "", ip, nil, "172.17.0.2\tw1\n"},
 		{"w1", "example.com", ip, nil, "172.17.0.2\tw1.example.com w1\n"},
 		{"w1", "", ip, []string{"db:10.0.0.1", "six:[fd00::1]", "seven:fd00::2", "eq=10.0.0.3"}, "10.0.0.1\tdb\nfd00::1\tsix\nfd00::2\tseven\n10.0.0.3\teq\n172.17.0.2\tw1\n"},
-		{"w1", "", netip.Addr{}, nil, ""},
+		{"w1", "", nil, nil, ""},
+		{"w1", "", []netip.Addr{ip[0], netip.MustParseAddr("fd00::2")}, nil, "172.17.0.2\tw1\nfd00::2\tw1\n"},
 		{"", "", ip, []string{"bad", ":x", "x:"}, ""},
 	} {
 		if got := string(Hosts(tc.name, tc.domain, tc.ip, tc.extra)); got != common+tc.want {
@@ -99,4 +101,15 @@ func FuzzResolv(f *testing.F) {
 			t.Fatalf("%q, then %q", once, twice)
 		}
 	})
+}
+
+// TestReplace checks that only the container's own lines change.
+func TestReplace(t *testing.T) {
+	one, two := netip.MustParseAddr("172.18.0.2"), netip.MustParseAddr("fd00::2")
+	before := string(Hosts("w1", "d", []netip.Addr{one}, []string{"db:10.0.0.1", "w1:10.0.0.2"})) + "172.18.0.9\tmine # a note\n\nno newline"
+	got := string(Replace([]byte(before), "w1", "d", []netip.Addr{two}))
+	want := strings.Replace(before, "172.18.0.2\tw1.d w1\n", "", 1) + "\nfd00::2\tw1.d w1\n"
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 }

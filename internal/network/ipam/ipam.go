@@ -62,11 +62,6 @@ func addr(n uint32) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// Last returns the highest address of an IPv4 prefix.
-func Last(p netip.Prefix) netip.Addr {
-	return addr(number(p.Addr()) | uint32(uint64(1)<<(32-p.Bits())-1))
-}
-
 // mark sets the bit of n and reports whether it was free; an address outside
 // the range always is.
 func (a *Allocator) mark(n uint32) bool {
@@ -119,33 +114,4 @@ func (a *Allocator) Release(ip netip.Addr) {
 	if i := number(ip) - a.first; i < a.size {
 		a.used[i/64] &^= 1 << (i % 64)
 	}
-}
-
-// Pools yields Docker's default address pools, in order.
-func Pools(yield func(netip.Prefix) bool) {
-	for i := range 15 { // 172.17.0.0/16 to 172.31.0.0/16
-		if !yield(netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(17 + i), 0, 0}), 16)) {
-			return
-		}
-	}
-	for i := range 16 { // 192.168.0.0/20 to 192.168.240.0/20
-		if !yield(netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, byte(16 * i), 0}), 20)) {
-			return
-		}
-	}
-}
-
-// Choose returns the first of the default pools that overlaps none of taken.
-// Errors: Exhausted, in Docker's words.
-func Choose(taken []netip.Prefix) (netip.Prefix, error) {
-next:
-	for p := range Pools {
-		for _, t := range taken {
-			if p.Overlaps(t) {
-				continue next
-			}
-		}
-		return p, nil
-	}
-	return netip.Prefix{}, errdefs.Exhaustedf("all predefined address pools have been fully subnetted")
 }

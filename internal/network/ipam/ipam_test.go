@@ -109,7 +109,7 @@ func TestInvalid(t *testing.T) {
 func TestChoose(t *testing.T) {
 	var taken []netip.Prefix
 	for range 31 {
-		p, err := Choose(taken)
+		p, err := Choose(Defaults(), taken)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,10 +118,57 @@ func TestChoose(t *testing.T) {
 	if taken[0].String() != "172.17.0.0/16" || taken[30].String() != "192.168.240.0/20" {
 		t.Errorf("first %v, last %v", taken[0], taken[30])
 	}
-	if _, err := Choose(taken); !errors.Is(err, errdefs.Exhausted) {
+	if _, err := Choose(Defaults(), taken); !errors.Is(err, errdefs.Exhausted) {
 		t.Errorf("Choose of nothing = %v", err)
 	}
-	if p, _ := Choose([]netip.Prefix{netip.MustParsePrefix("172.17.3.0/24"), netip.MustParsePrefix("172.18.9.9/32")}); p.String() != "172.19.0.0/16" {
+	if p, _ := Choose(Defaults(), []netip.Prefix{netip.MustParsePrefix("172.17.3.0/24"), netip.MustParsePrefix("172.18.9.9/32")}); p.String() != "172.19.0.0/16" {
 		t.Errorf("Choose = %v", p)
+	}
+}
+
+// TestSparse gives out all of a small range of a large subnet, twice.
+func TestSparse(t *testing.T) {
+	s, err := NewSparse(netip.MustParsePrefix("fd00::/64"), netip.MustParsePrefix("fd00::/126"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Take(netip.MustParseAddr("fd00::2")); err != nil {
+		t.Error(err)
+	}
+	if err := s.Take(netip.MustParseAddr("fd00::2")); !errors.Is(err, errdefs.Forbidden) {
+		t.Errorf("Take of what is taken = %v", err)
+	}
+	if err := s.Take(netip.MustParseAddr("fd00:0:0:1::2")); !errors.Is(err, errdefs.Invalid) {
+		t.Errorf("Take outside = %v", err)
+	}
+	for range 2 {
+		for _, want := range []string{"fd00::1", "fd00::3"} {
+			if ip, err := s.Next(); err != nil || ip.String() != want {
+				t.Errorf("Next() = %v, %v, want %s", ip, err, want)
+			}
+		}
+		if ip, err := s.Next(); !errors.Is(err, errdefs.Exhausted) {
+			t.Errorf("Next() of a full range = %v, %v", ip, err)
+		}
+		s.Release(netip.MustParseAddr("fd00::"))
+		s.Release(netip.MustParseAddr("fd00::1"))
+		s.Release(netip.MustParseAddr("fd00::3"))
+	}
+}
+
+// TestChoosePools cuts subnets from pools of one's own, past what is larger and
+// what is smaller than a subnet.
+func TestChoosePools(t *testing.T) {
+	pools := []Pool{{netip.MustParsePrefix("10.10.0.0/22"), 24}, {netip.MustParsePrefix("fd00::/48"), 64}}
+	taken := []netip.Prefix{netip.MustParsePrefix("10.10.0.7/32"), netip.MustParsePrefix("10.10.2.0/23")}
+	for _, want := range []string{"10.10.1.0/24", "fd00::/64", "fd00:0:0:1::/64"} {
+		p, err := Choose(pools, taken)
+		if err != nil || p.String() != want {
+			t.Errorf("Choose = %v, %v, want %s", p, err, want)
+		}
+		taken = append(taken, p)
+	}
+	if _, err := Choose([]Pool{{netip.MustParsePrefix("255.255.255.0/24"), 24}}, []netip.Prefix{netip.MustParsePrefix("255.255.0.0/16")}); !errors.Is(err, errdefs.Exhausted) {
+		t.Errorf("Choose at the end of all addresses = %v", err)
 	}
 }

@@ -1,0 +1,523 @@
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/failpoint"
+	"lade/internal/ids"
+	"lade/internal/linux/netlink"
+	"lade/internal/netrate"
+	"lade/internal/network/ipam"
+	"lade/internal/store"
+)
+
+// driverBridge is the driver of networks on one host.
+const driverBridge = "bridge"
+
+// The options of a network that has a bridge.
+const (
+	optLink  = "com.docker.network.bridge.name"
+	optICC   = "com.docker.network.bridge.enable_icc"
+	optMasq  = "com.docker.network.bridge.enable_ip_masquerade"
+	optBind  = "com.docker.network.bridge.host_binding_ipv4"
+	optMode4 = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6 = "com.docker.network.bridge.gateway_mode_ipv6"
+	optMTU   = "com.docker.network.driver.mtu"
+	optIPv4  = "com.docker.network.enable_ipv4" // what the daemon's defaults may say
+	optIPv6  = "com.docker.network.enable_ipv6"
+)
+
+// Create makes a network with a bridge and returns its id. It is recorded first:
+// after a crash it is there or it is not.
+//
+// Errors: Conflict for a name in use, NotFound for a driver that nobody has,
+// NotImplemented for one that we do not have, Forbidden for a predefined name or
+// a subnet that overlaps another network's, Exhausted when no subnet is free,
+// Invalid for a request that cannot be.
+func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id string, err error) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	if err := n.checkCreate(q); err != nil {
+		return "", err
+	}
+	u, err := n.complete(q)
+	if err != nil {
+		return "", err
+	}
+	r := networkRecord{ID: ids.New(), Created: time.Now().UTC(), User: u}
+	b, err := newBridge(q.Name, r)
+	if err != nil {
+		return "", err
+	}
+	if err := n.checkLink(b); err != nil {
+		return "", err
+	}
+	_, err = n.rt.LinkState(0, b.link)
+	r.Made = errors.Is(err, unix.ENODEV)
+	var batch store.Batch
+	if err := putNetwork(&batch, q.Name, r); err != nil {
+		return "", err
+	}
+	if err := n.c.Store.Commit(ctx, &batch); err != nil {
+		return "", err
+	}
+	failpoint.Hit("network.create")
+	n.mu.Lock()
+	n.records[q.Name], n.bridges[q.Name] = r, b
+	n.mu.Unlock()
+	if err = n.makeBridge(ctx, b); err == nil {
+		err = n.wall.govern(n.policies())
+	}
+	if err == nil && n.monitor == nil {
+		err = n.guard()
+	}
+	failpoint.Hit("network.created")
+	if err != nil {
+		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
+	}
+	return r.ID, nil
+}
+
+// checkCreate refuses what is not about addresses.
+func (n *Networks) checkCreate(q network.CreateRequest) error {
+	switch {
+	case strings.TrimSpace(q.Name) == "":
+		return errdefs.Invalidf("invalid name: name is empty")
+	case strings.ContainsAny(q.Name, "/\x00\n"):
+		return errdefs.Invalidf("invalid name %q: a network's name has no slash", q.Name)
+	case slices.Contains([]string{network.NetworkBridge, network.NetworkHost, network.NetworkNone, network.NetworkDefault}, q.Name):
+		return errdefs.Forbiddenf("operation is not permitted on predefined %s network", q.Name)
+	case strings.HasPrefix(q.Name, "container:"):
+		return errdefs.Invalidf("invalid name %q: it would stand for a container's network", q.Name)
+	case q.ConfigOnly || q.ConfigFrom != nil && q.ConfigFrom.Network != "":
+		return errdefs.NotImplementedf("networks that only hold a configuration are not implemented")
+	case q.Ingress, q.Scope != "" && q.Scope != "local":
+		return errdefs.Unavailablef("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
+	}
+	switch q.Driver {
+	case "", "default", driverBridge:
+	case "host", "null":
+		return errdefs.Forbiddenf("only one instance of %q network is allowed", q.Driver)
+	case "macvlan", "ipvlan", "overlay":
+		return errdefs.NotImplementedf("network driver %q is not implemented yet", q.Driver)
+	default:
+		return errdefs.NotFoundf("plugin %q not found", q.Driver)
+	}
+	if _, err := n.Resolve(q.Name); err == nil {
+		n.mu.Lock()
+		_, same := n.records[q.Name]
+		n.mu.Unlock()
+		if same { // not a prefix of another one's id
+			return errdefs.Conflictf("network with name %s already exists", q.Name)
+		}
+	}
+	if q.IPAM != nil && q.IPAM.Driver != "" && q.IPAM.Driver != "default" {
+		return errdefs.NotFoundf("plugin %q not found", q.IPAM.Driver)
+	}
+	return nil
+}
+
+// complete returns the network that is asked for, with all addresses.
+func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
+	u := &userNetwork{Driver: driverBridge, Options: maps.Clone(q.Options), Labels: maps.Clone(q.Labels), Internal: q.Internal, Attachable: q.Attachable}
+	enabled := map[bool]bool{false: true, true: false} // by family
+	for six, o := range map[bool]struct {
+		field *bool
+		name  string
+	}{false: {q.EnableIPv4, optIPv4}, true: {q.EnableIPv6, optIPv6}} {
+		if v, ok := q.Options[o.name]; ok {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				return nil, errdefs.Invalidf("invalid value for driver-opt %q: %q", o.name, v)
+			}
+			enabled[six] = b
+		}
+		if o.field != nil {
+			enabled[six] = *o.field
+		}
+	}
+	if !enabled[false] && !enabled[true] {
+		return nil, errdefs.Invalidf("IPv4 or IPv6 must be enabled")
+	}
+	asked := map[bool]network.IPAMConfig{}
+	if q.IPAM != nil {
+		u.IPAMOptions = maps.Clone(q.IPAM.Options)
+		if err := checkIPAM(q.IPAM.Config, enabled); err != nil {
+			return nil, err
+		}
+		for _, c := range q.IPAM.Config {
+			six := familyOf(c)
+			if _, two := asked[six]; two {
+				return nil, errdefs.Forbiddenf("bridge driver doesn't support multiple subnets")
+			}
+			asked[six] = c
+		}
+	}
+	for _, six := range families() {
+		if !enabled[six] {
+			continue
+		}
+		if six {
+			if err := checkIPv6(); err != nil {
+				return nil, err
+			}
+		}
+		c, err := n.subnet(asked[six], six)
+		if err != nil {
+			return nil, err
+		}
+		u.Pools = append(u.Pools, c)
+	}
+	return u, nil
+}
+
+// familyOf reports whether a configuration is of IPv6.
+func familyOf(c network.IPAMConfig) bool {
+	switch {
+	case c.Subnet.IsValid():
+		return c.Subnet.Addr().Is6()
+	case c.IPRange.IsValid():
+		return c.IPRange.Addr().Is6()
+	}
+	return c.Gateway.Is6()
+}
+
+// checkIPAM refuses addresses that do not belong together, in Docker's words.
+func checkIPAM(all []network.IPAMConfig, enabled map[bool]bool) error {
+	var bad []string
+	say := func(format string, args ...any) { bad = append(bad, fmt.Sprintf(format, args...)) }
+	for _, c := range all {
+		s := c.Subnet
+		if !enabled[familyOf(c)] {
+			continue
+		}
+		if !s.IsValid() {
+			if c.IPRange.IsValid() || c.Gateway.IsValid() || len(c.AuxAddress) > 0 {
+				say("invalid subnet: a range, a gateway or an auxiliary address needs one")
+			}
+			continue
+		}
+		if s != s.Masked() {
+			say("invalid subnet %s: it should be %s", s, s.Masked())
+		}
+		if r := c.IPRange; r.IsValid() {
+			switch {
+			case r.Addr().Is4() != s.Addr().Is4():
+				say("invalid ip-range %s: parent subnet is an %s block", r, family(s.Addr()))
+			case r.Bits() < s.Bits():
+				say("invalid ip-range %s: CIDR block is bigger than its parent subnet %s", r, s)
+			case r != r.Masked():
+				say("invalid ip-range %s: it should be %s", r, r.Masked())
+			case !s.Contains(r.Addr()):
+				say("invalid ip-range %s: parent subnet %s doesn't contain ip-range", r, s)
+			}
+		}
+		if g := c.Gateway; g.IsValid() && !s.Contains(g) {
+			say("invalid gateway %s: parent subnet %s doesn't contain this address", g, s)
+		}
+		for _, a := range c.AuxAddress {
+			if !s.Contains(a) {
+				say("invalid auxiliary address %s: parent subnet %s doesn't contain this address", a, s)
+			}
+		}
+	}
+	if bad != nil {
+		return errdefs.Invalidf("invalid network config:\n%s", strings.Join(bad, "\n"))
+	}
+	return nil
+}
+
+func family(a netip.Addr) string {
+	if a.Is6() {
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// subnet completes what is asked for one family. A subnet that has a length only
+// is one of that length from our pools.
+func (n *Networks) subnet(c network.IPAMConfig, six bool) (network.IPAMConfig, error) {
+	var taken []netip.Prefix
+	for _, b := range n.allBridges() {
+		if s := b.side(six).subnet; s.IsValid() {
+			taken = append(taken, s)
+		}
+	}
+	if s := c.Subnet; s.IsValid() && !s.Addr().IsUnspecified() {
+		if slices.ContainsFunc(taken, s.Overlaps) {
+			return c, errdefs.Forbiddenf("invalid pool request: Pool overlaps with other one on this address space")
+		}
+	} else {
+		host, err := hostPrefixes(n.rt, 0)
+		if err != nil {
+			return c, err
+		}
+		pools := n.c.pools()
+		if six {
+			pools = n.pools6()
+		}
+		if s.IsValid() {
+			for i := range pools {
+				pools[i].Size = max(s.Bits(), pools[i].Base.Bits())
+			}
+		}
+		if c.Subnet, err = ipam.Choose(pools, append(taken, host...)); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+// pools6 returns the IPv6 pools: those of the configuration, else a prefix that
+// is this engine's own (RFC 4193).
+func (n *Networks) pools6() []ipam.Pool {
+	own := slices.DeleteFunc(slices.Clone(n.c.Pools), func(p ipam.Pool) bool { return p.Base.Addr().Is4() })
+	if len(own) > 0 {
+		return own
+	}
+	n.mu.Lock()
+	id := n.records[network.NetworkNone].ID // as old as the engine
+	n.mu.Unlock()
+	global := sha256.Sum256([]byte(id))
+	var a [16]byte
+	a[0] = 0xfd
+	copy(a[1:6], global[:])
+	return []ipam.Pool{{Base: netip.PrefixFrom(netip.AddrFrom16(a), 48), Size: 64}}
+}
+
+// newBridge returns the bridge of a network that was created, and completes the
+// record with the gateways. Errors: Invalid.
+func newBridge(name string, r networkRecord) (*bridge, error) {
+	u := r.User
+	b := &bridge{network: name, id: r.ID, internal: u.Internal}
+	if err := b.options(u.Options); err != nil {
+		return nil, err
+	}
+	for i := range u.Pools {
+		if err := b.addresses(&u.Pools[i]); err != nil {
+			return nil, err
+		}
+	}
+	if b.v6.subnet.IsValid() && b.mtu != 0 && b.mtu < 1280 {
+		return nil, errdefs.Invalidf("invalid MTU %d: IPv6 needs 1280 at least", b.mtu)
+	}
+	return b, nil
+}
+
+// addresses sets up one family. A gateway that is left to us is the first
+// address of the subnet that nothing else has.
+func (b *bridge) addresses(c *network.IPAMConfig) error {
+	s := b.side(c.Subnet.Addr().Is6())
+	s.subnet = c.Subnet.Masked()
+	var aux []netip.Addr
+	for _, a := range c.AuxAddress {
+		aux = append(aux, a)
+	}
+	if s.mode == modeIsolated {
+		return s.open(c.IPRange, append(aux, c.Gateway)...)
+	}
+	if !c.Gateway.IsValid() {
+		if err := s.open(netip.Prefix{}, aux...); err != nil {
+			return err
+		}
+		var err error
+		if c.Gateway, err = s.addrs.Next(); err != nil {
+			return err
+		}
+	}
+	s.gateway = c.Gateway
+	s.address = netip.PrefixFrom(c.Gateway, s.subnet.Bits())
+	if s.subnet.Addr().Is4() && s.subnet.Bits() < 31 && (c.Gateway == s.subnet.Addr() || c.Gateway == ipam.Last(s.subnet)) {
+		return errdefs.Invalidf("invalid gateway %s: it is no address of a host in %s", c.Gateway, s.subnet)
+	}
+	return s.open(c.IPRange, append(aux, c.Gateway)...)
+}
+
+// options reads a network's options. Those that begin neither with Docker's
+// prefix nor ours are somebody's notes.
+func (b *bridge) options(o map[string]string) (err error) {
+	b.link, b.icc, b.bind = "br-"+ids.Truncate(b.id), true, netip.IPv4Unspecified()
+	masq := true
+	b.v4.mode, b.v6.mode = modeNAT, modeNAT
+	rates, err := netrate.FromAnnotations(o)
+	if err != nil {
+		return err
+	}
+	b.limits = rates.Limits(netrate.Limits{})
+	for name, v := range o {
+		err = nil
+		switch name {
+		case optLink:
+			b.link, err = v, checkBridge(v)
+		case optICC:
+			b.icc, err = strconv.ParseBool(v)
+		case optMasq:
+			masq, err = strconv.ParseBool(v)
+		case optBind:
+			if b.bind, err = netip.ParseAddr(v); err == nil && !b.bind.Is4() {
+				err = errors.New("not an IPv4 address")
+			}
+		case optMode4:
+			b.v4.mode, err = v, b.checkMode(v)
+		case optMode6:
+			b.v6.mode, err = v, b.checkMode(v)
+		case optMTU:
+			if b.mtu, err = strconv.Atoi(v); err == nil && (b.mtu < 68 || b.mtu > 65535) {
+				err = errors.New("not between 68 and 65535")
+			}
+		case optIPv4, optIPv6, netrate.InName, netrate.OutName, netrate.BurstName:
+		default:
+			if strings.HasPrefix(name, "com.docker.network.") || strings.HasPrefix(name, "lade.") {
+				err = errors.New("there is no such option of a bridge network")
+			}
+		}
+		if err != nil {
+			return errdefs.Invalidf("invalid value for driver-opt %q: %q: %w", name, v, err)
+		}
+	}
+	b.v4.masq, b.v6.masq = masq, masq
+	if err := b.limits.Check(max(b.mtu, defaultMTU)); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (b *bridge) checkMode(mode string) error {
+	switch mode {
+	case modeNAT, modeUnprotected, modeRouted:
+		return nil
+	case modeIsolated:
+		if b.internal {
+			return nil
+		}
+		return errors.New("gateway mode 'isolated' can only be used for an internal network")
+	}
+	return fmt.Errorf("unknown gateway mode %s", mode)
+}
+
+// checkLink refuses a bridge that another network has, or that is none.
+func (n *Networks) checkLink(b *bridge) error {
+	for _, o := range n.allBridges() {
+		if o.link == b.link {
+			return errdefs.Forbiddenf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", b.id, b.link, o.id, o.link)
+		}
+	}
+	l, err := n.rt.LinkState(0, b.link)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return nil
+	case err == nil && l.Kind != "bridge":
+		return errdefs.Invalidf("existing interface %s is not a bridge", b.link)
+	}
+	return err
+}
+
+// Remove removes a network. Errors: NotFound, Forbidden for a predefined one and
+// while a container is connected.
+func (n *Networks) Remove(ctx context.Context, name string) error {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	name, err := n.Resolve(name)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	r, b := n.records[name], n.bridges[name]
+	n.mu.Unlock()
+	if r.User == nil {
+		return errdefs.Forbiddenf("%s is a pre-defined network and cannot be removed", name)
+	}
+	return n.remove(ctx, name, b, r)
+}
+
+func (n *Networks) remove(ctx context.Context, name string, b *bridge, r networkRecord) error {
+	if err := n.retire(name, b); err != nil {
+		return err
+	}
+	back := func(err error) error {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.records[name], n.bridges[name] = r, b
+		return err
+	}
+	if b.pool != nil {
+		b.pool.close()
+		b.pool = nil
+	}
+	if err := n.wall.govern(n.policies()); err != nil {
+		return back(err)
+	}
+	failpoint.Hit("network.remove")
+	if r.Made {
+		l, err := n.rt.LinkState(0, b.link)
+		if err == nil {
+			err = n.delLink(l)
+		}
+		if err != nil && !errors.Is(err, unix.ENODEV) {
+			return back(err)
+		}
+	} else if err := n.leave(b); err != nil {
+		return back(err)
+	}
+	failpoint.Hit("network.removed")
+	var batch store.Batch
+	batch.Delete(networkBucket, name)
+	if err := n.c.Store.Commit(ctx, &batch); err != nil {
+		return back(err)
+	}
+	return nil
+}
+
+// leave takes our addresses from a bridge that is not ours.
+func (n *Networks) leave(b *bridge) error {
+	l, err := n.rt.LinkState(0, b.link)
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, six := range families() {
+		if p := b.side(six).address; p.IsValid() {
+			var r netlink.Request
+			r.DelAddr(l.Index, p)
+			if err := n.rt.Do(&r); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// retire takes a network out of the books, so that no endpoint is made in it any
+// more. Errors: Forbidden while there is one.
+func (n *Networks) retire(name string, b *bridge) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b.users > 0 {
+		var active []string
+		for _, c := range n.containers {
+			if e := c.in(name); e != nil {
+				active = append(active, fmt.Sprintf("name:%q id:%q", c.Name, ids.Truncate(e.ID)))
+			}
+		}
+		slices.Sort(active)
+		return errdefs.Forbiddenf("error while removing network: network %s has active endpoints (%s)", name, strings.Join(active, ", "))
+	}
+	delete(n.records, name)
+	delete(n.bridges, name)
+	return nil
+}

@@ -1,0 +1,282 @@
+package network
+
+import (
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+)
+
+// List returns the networks, without their containers.
+func (n *Networks) List() []network.Summary {
+	var out []network.Summary
+	for _, name := range n.names() {
+		if d, ok := n.describe(name); ok {
+			out = append(out, network.Summary{Network: d})
+		}
+	}
+	return out
+}
+
+// describe returns what the API says of a network, in Docker's words.
+func (n *Networks) describe(name string) (network.Network, bool) {
+	n.mu.Lock()
+	r, ok := n.records[name]
+	b := n.bridges[name]
+	n.mu.Unlock()
+	d := network.Network{
+		Name: name, ID: r.ID, Created: r.Created, Scope: "local", Driver: name, EnableIPv4: true,
+		IPAM: network.IPAM{Driver: "default"}, Options: map[string]string{}, Labels: map[string]string{},
+	}
+	switch {
+	case r.User != nil:
+		u := r.User
+		d.Driver, d.Internal, d.Attachable = u.Driver, u.Internal, u.Attachable
+		d.EnableIPv4, d.EnableIPv6 = b.v4.subnet.IsValid(), b.v6.subnet.IsValid()
+		d.IPAM.Config, d.IPAM.Options = u.Pools, map[string]string{}
+		maps.Copy(d.IPAM.Options, u.IPAMOptions)
+		maps.Copy(d.Options, u.Options)
+		maps.Copy(d.Labels, u.Labels)
+	case name == network.NetworkNone:
+		d.Driver = "null"
+	case name == network.NetworkBridge:
+		c := network.IPAMConfig{Subnet: b.v4.subnet, Gateway: b.v4.gateway}
+		if n.c.FixedCIDR.IsValid() {
+			c.IPRange = n.c.FixedCIDR.Masked()
+		}
+		d.IPAM.Config = []network.IPAMConfig{c}
+		d.Options = map[string]string{
+			"com.docker.network.bridge.default_bridge": "true",
+			optICC:  strconv.FormatBool(n.c.ICC),
+			optMasq: strconv.FormatBool(n.c.IPMasq),
+			optBind: n.c.DefaultBind.String(),
+			optLink: n.c.Bridge,
+			optMTU:  strconv.Itoa(b.mtu),
+		}
+		maps.Copy(d.Options, b.limits.Options())
+	}
+	return d, ok
+}
+
+// Resolve returns the name of the network with a name, an id, or a unique
+// prefix of an id; "" and "default" are the bridge. Errors: NotFound, Invalid
+// for an ambiguous prefix.
+func (n *Networks) Resolve(name string) (string, error) {
+	if name == "" || name == network.NetworkDefault {
+		name = network.NetworkBridge
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok := n.records[name]; ok {
+		return name, nil
+	}
+	var found []string
+	for have, r := range n.records {
+		if r.ID == name {
+			return have, nil
+		}
+		if strings.HasPrefix(r.ID, name) {
+			found = append(found, have)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", errdefs.NotFoundf("network %s not found", name)
+	case 1:
+		return found[0], nil
+	}
+	return "", errdefs.Invalidf("network %s is ambiguous (%d matches found based on ID prefix)", name, len(found))
+}
+
+// Predefined reports whether a network is one that is always there.
+func (n *Networks) Predefined(name string) bool { return slices.Contains(n.predefined(), name) }
+
+// ID returns the id of the network with a name, "" when there is none.
+func (n *Networks) ID(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.records[name].ID
+}
+
+// Inspect returns a network and its containers. Errors: as Resolve.
+func (n *Networks) Inspect(name string) (*network.Inspect, error) {
+	name, err := n.Resolve(name)
+	if err != nil {
+		return nil, err
+	}
+	d, ok := n.describe(name)
+	if !ok {
+		return nil, errdefs.NotFoundf("network %s not found", name)
+	}
+	in := &network.Inspect{Network: d, Containers: map[string]network.EndpointResource{}}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, c := range n.containers {
+		if e := c.in(name); e != nil {
+			in.Containers[id] = network.EndpointResource{
+				Name: c.Name, EndpointID: e.ID, MacAddress: network.HardwareAddr(e.mac()), IPv4Address: e.IPv4, IPv6Address: e.IPv6,
+			}
+		}
+	}
+	return in, nil
+}
+
+// Members returns the containers of a network, by its name, in no order: what a
+// name server there answers from. It is empty for a network that is not there.
+func (n *Networks) Members(name string) []Member {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []Member
+	for id, c := range n.containers {
+		if e := c.in(name); e != nil {
+			out = append(out, Member{ContainerID: id, Name: c.Name, Aliases: e.Aliases, Links: e.Links, IPv4: e.IPv4.Addr(), IPv6: e.IPv6.Addr()})
+		}
+	}
+	return out
+}
+
+// OnChange has f called with the name of a network after each change of what
+// Members returns for it, from the goroutine that made the change, which waits.
+// It is called once, before the first Connect.
+func (n *Networks) OnChange(f func(network string)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.changed = f
+}
+
+// tell calls what OnChange was given.
+func (n *Networks) tell(networks ...string) {
+	n.mu.Lock()
+	f := n.changed
+	n.mu.Unlock()
+	if f == nil {
+		return
+	}
+	for _, name := range networks {
+		f(name)
+	}
+}
+
+// Gateway returns the address of the default bridge, which "host-gateway"
+// stands for; zero when there is none.
+func (n *Networks) Gateway() netip.Addr {
+	if n.def == nil {
+		return netip.Addr{}
+	}
+	return n.def.v4.address.Addr()
+}
+
+// Endpoint returns a container's first endpoint, without NetNS.
+func (n *Networks) Endpoint(containerID string) (*Endpoint, bool) {
+	all := n.Endpoints(containerID)
+	if len(all) == 0 {
+		return nil, false
+	}
+	return all[0], true
+}
+
+// Endpoints returns a container's endpoints, without NetNS, in the order in
+// which they were made.
+func (n *Networks) Endpoints(containerID string) []*Endpoint {
+	c, ok := n.record(containerID)
+	if !ok {
+		return nil
+	}
+	var out []*Endpoint
+	for _, e := range c.Endpoints {
+		out = append(out, n.endpoint(c, e))
+	}
+	return out
+}
+
+// record returns what is known of a container.
+func (n *Networks) record(containerID string) (*containerRecord, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c, ok := n.containers[containerID]
+	return c, ok
+}
+
+func (n *Networks) endpoint(c *containerRecord, r *endpointRecord) *Endpoint {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	e := &Endpoint{
+		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, Driver: driverOf(r.Network), EndpointID: r.ID, SandboxID: c.Sandbox,
+		Interface: r.Inside, MAC: r.mac(), IPv4: r.IPv4, IPv6: r.IPv6, Aliases: r.Aliases, Ports: c.portMap(), Limits: r.Limits,
+	}
+	if b := n.bridges[r.Network]; b != nil && !b.internal {
+		e.Gateway, e.Gateway6 = b.v4.gateway, b.v6.gateway
+	}
+	return e
+}
+
+// driverOf returns the driver of a network, by its name.
+func driverOf(name string) string {
+	switch name {
+	case network.NetworkHost:
+		return "host"
+	case network.NetworkNone:
+		return "null"
+	}
+	return driverBridge
+}
+
+// Rename tells Inspect the new name of a container, if it is connected.
+func (n *Networks) Rename(containerID, name string) error {
+	n.mu.Lock()
+	c, ok := n.containers[containerID]
+	if !ok || c.Name == name {
+		n.mu.Unlock()
+		return nil
+	}
+	renamed := *c
+	renamed.Name = name
+	n.containers[containerID] = &renamed
+	n.mu.Unlock()
+	n.tell(renamed.networks()...)
+	return renamed.put(n.c.Store, containerID)
+}
+
+// networks returns the names of the networks that a container is in.
+func (c *containerRecord) networks() []string {
+	out := make([]string, len(c.Endpoints))
+	for i, e := range c.Endpoints {
+		out[i] = e.Network
+	}
+	return out
+}
+
+// Stats returns the counters of a container's interfaces by their names inside
+// (eth0); none on host and none. They are read from the host's end of the
+// pair, where each packet counts in the other direction.
+// Errors: NotFound for a container that is not connected.
+func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
+	c, ok := n.record(containerID)
+	if !ok {
+		return nil, errdefs.NotFoundf("container %s is not connected", containerID)
+	}
+	out := map[string]Counters{}
+	for _, e := range c.Endpoints {
+		if e.Link == "" {
+			continue
+		}
+		l, err := n.rt.Link(0, e.Link)
+		if errors.Is(err, unix.ENODEV) { // the container has just ended
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		count := counters(l.Stats)
+		count.subtract(e.Noise)
+		out[e.Inside] = count
+	}
+	return out, nil
+}

@@ -1,0 +1,214 @@
+package network
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/nft"
+)
+
+// Gateway modes of a network, in Docker's words.
+const (
+	modeNAT         = "nat"             // translated both ways; only published ports are reachable
+	modeUnprotected = "nat-unprotected" // translated; every port is reachable where there is a route
+	modeRouted      = "routed"          // not translated; published ports are reachable at the container's address
+	modeIsolated    = "isolated"        // internal, and the host has no address in it
+)
+
+// policy is what the rules say of one network.
+type policy struct {
+	link          string
+	icc, internal bool
+	v4, v6        familyPolicy
+}
+
+// familyPolicy is what they say in one family.
+type familyPolicy struct {
+	subnet netip.Prefix // zero: none
+	masq   bool
+	mode   string
+}
+
+func (p policy) in(f nft.Family) familyPolicy {
+	if f == nft.IPv6 {
+		return p.v6
+	}
+	return p.v4
+}
+
+// policies returns those of all networks.
+func (n *Networks) policies() []policy {
+	var out []policy
+	for _, b := range n.allBridges() {
+		of := func(s side) familyPolicy {
+			return familyPolicy{subnet: s.subnet, mode: s.mode, masq: s.masq && s.mode != modeRouted && !b.internal}
+		}
+		out = append(out, policy{link: b.link, icc: b.icc, internal: b.internal, v4: of(b.v4), v6: of(b.v6)})
+	}
+	return out
+}
+
+// Bits of "ct state" and "ct status".
+// Source: include/uapi/linux/netfilter/nf_conntrack_common.h.
+const (
+	ctEstablished = 1 << 1 // NF_CT_STATE_BIT(IP_CT_ESTABLISHED)
+	ctRelated     = 1 << 2 // NF_CT_STATE_BIT(IP_CT_RELATED)
+	ctDNAT        = 1 << 5 // IPS_DST_NAT
+)
+
+// The maps from a bridge to the chain for packets that go to it, and for those
+// that come from it and stay in it.
+const (
+	into  = "into"
+	outOf = "out_of"
+)
+
+// addRules writes maps, chains and rules of the present family into a batch.
+//
+// Every packet that is forwarded looks up its two bridges, however many
+// networks there are; the first packet of a connection passes two rules for
+// each network in postrouting.
+func addRules(b *nft.Batch, policies []policy) {
+	f := b.Family()
+	addr, proto, port := f.Fields()
+	r := f.Registers()
+	b.AddMap(nft.Map{Name: portsAt, Key: []nft.Field{addr, proto, port}, Value: []nft.Field{addr, port}})
+	b.AddMap(nft.Map{Name: portsAny, Key: []nft.Field{proto, port}, Value: []nft.Field{addr, port}})
+	b.AddSet(portsOpen, addr, proto, port)
+	b.AddMap(nft.Map{Name: into, Key: []nft.Field{nft.Interface()}})
+	b.AddMap(nft.Map{Name: outOf, Key: []nft.Field{nft.Interface()}})
+
+	b.AddChain(nft.Chain{Name: "raw", Type: "filter", Hook: nft.Prerouting, Priority: nft.PriorityRaw})
+	b.AddChain(nft.Chain{Name: "publish"})
+	b.AddChain(nft.Chain{Name: "prerouting", Type: "nat", Hook: nft.Prerouting, Priority: nft.PriorityDstNAT})
+	b.AddChain(nft.Chain{Name: "output", Type: "nat", Hook: nft.Output, Priority: nft.PriorityDstNAT})
+	b.AddChain(nft.Chain{Name: "postrouting", Type: "nat", Hook: nft.Postrouting, Priority: nft.PrioritySrcNAT})
+	b.AddChain(nft.Chain{Name: "forward", Type: "filter", Hook: nft.Forward, Priority: nft.PriorityFilter})
+
+	w := writer{b, f}
+	if f == nft.IPv4 {
+		// What is published on 127.0.0.1 is for this host only. DNAT comes before
+		// the routing decision that would discard such a packet from outside. IPv6
+		// discards it before anything else (ipv6_rcv).
+		w.rule("raw", iif("lo", false), w.loopback(f.DstAddr), one(nft.Drop()))
+	}
+	w.rule("publish", []nft.Expr{
+		f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Lookup(portsAt, 0, r+2), nft.DstNAT(r+2, 2*r+2),
+	})
+	w.rule("publish", []nft.Expr{
+		nft.Meta(unix.NFT_META_L4PROTO, 0), nft.DstPort(1), nft.Lookup(portsAny, 0, 2), nft.DstNAT(2, r+2),
+	})
+	toHost := []nft.Expr{nft.DstType(0), nft.Equal(0, nft.Host(unix.RTN_LOCAL)), nft.Jump("publish")}
+	w.rule("prerouting", toHost)
+	w.rule("output", toHost)
+	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_IIFNAME, 0), nft.Dispatch(outOf, 0)})
+	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(into, 0)})
+	for _, p := range policies {
+		w.network(p)
+	}
+}
+
+// writer adds rules for one family.
+type writer struct {
+	b *nft.Batch
+	f nft.Family
+}
+
+func (w writer) rule(chain string, parts ...[]nft.Expr) {
+	w.b.AddRule(chain, slices.Concat(parts...)...)
+}
+
+// network adds the rules of one network. In a family that it has not, nothing
+// passes its bridge.
+func (w writer) network(p policy) {
+	own := p.in(w.f)
+	if own.subnet.IsValid() {
+		w.translate(p.link, own)
+	}
+	in := into + "_" + p.link
+	w.b.AddChain(nft.Chain{Name: in})
+	w.b.AddElements(into, []nft.Element{{Key: nft.Name(p.link), Jump: in}})
+	if !p.internal {
+		w.rule(in, state(ctEstablished|ctRelated), one(nft.Accept()))
+	}
+	between := nft.Accept()
+	if !p.icc {
+		between = nft.Drop()
+	}
+	w.rule(in, iif(p.link, true), one(between))
+	switch {
+	case p.internal:
+	case own.mode == modeUnprotected:
+		w.rule(in, one(nft.Accept()))
+	case own.mode == modeRouted:
+		r := w.f.Registers()
+		w.rule(in, []nft.Expr{w.f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Contains(portsOpen, 0), nft.Accept()})
+		w.rule(in, []nft.Expr{nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{w.icmp()}), nft.Accept()})
+	default:
+		w.rule(in, translated(), one(nft.Accept()))
+	}
+	w.rule(in, one(nft.Drop()))
+	if p.internal {
+		out := outOf + "_" + p.link
+		w.b.AddChain(nft.Chain{Name: out})
+		w.b.AddElements(outOf, []nft.Element{{Key: nft.Name(p.link), Jump: out}})
+		w.rule(out, oif(p.link, false), one(nft.Drop()))
+	}
+}
+
+// translate adds the rules for sources.
+func (w writer) translate(link string, p familyPolicy) {
+	if p.masq {
+		w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, false), one(nft.Masquerade()))
+	}
+	// A container that reaches a container, perhaps itself, through an address
+	// of the host must get the answer from there too, not directly.
+	w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, true), translated(), one(nft.Masquerade()))
+	if w.f == nft.IPv4 {
+		// The host itself, through 127.0.0.1: no answer finds its way back there.
+		w.rule("postrouting", w.loopback(w.f.SrcAddr), oif(link, true), one(nft.Masquerade()))
+	}
+}
+
+func (w writer) icmp() byte {
+	if w.f == nft.IPv6 {
+		return unix.IPPROTO_ICMPV6
+	}
+	return unix.IPPROTO_ICMP
+}
+
+// loopback matches an address in 127.0.0.0/8.
+func (w writer) loopback(load func(nft.Reg) nft.Expr) []nft.Expr {
+	return w.address(load, netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8))
+}
+
+// address matches an address of the packet that is in a subnet.
+func (w writer) address(load func(nft.Reg) nft.Expr, p netip.Prefix) []nft.Expr {
+	mask := net.CIDRMask(p.Bits(), p.Addr().BitLen())
+	return []nft.Expr{load(0), nft.Mask(0, mask), nft.Equal(0, p.Masked().Addr().AsSlice())}
+}
+
+func one(e nft.Expr) []nft.Expr { return []nft.Expr{e} }
+
+func link(key uint32, name string, equal bool) []nft.Expr {
+	if equal {
+		return []nft.Expr{nft.Meta(key, 0), nft.Equal(0, nft.Name(name))}
+	}
+	return []nft.Expr{nft.Meta(key, 0), nft.Differ(0, nft.Name(name))}
+}
+
+func iif(name string, equal bool) []nft.Expr { return link(unix.NFT_META_IIFNAME, name, equal) }
+func oif(name string, equal bool) []nft.Expr { return link(unix.NFT_META_OIFNAME, name, equal) }
+
+// state matches a connection in one of these states.
+func state(bits uint32) []nft.Expr {
+	return []nft.Expr{nft.CT(unix.NFT_CT_STATE, 0), nft.Mask(0, nft.Host(bits)), nft.Differ(0, nft.Host(0))}
+}
+
+// translated matches a connection to a published port.
+func translated() []nft.Expr {
+	return []nft.Expr{nft.CT(unix.NFT_CT_STATUS, 0), nft.Mask(0, nft.Host(ctDNAT)), nft.Differ(0, nft.Host(0))}
+}
