@@ -281,15 +281,29 @@ func (b *bridge) link6(rt *netlink.Conn, index int) error {
 		netns.Sysctl(conf+"disable_ipv6", "0"),
 		netns.Sysctl(conf+"accept_ra", "0"), // nobody in a container tells the host where to send
 	)
-	if err != nil || !b.v6.address.IsValid() {
+	if err != nil {
 		return err
 	}
-	var r netlink.Request
-	r.AddAddr(index, b.v6.address)
-	if err := rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("configure bridge %s with %s: %w", b.link, b.v6.address, err)
+	// The bridge looks for the containers to which it forwards with a link-local
+	// address of its own, and the one that the kernel gives it does not work for
+	// up to two seconds, until nobody has claimed it.
+	for _, p := range []netip.Prefix{linkLocal6(), b.v6.address} {
+		if !p.IsValid() {
+			continue
+		}
+		var r netlink.Request
+		r.AddAddr(index, p)
+		if err := rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("configure bridge %s with %s: %w", b.link, p, err)
+		}
 	}
 	return nil
+}
+
+// linkLocal6 is the link-local address that every bridge with IPv6 has, fe80::1,
+// as in Docker.
+func linkLocal6() netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1}), 64)
 }
 
 // checkIPv6 refuses IPv6 where the host has none.
@@ -344,15 +358,20 @@ func (n *Networks) repair(b *bridge) error {
 		return nil
 	}
 	n.log.Warn("somebody removed the bridge; it is made anew", "bridge", b.link)
+	return n.rejoin(b, link.Index)
+}
+
+// rejoin makes the links of a bridge that was removed its ports again.
+func (n *Networks) rejoin(b *bridge, index int) error {
 	links, err := n.rt.Links()
 	errs := []error{err}
 	mine := n.linksOf(b)
 	for _, l := range links {
-		if l.Master != 0 || !mine[l.Name] && !b.pool.has(l.Name) {
+		if l.Master != 0 || !mine[l.Name] && (b.pool == nil || !b.pool.has(l.Name)) {
 			continue
 		}
 		var r netlink.Request
-		r.AddPort(l.Index, "", link.Index)
+		r.AddPort(l.Index, "", index)
 		r.SetPort(l.Index, "", true, !b.icc)
 		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
 		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile

@@ -244,7 +244,7 @@ func serve(t testing.TB, ns *os.File, proto, addr string) {
 			}()
 			return nil
 		}
-		l, err := net.Listen("tcp4", addr)
+		l, err := net.Listen(version(proto), addr)
 		if err != nil {
 			return err
 		}
@@ -273,7 +273,7 @@ const patience, silence = 900 * time.Millisecond, 300 * time.Millisecond
 // ask returns the address that the server at addr saw.
 func ask(ns *os.File, proto, addr string, timeout time.Duration) (from string, err error) {
 	err = in(ns, func() error {
-		c, err := net.DialTimeout(proto+"4", addr, timeout)
+		c, err := net.DialTimeout(version(proto), addr, timeout)
 		if err != nil {
 			return err
 		}
@@ -292,8 +292,18 @@ func ask(ns *os.File, proto, addr string, timeout time.Duration) (from string, e
 		from = string(b)
 		return err
 	})
-	from, _, _ = strings.Cut(from, ":")
+	if a, err := netip.ParseAddrPort(from); err == nil {
+		from = a.Addr().String()
+	}
 	return from, err
+}
+
+// version makes a protocol that does not say so one of IPv4.
+func version(proto string) string {
+	if strings.HasSuffix(proto, "6") {
+		return proto
+	}
+	return proto + "4"
 }
 
 func in(ns *os.File, f func() error) error {

@@ -295,7 +295,10 @@ func (n *Networks) keep(id string, c *containerRecord) {
 
 // makeBridge makes the link of a network, and notes whether it was there.
 func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
-	_, made, err := b.make(n.rt)
+	link, made, err := b.make(n.rt)
+	if err == nil && made && len(n.linksOf(b)) > 0 {
+		err = n.rejoin(b, link.Index)
+	}
 	if err != nil {
 		return err
 	}

@@ -162,6 +162,11 @@ func (b *Batch) AddMap(m Map) {
 	b.r.Uint32BE(unix.NFTA_SET_KEY_TYPE, kt)
 	b.r.Uint32BE(unix.NFTA_SET_KEY_LEN, kl)
 	b.r.Uint32BE(unix.NFTA_SET_DATA_TYPE, vt)
+	if m.Key[0] == Interface() {
+		// nft(8) reads a name from its end unless told that it is in the byte
+		// order of the machine (NFTNL_UDATA_SET_KEYBYTEORDER of libnftnl).
+		b.r.Attr(unix.NFTA_SET_USERDATA, append([]byte{0, 4}, Host(1)...))
+	}
 	if vl > 0 {
 		b.r.Uint32BE(unix.NFTA_SET_DATA_LEN, vl)
 	}
