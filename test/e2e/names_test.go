@@ -78,7 +78,7 @@ func TestNames(t *testing.T) {
 	})
 	start := func(name string, flags ...string) {
 		t.Helper()
-		docker(append(append(append([]string{"run", "-d", "--name", name}, mounts...), flags...), image, "sleep", "1000")...)
+		docker(append(append(append([]string{"run", "-d", "--dns", "127.0.0.1", "--name", name}, mounts...), flags...), image, "sleep", "1000")...)
 	}
 	ip := func(name, network string) string {
 		t.Helper()
@@ -88,7 +88,7 @@ func TestNames(t *testing.T) {
 	start("db", "--network", "back")
 	start("pool1", "--network", "front", "--network-alias", "pool")
 	start("pool2", "--network", "front", "--network-alias", "pool")
-	start("asks", "--network", "front", "--link", "web:linked", "--dns", "127.0.0.1")
+	start("asks", "--network", "front", "--link", "web:linked")
 	start("inside", "--network", "inner")
 	docker("network", "connect", "back", "asks")
 	web, db := ip("web", "front"), ip("db", "back")
@@ -98,6 +98,10 @@ func TestNames(t *testing.T) {
 		out, _, _ := e.Try("exec", from, "getent", "ahostsv4", name)
 		addr, _, _ := strings.Cut(out, " ")
 		return addr
+	}
+	quick := func(from, name string) string { // glibc would wait five seconds
+		out, _, _ := e.Try("exec", from, "dig", "+short", "+time=1", "+tries=1", name)
+		return strings.TrimSpace(out)
 	}
 	for name, want := range map[string]string{
 		"web": web, "WWW": web, "web.front": web, id: web, "webhost": web, "linked": web, "db": db, "db.back": db, "web.back": "", "nobody": "",
@@ -112,12 +116,11 @@ func TestNames(t *testing.T) {
 		}
 	}
 	for args, want := range map[string]string{
-		"dig +short -x " + web:                       "web.front.",
-		"dig +short +tcp web":                        web,
-		"dig +short +tcp -x " + db:                   "db.back.",
-		"getent hosts " + db:                         db + "       db.back",
-		"dig +short AAAA web":                        "",
-		"dig +short +noall +stats +comments web TXT": ";; Got answer:",
+		"dig +short -x " + web:     "web.front.",
+		"dig +short +tcp web":      web,
+		"dig +short +tcp -x " + db: "db.back.",
+		"getent hosts " + db:       db + "       db.back",
+		"dig +short AAAA web":      "",
 	} {
 		if out := e.Run(append([]string{"exec", "asks"}, strings.Fields(args)...)...); !strings.HasPrefix(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
 			t.Errorf("%s: %q, want %q", args, out, want)
@@ -190,7 +193,7 @@ func TestNames(t *testing.T) {
 	if err := syscall.Kill(e.Supervisor(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	become(t, "names with another supervisor", func() bool { return getent("asks", "db") == db && getent("web", "pool1") == ip("pool1", "front") })
+	become(t, "names with another supervisor", func() bool { return quick("asks", "db") == db && quick("web", "pool1") == ip("pool1", "front") })
 	// Both lost at once.
 	sup := e.Supervisor()
 	e.Kill()
@@ -198,7 +201,7 @@ func TestNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Launch()
-	become(t, "names after the loss of both", func() bool { return getent("asks", "db") == db })
+	become(t, "names after the loss of both", func() bool { return quick("asks", "db") == db })
 }
 
 // become waits for what nobody tells of.
