@@ -53,6 +53,7 @@ func (c *Client) Push(ctx context.Context, ref reference.Reference, o PushOption
 	if err != nil {
 		return "", err
 	}
+	o.Progress(jsonstream.Message{Status: fmt.Sprintf("The push refers to repository [%s]", ref.Name())})
 	lease := c.Images.Lease()
 	defer func() {
 		if err := lease.Release(context.WithoutCancel(ctx)); err != nil {
@@ -129,7 +130,6 @@ func (p *push) run(ctx context.Context) (digest.Digest, error) {
 	if err := p.greet(ctx); err != nil {
 		return "", err
 	}
-	p.o.Progress(jsonstream.Message{Status: fmt.Sprintf("The push refers to repository [%s]", p.ref.Name())})
 	if err := p.blobs(ctx, parcels); err != nil {
 		return "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"lade/internal/engine/pull"
+	"lade/internal/errdefs"
 	"lade/internal/server/stream"
 )
 
@@ -21,7 +22,9 @@ type progressMessage struct {
 }
 
 // progress answers with the messages of a long operation. An error before the
-// first message becomes the answer's status, a later one the last message.
+// first message becomes the answer's status, a later one the last message, and
+// so does a registry's refusal of credentials: as a status it would make Docker's
+// client ask for a password where there may be nobody to ask.
 func (s *server) progress(w http.ResponseWriter, r *http.Request, run func(pull.Progress) error) error {
 	var (
 		mu  sync.Mutex // engines report from several goroutines
@@ -50,7 +53,7 @@ func (s *server) progress(w http.ResponseWriter, r *http.Request, run func(pull.
 		}
 	}
 	err := run(report)
-	if err != nil && out == nil {
+	if err != nil && out == nil && errdefs.KindOf(err) != errdefs.Unauthorized {
 		return err
 	}
 	if err != nil {

@@ -20,8 +20,9 @@ import (
 	"lade/test/harness"
 )
 
-// registry starts Debian's docker-registry and returns its address.
-func registry(t *testing.T) string {
+// registry starts Debian's docker-registry, with further lines of its
+// configuration, and returns its address.
+func registry(t *testing.T, settings ...string) string {
 	t.Helper()
 	program := need.Program(t, "docker-registry", "Debian's docker-registry")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -32,7 +33,7 @@ func registry(t *testing.T) string {
 	l.Close()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "config.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", dir, address)
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %q}\n", dir, address) + strings.Join(settings, "\n")
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
