@@ -54,14 +54,15 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 
 // parts is what the engine is made of, in the order of making.
 type parts struct {
-	store     *store.Store
-	snapshots *storage
-	registry  *registry.Client
-	networks  *network.Networks
-	volumes   *volume.Volumes
-	engine    *engine.Engine
-	systemd   *systemd.Manager // nil: control groups are made directly
-	security  spec.SecurityDefaults
+	store      *store.Store
+	snapshots  *storage
+	registries registry.Config // what a reload leaves alone
+	registry   *registry.Live
+	networks   *network.Networks
+	volumes    *volume.Volumes
+	engine     *engine.Engine
+	systemd    *systemd.Manager // nil: control groups are made directly
+	security   spec.SecurityDefaults
 }
 
 // open makes the parts and brings the engine up. On error everything is
@@ -114,15 +115,10 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err != nil {
 		return p, err
 	}
-	puller, err := registry.New(registry.Config{
-		Images: images, Logger: log, Mirrors: c.Mirrors, Insecure: c.Insecure, Registries: c.Named, CertDirs: certDirs(),
-		Concurrency: c.MaxDownloads, Uploads: c.MaxUploads, Total: c.MaxTransfers, Retries: c.MaxDownloadAttempts,
-		UserAgent: "lade/" + b.Version,
-	})
-	if err != nil {
+	p.registries = registry.Config{Images: images, Logger: log, CertDirs: certDirs(), UserAgent: "lade/" + b.Version}
+	if p.registry, err = registry.NewLive(p.registryConfig(c)); err != nil {
 		return p, err
 	}
-	p.registry = puller
 	if p.volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), p.store, log); err != nil {
 		return p, err
 	}
@@ -150,7 +146,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	facts.Labels = p.security.SELinux != nil
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
-		Registry: puller, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
+		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
 		Settings: p.settings(c),
 		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
 			_ = early.wait() // what failed fails again
@@ -207,7 +203,7 @@ func (p *parts) close(log *slog.Logger) error {
 		p.systemd.Close()
 	}
 	if p.registry != nil {
-		p.registry.Close()
+		p.registry.Client().Close()
 	}
 	if p.volumes != nil {
 		p.volumes.Close()

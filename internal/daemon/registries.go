@@ -13,6 +13,14 @@ func certDirs() []string {
 	return []string{"/etc/lade/certs.d", "/etc/docker/certs.d", "/etc/containerd/certs.d"}
 }
 
+// registryConfig is what the configuration says of registries.
+func (p *parts) registryConfig(c *Config) registry.Config {
+	r := p.registries
+	r.Mirrors, r.Insecure, r.Registries = c.Mirrors, c.Insecure, c.Named
+	r.Concurrency, r.Uploads, r.Total, r.Retries = c.MaxDownloads, c.MaxUploads, c.MaxTransfers, c.MaxDownloadAttempts
+	return r
+}
+
 // hosts is the value of the option registries.
 type hosts struct{ all *map[string]registry.Host }
 

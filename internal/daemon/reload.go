@@ -43,6 +43,9 @@ func (c *Config) follow(said *Config) *Config {
 	now.LogDriver, now.LogOptions = said.LogDriver, said.LogOptions
 	now.Ulimits, now.ShmSize, now.StopTimeout, now.Init = said.Ulimits, said.ShmSize, said.StopTimeout, said.Init
 	now.IPCMode, now.CgroupNamespace = said.IPCMode, said.CgroupNamespace
+	now.Mirrors, now.Insecure, now.Named = said.Mirrors, said.Insecure, said.Named
+	now.MaxDownloads, now.MaxUploads, now.MaxTransfers = said.MaxDownloads, said.MaxUploads, said.MaxTransfers
+	now.MaxDownloadAttempts = said.MaxDownloadAttempts
 	now.DNS, now.DNSSearch, now.DNSOptions = said.DNS, said.DNSSearch, said.DNSOptions
 	return &now
 }
@@ -73,6 +76,9 @@ func (p *parts) reload(c *Config, changed []change) {
 	attributes := make(map[string]string, len(changed)+1)
 	for _, c := range changed {
 		attributes[c.key] = c.value
+	}
+	if err := p.registry.Reload(p.registryConfig(c)); err != nil {
+		p.registries.Logger.Error("registries not reloaded", "error", err)
 	}
 	p.engine.Reload(p.settings(c), attributes)
 }

@@ -24,7 +24,9 @@ func TestChanges(t *testing.T) {
 		`{"labels": ["a=c"], "log-opts": {"max-size": "1m"}}`:                                                       {live: "labels"},
 		`{"log-opts": {"max-size": "1m"}, "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 7, "Hard": 7}}}`: {live: "labels default-ulimits"},
 		`{"labels": ["a=b"], "log-opts": {"max-size": "2m"}, "icc": false, "default-shm-size": "1M"}`:               {live: "log-opts default-shm-size", restart: "icc"},
-		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "hosts": ["tcp://127.0.0.1:1"], "mtu": 1400}`:          {restart: "hosts mtu"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "registry-mirrors": ["https://m"], "max-transfers": 3, "registries": {"ghcr.io": {"mirrors": ["https://m"]}}}`: {
+			live: "registry-mirrors max-transfers registries"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "hosts": ["tcp://127.0.0.1:1"], "mtu": 1400}`: {restart: "hosts mtu"},
 	} {
 		before, said := load(was), load(file)
 		now := before.follow(said)
@@ -75,5 +77,20 @@ func TestReload(t *testing.T) {
 	d.says(t, "level=DEBUG")
 	if n := strings.Count(d.log.String(), "option=mtu"); n != 2 {
 		t.Errorf("told %d times:\n%s", n, d.log)
+	}
+}
+
+// TestRegistries refuses settings of registries that cannot hold.
+func TestRegistries(t *testing.T) {
+	for file, want := range map[string]string{
+		`{"registries": {"x.y": {"mirrors": ["ftp://m"]}}}`: `invalid mirror: "ftp://m" is not a valid URI`,
+		`{"registries": {"x.y": {"cert": "/a"}}}`:           "registry x.y: cert and key need each other",
+		`{"registries": {"https://x.y": {}}}`:               `invalid registry "https://x.y": should be a host, or host:port, or *`,
+		`{"registries": {"x.y": {"mirror": "https://m"}}}`:  `json: unknown field "mirror"`,
+		`{"max-transfers": -1}`:                             "invalid max transfers: -1",
+	} {
+		if _, err := Load([]string{config(t, file)}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", file, err)
+		}
 	}
 }

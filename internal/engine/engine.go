@@ -85,7 +85,7 @@ type Config struct {
 	Store     *store.Store
 	Content   *content.Store
 	Images    *image.Images
-	Registry  *registry.Client
+	Registry  *registry.Live
 	Snapshots snapshot.Snapshotter
 	// WhyStorage tells why it is this driver of storage, for info.
 	WhyStorage string

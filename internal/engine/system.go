@@ -48,7 +48,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		Debug: e.log.Enabled(ctx, slog.LevelDebug), NEventsListener: e.events.Subscribers(),
 		SystemTime: time.Now().Format(time.RFC3339Nano), LoggingDriver: set.Defaults.LogDriver, CgroupDriver: e.cgroupDriver(), CgroupVersion: strconv.Itoa(e.Facts.CgroupVersion),
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
-		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
+		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.Client().ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
 		DockerRootDir: e.Root, HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
 		Name: host, Labels: set.Labels, ServerVersion: e.Build.Version, Runtimes: set.Runtimes.describe(),
 		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",

@@ -58,8 +58,13 @@ type Client struct {
 	http       *http.Client        // over transports
 	slots      *semaphore.Weighted // of transfers
 
-	mu      sync.Mutex
-	flights map[digest.Digest]chan struct{} // downloads under way; guarded by mu
+	flights *flights
+}
+
+// flights are the downloads that are under way.
+type flights struct {
+	mu  sync.Mutex
+	all map[digest.Digest]chan struct{} // closed at their end; guarded by mu
 }
 
 func (c *Config) complete() {
@@ -94,7 +99,7 @@ func (c *Config) complete() {
 // New checks the configuration. Errors: Invalid, in Docker's words.
 func New(c Config) (*Client, error) {
 	c.complete()
-	cl := &Client{Config: c, hosts: map[string]bool{}, flights: map[digest.Digest]chan struct{}{}, slots: semaphore.NewWeighted(int64(c.Total))}
+	cl := &Client{Config: c, hosts: map[string]bool{}, flights: &flights{all: map[digest.Digest]chan struct{}{}}, slots: semaphore.NewWeighted(int64(c.Total))}
 	for _, s := range append([]string{"127.0.0.0/8", "::1/128"}, c.Insecure...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
 			cl.prefixes = append(cl.prefixes, p.Masked())

@@ -530,25 +530,35 @@ func (p *pull) blob(ctx context.Context, d ocispec.Descriptor, progress func(int
 		if _, err := p.c.Images.Content().Stat(dg); err == nil {
 			return nil
 		}
-		p.c.mu.Lock()
-		other := p.c.flights[dg]
+		other, end := p.c.flights.join(dg)
 		if other == nil {
-			mine := make(chan struct{})
-			p.c.flights[dg] = mine
-			p.c.mu.Unlock()
 			err := p.download(ctx, d, progress, verifying)
-			p.c.mu.Lock()
-			delete(p.c.flights, dg)
-			p.c.mu.Unlock()
-			close(mine)
+			end()
 			return err
 		}
-		p.c.mu.Unlock()
 		select {
 		case <-other:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// join begins the download of a blob, which the caller must end; or returns the
+// one that is under way.
+func (f *flights) join(d digest.Digest) (other <-chan struct{}, end func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, ok := f.all[d]; ok {
+		return c, nil
+	}
+	mine := make(chan struct{})
+	f.all[d] = mine
+	return nil, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.all, d)
+		close(mine)
 	}
 }
 

@@ -905,3 +905,80 @@ func TestSearch(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestReload changes the mirrors while a pull is under way, which goes on; what
+// another pull wants of the same blobs it does not fetch again.
+func TestReload(t *testing.T) {
+	f, s := newFake(t), imagetest.New(t)
+	b := built(t, 1, 1000)
+	f.add(b, "v1")
+	cfg := registry.Config{Images: s, Logger: slog.New(slog.DiscardHandler)}
+	live, err := registry.NewLive(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { live.Client().Close() }()
+	reached, on := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	f.meddle = func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, b.Layers[0].Digest.String()) {
+			once.Do(func() { close(reached) })
+			<-on
+		}
+		return false
+	}
+	var wg sync.WaitGroup
+	get := func(name string) {
+		c := live.Client()
+		wg.Go(func() {
+			if _, err := c.Pull(t.Context(), ref(t, name), registry.PullOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	get(f.host + "/a/b:v1")
+	<-reached
+	cfg.Mirrors = []string{"nonsense"}
+	if err := live.Reload(cfg); errdefs.KindOf(err) != errdefs.Invalid {
+		t.Errorf("a bad mirror: %v", err)
+	}
+	cfg.Mirrors = []string{f.server.URL}
+	if err := live.Reload(cfg); err != nil {
+		t.Fatal(err)
+	}
+	get("a/b:v1") // of docker.io, by the mirror
+	close(on)
+	wg.Wait()
+	if n := f.count(b.Layers[0].Digest.String()); n != 1 {
+		t.Errorf("the layer was fetched %d times", n)
+	}
+}
+
+// TestStargz pulls a layer in eStargz: members of gzip, one for each entry, then a
+// table of contents and a footer, which is gzip without content.
+func TestStargz(t *testing.T) {
+	f, s := newFake(t), imagetest.New(t)
+	plain := imagetest.Tar(t, imagetest.File{Name: "file", Body: "lazy"}, imagetest.File{Name: "stargz.index.json", Body: `{"version":1}`})
+	b := imagetest.Build(t, imagetest.Spec{Docker: true, Layers: [][]byte{plain}, Compress: func(t testing.TB, b []byte) []byte {
+		var out []byte
+		for part := range slices.Chunk(b, 512) {
+			out = append(out, imagetest.Gzip(t, part)...)
+		}
+		// RFC 1952 2.3.1.1: the extra field holds where the table begins.
+		extra := fmt.Sprintf("SG\x16\x00%016xSTARGZ", len(out))
+		footer := append([]byte{0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, byte(len(extra)), 0}, extra...)
+		return append(append(out, footer...), 1, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0)
+	}})
+	f.add(b, "v1")
+	img, _, err := pull(t, client(t, s, nil), ref(t, f.host+"/a/b:v1"), registry.PullOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := s.Snapshotter().Root(t.Context(), img.Top())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(root.Path, "file")); err != nil || string(got) != "lazy" {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -45,7 +45,7 @@ type ImportOptions struct {
 // Config is what a puller is made of.
 type Config struct {
 	Images   *image.Images
-	Registry *registry.Client
+	Registry *registry.Live
 	Builtin  *builtin.Builtin
 	// Publish tells the event log what happened to an image.
 	Publish func(action events.Action, id, name string)
@@ -69,7 +69,7 @@ func (p *Puller) ImagePull(ctx context.Context, o Options) error {
 	}
 	q := registry.PullOptions{Platform: o.Platform, Auth: o.Auth, Progress: o.Progress}
 	if o.All {
-		all, err := p.c.Registry.PullAll(ctx, ref, q)
+		all, err := p.c.Registry.Client().PullAll(ctx, ref, q)
 		for range all {
 			p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
 		}
@@ -79,7 +79,7 @@ func (p *Puller) ImagePull(ctx context.Context, o Options) error {
 	if builtin.Is(ref) {
 		return p.pullBuiltin(ctx, ref, o.Progress)
 	}
-	if _, err := p.c.Registry.Pull(ctx, ref, q); err != nil {
+	if _, err := p.c.Registry.Client().Pull(ctx, ref, q); err != nil {
 		return err
 	}
 	p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
@@ -138,7 +138,7 @@ func (p *Puller) ImageSave(ctx context.Context, names []string, platforms []ocis
 // ImageImport makes an image of one layer from a tar.
 func (p *Puller) ImageImport(ctx context.Context, o ImportOptions) error {
 	if o.URL != "" {
-		body, size, err := p.c.Registry.Fetch(ctx, o.URL)
+		body, size, err := p.c.Registry.Client().Fetch(ctx, o.URL)
 		if err != nil {
 			return err
 		}
@@ -160,7 +160,7 @@ func (p *Puller) ImageImport(ctx context.Context, o ImportOptions) error {
 
 // SystemAuth checks credentials with a registry.
 func (p *Puller) SystemAuth(ctx context.Context, a apiregistry.AuthConfig) (apiregistry.AuthResponse, error) {
-	token, err := p.c.Registry.Login(ctx, a)
+	token, err := p.c.Registry.Client().Login(ctx, a)
 	if err != nil {
 		if errors.Is(err, errdefs.Unauthorized) || errors.Is(err, errdefs.Invalid) {
 			return apiregistry.AuthResponse{}, err

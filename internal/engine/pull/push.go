@@ -39,7 +39,7 @@ func (p *Puller) ImagePush(ctx context.Context, o PushOptions) error {
 		}
 	}
 	for _, r := range refs {
-		if _, err := p.c.Registry.Push(ctx, r, registry.PushOptions{Platform: o.Platform, Auth: o.Auth, Progress: o.Progress}); err != nil {
+		if _, err := p.c.Registry.Client().Push(ctx, r, registry.PushOptions{Platform: o.Platform, Auth: o.Auth, Progress: o.Progress}); err != nil {
 			return err
 		}
 		p.c.Publish(events.ActionPush, r.Familiar(), r.FamiliarName())
@@ -54,5 +54,5 @@ func (p *Puller) DistributionInspect(ctx context.Context, name string, a *apireg
 	if err != nil {
 		return nil, err
 	}
-	return p.c.Registry.Inspect(ctx, ref, a)
+	return p.c.Registry.Client().Inspect(ctx, ref, a)
 }

@@ -47,7 +47,7 @@ func (p *Puller) ImageSearch(ctx context.Context, o SearchOptions) ([]apiregistr
 	if err != nil {
 		return nil, err
 	}
-	found, err := p.c.Registry.Search(ctx, registry.SearchOptions{Term: o.Term, Limit: o.Limit, Auth: o.Auth})
+	found, err := p.c.Registry.Client().Search(ctx, registry.SearchOptions{Term: o.Term, Limit: o.Limit, Auth: o.Auth})
 	if err != nil {
 		return nil, err
 	}
