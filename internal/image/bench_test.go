@@ -59,3 +59,30 @@ func BenchmarkResolve(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOpen opens a store of 2,000 images with 8 layers each, and collects:
+// what the daemon does before it answers.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s, end := imagetest.Open(b, dir)
+	var layers [][]byte
+	for i := range 8 {
+		layers = append(layers, imagetest.Tar(b, imagetest.File{Name: fmt.Sprint(i), Body: "x"}))
+	}
+	imagetest.Add(b, s, imagetest.Build(b, imagetest.Spec{Layers: layers}), refs(b, "one")...)
+	end()
+	imagetest.Multiply(b, dir, 2000)
+	b.ReportAllocs()
+	for b.Loop() {
+		s, end := imagetest.Open(b, dir)
+		if _, err := s.Collect(b.Context(), nil); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		if len(s.List()) < 2000 {
+			b.Fatal(len(s.List()))
+		}
+		end()
+		b.StartTimer()
+	}
+}

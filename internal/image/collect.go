@@ -73,6 +73,11 @@ func (s *Images) mark() marks {
 // another stack stands on stays. A missing candidate is no error.
 func (s *Images) sweep(ctx context.Context, blobs []digest.Digest, chains []digest.ChainID) (Freed, error) {
 	var freed Freed
+	// What is needed now, as nearly all is, will not be looked at again. The
+	// rest is judged anew while nobody can Hold.
+	live := s.mark()
+	blobs = slices.DeleteFunc(slices.Clone(blobs), func(d digest.Digest) bool { return live.blobs[d] })
+	chains = slices.DeleteFunc(slices.Clone(chains), func(c digest.ChainID) bool { return live.chains[c] })
 	parents, err := s.depths(ctx, chains)
 	if err != nil {
 		return freed, err

@@ -178,7 +178,7 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, w io.Writ
 	if err := pk.tree(fd, base, name, &st); err != nil {
 		return err
 	}
-	return pk.w.Close()
+	return pk.close()
 }
 
 // UnpackOptions says how Unpack treats what exists and who owns what is new.

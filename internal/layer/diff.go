@@ -37,7 +37,7 @@ func Diff(ctx context.Context, o DiffOptions, w io.Writer) error {
 	if err := p.tree(fd, ".", "", &st); err != nil {
 		return err
 	}
-	return p.w.Close()
+	return p.close()
 }
 
 // ChangeKind is what happened to a path, numbered as in Docker's API.

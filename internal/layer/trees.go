@@ -62,7 +62,7 @@ func (t Trees) Diff(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return p.w.Close()
+	return p.close()
 }
 
 // Usage returns the disk space, in bytes, of the files that are new or changed,

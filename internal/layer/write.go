@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -25,6 +26,7 @@ type inode struct{ dev, ino uint64 }
 type packer struct {
 	ctx     context.Context
 	w       *tar.Writer
+	out     *bufio.Writer // where w writes: headers of small files travel together
 	overlay string           // prefix of overlay's own attributes; "" for a tree that is no layer
 	seen    map[inode]string // files with several names, by the name in the stream
 	ids     idmap.Map        // that owners are translated by, to the inside; may be empty
@@ -32,8 +34,15 @@ type packer struct {
 }
 
 func newPacker(ctx context.Context, w io.Writer, overlay string) *packer {
-	return &packer{ctx: ctx, w: tar.NewWriter(w), overlay: overlay, seen: make(map[inode]string), buf: make([]byte, copyBuffer)}
+	out := bufio.NewWriterSize(w, packBuffer)
+	return &packer{ctx: ctx, w: tar.NewWriter(out), out: out, overlay: overlay, seen: make(map[inode]string), buf: make([]byte, copyBuffer)}
 }
+
+// packBuffer holds headers and small files, in bytes; what is longer passes by.
+const packBuffer = 64 << 10
+
+// close ends the stream.
+func (p *packer) close() error { return errors.Join(p.w.Close(), p.out.Flush()) }
 
 // tree writes the entry base of the directory fd, whose state is st, under
 // name, and if it is a directory what is in it, sorted. An empty name writes

@@ -113,19 +113,10 @@ func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archi
 		return Archive{}, notThere(err, path, name)
 	}
 	c.host.Publish(r, events.ActionArchivePath, nil)
-	content := stream(func(w io.Writer) error {
-		defer root.Close()
+	content := &stream{from: root, produce: func(w io.Writer) error {
 		return layer.Pack(ctx, root, path, layer.PackOptions{IDs: ids}, w)
-	})
+	}}
 	return Archive{Stat: pathStat(s), Content: content}, nil
-}
-
-// stream returns what produce writes, read by the caller at its own pace.
-// Closing it ends produce.
-func stream(produce func(io.Writer) error) io.ReadCloser {
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(produce(w)) }()
-	return r
 }
 
 // ContainerArchiveExtract unpacks a tar stream into a directory of a

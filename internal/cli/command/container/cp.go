@@ -250,15 +250,13 @@ func (c *copying) to(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(pack(w, source, old, renamed)) }()
-	defer r.Close()
-	count := &counter{r: r}
+	count := &packing{write: func(w io.Writer) error { return pack(w, source, old, renamed) }}
+	defer count.Close()
 	o.DestinationPath, o.Content = dir, count
 	if _, err := c.api.CopyToContainer(ctx, c.id, o); err != nil {
 		return err
 	}
-	return c.told(count.n, "to "+c.id+":"+into.path)
+	return c.told(count.written(), "to "+c.id+":"+into.path)
 }
 
 func badMode(m os.FileMode) string {

@@ -2,6 +2,7 @@ package container
 
 import (
 	"archive/tar"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,9 @@ import (
 // pack writes source as a tar archive whose names begin with the source's last
 // part, or with its rename, changed from old to renamed.
 func pack(w io.Writer, source place, old, renamed string) error {
-	t := tar.NewWriter(w)
+	out := bufio.NewWriterSize(w, smallFiles)
+	t := tar.NewWriter(out)
+	buf := make([]byte, copyBuffer)
 	dir, base := split(source.path)
 	root := filepath.Join(dir, base)
 	links := map[[2]uint64]string{} // device and inode → first name
@@ -36,12 +39,18 @@ func pack(w io.Writer, source place, old, renamed string) error {
 		if first == "." && rel != "." {
 			name = "./" + filepath.ToSlash(rel)
 		}
-		return packEntry(t, p, renameEntry(name, old, renamed), d, links)
+		return packEntry(t, p, renameEntry(name, old, renamed), d, links, buf)
 	})
-	return errors.Join(err, t.Close())
+	return errors.Join(err, t.Close(), out.Flush())
 }
 
-func packEntry(t *tar.Writer, p, name string, d fs.DirEntry, links map[[2]uint64]string) error {
+// Sizes of buffers, in bytes: what is longer than the first passes by it.
+const (
+	smallFiles = 64 << 10
+	copyBuffer = 1 << 20
+)
+
+func packEntry(t *tar.Writer, p, name string, d fs.DirEntry, links map[[2]uint64]string, buf []byte) error {
 	st, err := d.Info()
 	if err != nil {
 		return err
@@ -85,7 +94,10 @@ func packEntry(t *tar.Writer, p, name string, d fs.DirEntry, links map[[2]uint64
 	}
 	defer f.Close()
 	// A file that grows meanwhile is cut at the size that was promised.
-	_, err = io.CopyN(t, f, h.Size)
+	n, err := io.CopyBuffer(struct{ io.Writer }{t}, struct{ io.Reader }{io.LimitReader(f, h.Size)}, buf)
+	if err == nil && n < h.Size {
+		err = fmt.Errorf("%s: %w: it became shorter while it was read", p, io.ErrUnexpectedEOF)
+	}
 	return err
 }
 
@@ -109,7 +121,7 @@ func (c *copying) extract(r io.Reader, source place, dst string) error {
 		return err
 	}
 	defer root.Close()
-	x := &extraction{root: root, dirs: map[string]*tar.Header{}}
+	x := &extraction{root: root, dirs: map[string]*tar.Header{}, buf: make([]byte, copyBuffer)}
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
@@ -140,6 +152,7 @@ func (c *copying) extract(r io.Reader, source place, dst string) error {
 type extraction struct {
 	root *os.Root
 	dirs map[string]*tar.Header // their times are set last
+	buf  []byte
 }
 
 func (x *extraction) entry(t io.Reader, h *tar.Header) error {
@@ -175,7 +188,8 @@ func (x *extraction) entry(t io.Reader, h *tar.Header) error {
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, t)
+		// The reader of archives would only copy by smaller pieces itself.
+		_, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{t}, x.buf)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return err
 		}

@@ -1,0 +1,53 @@
+package container
+
+import (
+	"io"
+	"sync/atomic"
+)
+
+// packing is an archive that is made while it is sent: straight into the
+// request (io.WriterTo), which saves a copy of everything, or through a pipe.
+type packing struct {
+	write func(io.Writer) error
+	n     atomic.Int64
+	r     *io.PipeReader
+}
+
+// written returns how many bytes there were so far.
+func (p *packing) written() int64 { return p.n.Load() }
+
+// Read implements io.Reader.
+func (p *packing) Read(b []byte) (int, error) {
+	if p.r == nil {
+		r, w := io.Pipe()
+		p.r = r
+		go func() { w.CloseWithError(p.write(p.counting(w))) }()
+	}
+	return p.r.Read(b)
+}
+
+// WriteTo implements io.WriterTo.
+func (p *packing) WriteTo(w io.Writer) (int64, error) {
+	err := p.write(p.counting(w))
+	return p.written(), err
+}
+
+// Close ends a pipe. A request that fails ends by itself.
+func (p *packing) Close() error {
+	if p.r == nil {
+		return nil
+	}
+	return p.r.Close()
+}
+
+func (p *packing) counting(w io.Writer) io.Writer {
+	return writerFunc(func(b []byte) (int, error) {
+		n, err := w.Write(b)
+		p.n.Add(int64(n))
+		return n, err
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
