@@ -97,7 +97,11 @@ func (e *Engine) dependsOn(r *container.Record, services map[[2]string][]string)
 			}
 		}
 	}
-	for on := range strings.SplitSeq(r.Config.Labels[composeDepends], ",") {
+	depends := r.Config.Labels[composeDepends]
+	if depends == "" {
+		return out
+	}
+	for on := range strings.SplitSeq(depends, ",") {
 		service, _, _ := strings.Cut(on, ":")
 		out = append(out, services[[2]string{r.Config.Labels[composeProject], service}]...)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,13 +129,21 @@ func TestShutdown(t *testing.T) {
 	e.Run("run", "-d", "--name", "side", "--network", "container:db", img, "sleep", "1000")
 	e.Run("run", "-d", "--name", "stopped", "--restart", "unless-stopped", img, "sleep", "1000")
 	e.Run("stop", "-t", "0", "stopped")
-	if got := strings.Count(e.Run("system", "shutdown", "-t", "0"), "\n"); got != 1 { // two lines
+	for _, compose := range []string{"a=", "b=a:service_started:false", "c=b:service_healthy:true"} {
+		service, on, _ := strings.Cut(compose, "=")
+		e.Run("run", "-d", "--name", service+"1", "--label", "com.docker.compose.project=p", "--label", "com.docker.compose.service="+service,
+			"--label", "com.docker.compose.depends_on="+on, img, "sleep", "1000")
+	}
+	if got := strings.Count(e.Run("system", "shutdown", "-t", "0"), "\n"); got != 4 { // five lines
 		t.Errorf("%d lines", got+1)
 	}
 	wants(t, e, "db", ".State.Status", "exited")
 	out := e.Run("events", "--since", "1h", "--until", now(), "--filter", "event=die", "--format", "{{.Actor.Attributes.name}}")
-	if !strings.HasSuffix(out, "side\ndb") {
-		t.Errorf("ended in the order %q", out)
+	order := strings.Fields(out)
+	for _, pair := range [][2]string{{"side", "db"}, {"c1", "b1"}, {"b1", "a1"}} {
+		if slices.Index(order, pair[0]) > slices.Index(order, pair[1]) {
+			t.Errorf("%s ended before %s: %q", pair[1], pair[0], order)
+		}
 	}
 	e.Stop()
 	e.Launch()
