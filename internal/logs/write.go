@@ -45,6 +45,7 @@ type Writer struct {
 	enc   encoder // nil: nothing is kept
 	file  *file   // as enc
 	lines [2]partial
+	m     Message // what take passes on: one for each line would be garbage
 }
 
 // partial is the line that a stream is in the middle of.
@@ -162,7 +163,8 @@ func (w *Writer) take(b *Buffer, at time.Time, s Stream, text []byte, whole bool
 		text = append(l.text, text...)
 		l.text = nil
 	}
-	m := Message{Stream: s, Time: at, Line: text}
+	m := &w.m
+	*m = Message{Stream: s, Time: at, Line: text}
 	if !whole || l.part.ID != "" {
 		if l.part.ID == "" {
 			l.part.ID, l.at = ids.New(), at
@@ -175,10 +177,10 @@ func (w *Writer) take(b *Buffer, at time.Time, s Stream, text []byte, whole bool
 		}
 	}
 	if w.enc != nil {
-		w.enc.append(b, &m)
+		w.enc.append(b, m)
 	}
 	if w.sink != nil {
-		w.sink(m)
+		w.sink(*m)
 	}
 }
 

@@ -160,11 +160,9 @@ func kept(c container.LogConfig) (k keep, err error) {
 	}
 	size, sized := c.Config[prefix+"max-size"]
 	if sized {
-		n, err := units.RAMInBytes(size)
-		if err != nil || n < 0 && size != "-1" {
+		if k.size, err = parseSize(size); err != nil {
 			return k, errdefs.Invalidf("invalid value for %smax-size: %q", prefix, size)
 		}
-		k.size = max(n, 0)
 		if c.Type == "json-file" {
 			k.files = 1 // as Docker
 		}
@@ -183,6 +181,18 @@ func kept(c container.LogConfig) (k keep, err error) {
 		}
 	}
 	return k, nil
+}
+
+// parseSize reads a number of bytes; "-1" is without limit, which is 0.
+func parseSize(s string) (int64, error) {
+	if s == "-1" {
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(s)
+	if err == nil && n < 0 {
+		err = errdefs.Invalidf("a size is not negative")
+	}
+	return n, err
 }
 
 // regex compiles an option that is a regular expression; nil if it is not given.

@@ -95,7 +95,17 @@ type source struct {
 	p      *process
 	fd     int // -1: none, or at its end
 	stream logs.Stream
+	full   int // reads that found the pipe full, in a row; -1: it was made larger
 }
+
+// A process that fills its pipe again and again gets a larger one: then it
+// writes on while we pass on what it wrote. Others keep the kernel's 64 kB.
+//
+// Source: "Pipe capacity" in pipe(7).
+const (
+	fullReads = 16
+	largePipe = 1 << 20
+)
 
 // maxReads is how often a source is read before others have their turn.
 const maxReads = 4
@@ -139,7 +149,22 @@ func (o *source) read() int {
 			return 0
 		}
 		o.p.output(o.stream, n)
+		o.grow(n)
 		return n
+	}
+}
+
+// grow makes the pipe larger if it keeps being full.
+func (o *source) grow(n int) {
+	switch {
+	case o.full < 0 || o.p.terminal:
+	case n < readLen:
+		o.full = 0
+	default:
+		if o.full++; o.full == fullReads {
+			_, _ = unix.FcntlInt(uintptr(o.fd), unix.F_SETPIPE_SZ, largePipe) // EPERM, EBUSY: it stays as it is
+			o.full = -1
+		}
 	}
 }
 
