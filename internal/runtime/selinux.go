@@ -35,9 +35,14 @@ func (b *builder) labelRoot(fs ref) {
 	}
 	// Labels are set on what is open, which the descriptor of a mount is not.
 	dir := b.sys("openat", ".", unix.SYS_OPENAT, fs, b.addr.dot, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
-	// A policy may not label these files one by one.
-	b.sys("fsetxattr", "security.selinux", unix.SYS_FSETXATTR, result(dir), b.p.String("security.selinux"),
-		b.p.String(b.mountLabel), uint64(len(b.mountLabel)+1), 0).Allow(unix.EOPNOTSUPP)
+	set := b.sys("fsetxattr", "security.selinux", unix.SYS_FSETXATTR, result(dir), b.p.String("security.selinux"),
+		b.p.String(b.mountLabel), uint64(len(b.mountLabel)+1), 0)
+	set.Allow(unix.EOPNOTSUPP) // a policy may not label these files one by one
+	if b.user != nil {
+		// It belongs to whom the process was when it made the namespace: the host's
+		// root. What the policy says of it stays.
+		set.Allow(unix.EPERM)
+	}
 }
 
 // labelledMasks makes the sources of masks again, with the container's label:
