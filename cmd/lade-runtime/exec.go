@@ -25,10 +25,10 @@ const codeExecFailed = 255
 
 // execFlags are those of exec.
 type execFlags struct {
-	process, cwd, user, group           string
+	process, cwd, user                  string
 	consoleSocket, pidFile, pidfdSocket string
 	apparmor, label                     string
-	env, caps, gids                     words
+	env, caps, gids, groups             words
 	preserve                            int
 	detach, tty, ignorePaused           bool
 	noNewPrivs                          *bool
@@ -49,7 +49,7 @@ func parseExec(args []string) (e execFlags, id string, command []string, err err
 	f.Var(&e.caps, "cap", "additional capability; may be repeated")
 	f.StringVar(&e.apparmor, "apparmor", "", "AppArmor profile")
 	f.StringVar(&e.label, "process-label", "", "SELinux label")
-	f.StringVar(&e.group, "cgroup", "", "control group below the container's")
+	f.Var(&e.groups, "cgroup", "[controller,…:]path of a control group below the container's; may be repeated")
 	f.BoolVar(&e.ignorePaused, "ignore-paused", false, "also in a paused container; it then waits")
 	f.IntVar(&e.preserve, "preserve-fds", 0, "hand so many descriptors after the standard ones on")
 	f.BoolFunc("no-new-privs", "set or clear no_new_privs", func(s string) error {
@@ -132,7 +132,7 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 		Pid: c.Pid, Pidfd: fd, Process: p, User: f.user, SpecUser: f.user == "" || f.process != "",
 		Stdin: 0, Stdout: 1, Stderr: 2, Preserve: preserve, OwnRoot: c.OwnRoot,
 	}
-	if e.Cgroup, err = c.execGroup(f.group); err != nil {
+	if e.Cgroup, err = c.execGroup(f.groups); err != nil {
 		return 0, err
 	}
 	if e.Filter, e.FilterFlags, e.Listener, err = filter(s.Linux.Seccomp, c.State); err != nil {
@@ -258,24 +258,46 @@ func (f *execFlags) setUser(p *specs.Process) error {
 	return nil
 }
 
-// execGroup returns the control group of an exec: the container's, or one below
-// it.
-func (c *container) execGroup(below string) (*cgroup.Group, error) {
+// execGroup returns the control group of an exec: the container's, or what is
+// below it: PATH in every hierarchy, or CONTROLLER[,CONTROLLER…]:PATH.
+func (c *container) execGroup(below []string) (*cgroup.Group, error) {
 	if c.Cgroup == "" {
 		return nil, nil
 	}
-	if strings.Contains(below, ":") {
-		return nil, errdefs.NotImplementedf("--cgroup for single controllers")
-	}
-	if below == "" {
-		if g, err := c.group(); err == nil {
-			return g, nil
+	g, err := c.group()
+	if len(below) == 0 {
+		if err != nil {
+			g = nil // it has none of its own
 		}
-		return nil, nil // it has none of its own
+		return g, nil
 	}
-	h, err := cgroup.Detect()
-	if err != nil {
+	where := c.Cgroup
+	for _, b := range below {
+		if !strings.Contains(b, ":") {
+			where = path.Join(c.Cgroup, path.Join("/", b))
+		}
+	}
+	if where != c.Cgroup {
+		h, err := cgroup.Detect()
+		if err != nil {
+			return nil, err
+		}
+		if g, err = h.Open(where); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
 		return nil, err
 	}
-	return h.Open(path.Join(c.Cgroup, path.Clean("/"+below)))
+	for _, b := range below {
+		controllers, p, one := strings.Cut(b, ":")
+		if !one {
+			continue
+		}
+		for name := range strings.SplitSeq(controllers, ",") {
+			if g, err = g.In(name, path.Join(c.Cgroup, path.Join("/", p))); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return g, nil
 }

@@ -292,6 +292,32 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// TestExecGroups puts processes in groups below the container's.
+func TestExecGroups(t *testing.T) {
+	r := newRig(t, nil)
+	need.File(t, "/sys/fs/cgroup/pids/tasks", "control groups version 1")
+	r.create()
+	r.do("start", r.id)
+	for _, dir := range []string{"pids", "memory", "freezer"} {
+		dir = "/sys/fs/cgroup/" + dir + "/" + r.id + "/below"
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(dir)
+	}
+	groups := r.do("exec", "--cgroup", "pids,memory:below", "--cgroup", "freezer:/below", r.id, "/payload", "show", "file=/proc/self/cgroup")
+	for controller, want := range map[string]string{"pids": "/below", "memory": "/below", "freezer": "/below", "devices": "/", "cpu": "/"} {
+		if !strings.Contains(groups, ":"+controller+":"+want+" ") && !strings.Contains(groups, ":"+controller+":"+want+"]") {
+			t.Errorf("%s is not in %s: %s", controller, want, groups)
+		}
+	}
+	for _, bad := range []string{"pids:nowhere", "nothing:below", "nowhere"} {
+		if code, msg := r.fails("exec", "--cgroup", bad, r.id, "/payload", "exit"); code != codeExecFailed {
+			t.Errorf("%s: %d %s", bad, code, msg)
+		}
+	}
+}
+
 func TestFeatures(t *testing.T) {
 	r := newRig(t, nil)
 	var f struct{ OCIVersionMax string }

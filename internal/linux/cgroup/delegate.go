@@ -102,7 +102,7 @@ func (g *Group) unified() []*hierarchy {
 
 // Delegated returns the group that Delegate made below g, or nil.
 func (g *Group) Delegated() *Group {
-	below := &Group{h: g.h, path: join(g.path, payload), delegated: true}
+	below := &Group{h: g.h, path: join(g.path, payload), delegated: true, elsewhere: g.elsewhere}
 	if !g.h.all()[0].exists(below.path) {
 		return nil
 	}

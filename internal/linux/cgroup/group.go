@@ -16,8 +16,9 @@ import (
 // Group is one control group: the same path in every hierarchy.
 type Group struct {
 	h         *Host
-	path      string // relative, never empty: "docker/<id>"
-	delegated bool   // it is in the hierarchies without controllers too
+	path      string                // relative, never empty: "docker/<id>"
+	delegated bool                  // it is in the hierarchies without controllers too
+	elsewhere map[*hierarchy]string // see In
 	// Taken says that it is the group of a Scope: the service manager has made
 	// it, and removes it.
 	Taken bool
@@ -263,7 +264,7 @@ func (g *Group) AttachFDs() (tasks []int, into int, err error) {
 	in := g.withTasks()
 	tasks = make([]int, 0, len(in))
 	for _, m := range in {
-		fd, err := m.open(g.path, "tasks", unix.O_WRONLY)
+		fd, err := m.open(g.place(m), "tasks", unix.O_WRONLY)
 		if err != nil {
 			closeAll(tasks)
 			return nil, -1, g.missing(m, err)
