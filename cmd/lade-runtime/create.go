@@ -19,6 +19,7 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
+	"lade/internal/linux/resctrl"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 )
@@ -236,8 +237,8 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 		root = filepath.Join(f.bundle, root)
 	}
 	c := &container{
-		State:  specs.State{ID: id, Bundle: f.bundle, Annotations: s.Annotations},
-		Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks, Hooked: s.Hooks != nil,
+		State:   specs.State{ID: id, Bundle: f.bundle, Annotations: s.Annotations},
+		Resctrl: resctrl.Own(id, s.Linux.IntelRdt), Rootfs: root, NoProcess: s.Process == nil, Hooks: s.Hooks, Hooked: s.Hooks != nil,
 	}
 	if entered() && !a.systemd && s.Linux.CgroupsPath == "" {
 		err = withoutGroup(s.Linux.Resources)

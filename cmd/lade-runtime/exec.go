@@ -15,6 +15,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
+	"lade/internal/linux/resctrl"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 )
@@ -137,6 +138,16 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 	}
 	if e.Filter, e.FilterFlags, e.Listener, err = filter(s.Linux.Seccomp, c.State); err != nil {
 		return 0, err
+	}
+	if r := s.Linux.IntelRdt; r != nil {
+		f, err := resctrl.At(resctrl.Dir)
+		if err != nil {
+			return 0, err
+		}
+		if e.Tasks, err = f.Tasks(c.ID, r); err != nil {
+			return 0, err
+		}
+		defer sys.CloseAll(e.Tasks...)
 	}
 	// Earlier execs may have had more than the container, but nobody noted that.
 	e.Traced = mayTrace(s.Process) || mayTrace(p)

@@ -19,6 +19,7 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pidfd"
+	"lade/internal/linux/resctrl"
 	"lade/internal/linux/sys"
 )
 
@@ -51,6 +52,7 @@ type container struct {
 	Scope     string    `json:"systemd_scope,omitempty"` // as cgroup.Scope; empty: the group was made directly
 	Creator   process   `json:"creator"`                 // who made it, or has died at it
 	Hooked    bool      `json:"hooked,omitempty"`        // its configuration has hooks
+	Resctrl   []string  `json:"resctrl,omitempty"`       // directories to remove: resctrl.Own
 	NoProcess bool      `json:"no_process,omitempty"`
 	OwnRoot   bool      `json:"own_root,omitempty"` // see runtime.Exec
 	OwnPidNS  bool      `json:"own_pid_namespace"`
@@ -281,6 +283,9 @@ func (c *container) end(ctx context.Context) error {
 // forgets it, in this order: a delete that is killed can be repeated.
 func (a *app) remove(ctx context.Context, c *container) error {
 	if err := c.end(ctx); err != nil {
+		return err
+	}
+	if err := resctrl.Remove(resctrl.Dir, c.Resctrl); err != nil {
 		return err
 	}
 	failpoint.Hit("runtime.ended")

@@ -44,6 +44,10 @@ func (b *birth) scoped(ctx context.Context, f func() (*runtime.Process, error)) 
 		return nil, err
 	}
 	p, err := f()
+	if err != nil {
+		// What it has made it has removed; what has these names is somebody else's.
+		b.c.Resctrl = nil
+	}
 	return p, errors.Join(err, end(err))
 }
 

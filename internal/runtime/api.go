@@ -123,6 +123,9 @@ type Exec struct {
 	GroupAdd              []string
 	SpecUser              bool
 	Stdin, Stdout, Stderr int
+	// Tasks are files in which the process writes "0" before it executes, such as
+	// resctrl.FS.Tasks opens. They stay the caller's.
+	Tasks []int
 	// Traced says that a process of the container may have CAP_SYS_PTRACE.
 	Traced bool
 	// Preserve: as in Container.

@@ -42,6 +42,7 @@ type builder struct {
 	home     *cgroup.Group // where the processes are: group, or what is delegated below it
 	tasks    []int         // files of the group to write to
 	leaf     int           // file of the group below home to write to afterwards, or -1
+	resctrl  []string      // directories of that file system that were made
 
 	park     *parking  // nil: the program runs through
 	listener *listener // nil: the filter hands nothing over

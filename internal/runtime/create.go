@@ -57,7 +57,7 @@ func (l *Launcher) Create(ctx context.Context, c *Container, fifo int) (_ *Proce
 	defer func() {
 		if err != nil {
 			sys.CloseAll(b.master)
-			err = errors.Join(err, l.removeGroup(b.group))
+			err = errors.Join(err, b.removeGroups())
 		}
 	}()
 	o, err := b.container(ctx, c)

@@ -129,8 +129,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		if err := b.attachGroup(home, &o); err != nil {
 			return o, err
 		}
-		b.attachTasks()
 	}
+	b.tasks = append(b.tasks, e.Tasks...)
+	b.attachTasks()
 	b.setAffinity(affinity.final)
 	b.internal()
 	join, err := b.foreign(e.Pid, &o)

@@ -1,12 +1,12 @@
 package runtime
 
 import (
-	"os"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/resctrl"
 	"lade/internal/linux/selinux"
 )
 
@@ -14,7 +14,9 @@ import (
 // host instead of the container. has are the namespaces of the spec.
 func checkLinux(l *specs.Linux, has map[specs.LinuxNamespaceType]bool) error {
 	if l.IntelRdt != nil {
-		return checkRdt(l.IntelRdt)
+		if err := checkRdt(l.IntelRdt); err != nil {
+			return err
+		}
 	}
 	if l.MountLabel != "" {
 		if !selinux.Enabled() {
@@ -29,11 +31,12 @@ func checkLinux(l *specs.Linux, has map[specs.LinuxNamespaceType]bool) error {
 	return nil
 }
 
-func checkRdt(*specs.LinuxIntelRdt) error {
-	if _, err := os.Stat("/sys/fs/resctrl/schemata"); err != nil {
-		return errdefs.Unavailablef("intelRdt is specified in config, but Intel RDT is not supported or enabled: no resctrl file system at /sys/fs/resctrl")
+func checkRdt(r *specs.LinuxIntelRdt) error {
+	if err := resctrl.Check(r); err != nil {
+		return err
 	}
-	return errdefs.NotImplementedf("intelRdt")
+	_, err := resctrl.At(resctrl.Dir)
+	return err
 }
 
 // checkSysctl allows the settings that belong to one of the container's own

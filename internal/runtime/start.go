@@ -18,6 +18,7 @@ import (
 	"lade/internal/linux/mount"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pty"
+	"lade/internal/linux/resctrl"
 	"lade/internal/linux/sys"
 	"lade/internal/program"
 )
@@ -74,7 +75,7 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	defer func() {
 		if err != nil {
 			sys.CloseAll(b.master)
-			err = errors.Join(err, l.removeGroup(b.group))
+			err = errors.Join(err, b.removeGroups())
 		}
 	}()
 	o, err := b.container(ctx, c)
@@ -94,6 +95,30 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
 		StartedAt: r.Began.Add(r.Took), Program: r.Took,
 	}, nil, nil
+}
+
+// removeGroups takes back what createGroup and createResctrl have made.
+func (b *builder) removeGroups() error {
+	return errors.Join(b.l.removeGroup(b.group), resctrl.Remove(resctrl.Dir, b.resctrl))
+}
+
+// createResctrl makes the container's groups of the resctrl file system.
+func (b *builder) createResctrl(id string, r *specs.LinuxIntelRdt) error {
+	if r == nil {
+		return nil
+	}
+	f, err := resctrl.At(resctrl.Dir)
+	if err != nil {
+		return err
+	}
+	tasks, err := f.Create(id, r)
+	if err != nil {
+		return err
+	}
+	b.resctrl = resctrl.Own(id, r)
+	b.tasks = append(b.tasks, tasks...)
+	b.fds = append(b.fds, tasks...)
+	return nil
 }
 
 // removeGroup deletes the control group of a failed start, unless another made
@@ -205,6 +230,9 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 		if err := b.attachGroup(b.home, &o); err != nil {
 			return o, err
 		}
+	}
+	if err := b.createResctrl(c.ID, s.Linux.IntelRdt); err != nil {
+		return o, err
 	}
 	if b.user != nil {
 		err = b.userNamespaces(c, &o)
