@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -140,6 +143,51 @@ func TestStorageDevicemapper(t *testing.T) {
 	docker("rmi", img)
 	e.Stop()
 	if n := snapshotDirs(t, e, "devicemapper"); n != 0 {
+		t.Errorf("%d snapshots are left", n)
+	}
+	e.Launch()
+}
+
+// TestStorageZFS runs containers on datasets, where the machine has ZFS.
+func TestStorageZFS(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "docker", "docker-cli")
+	raw, err := os.ReadFile("/proc/filesystems")
+	if _, missing := exec.LookPath("zpool"); err != nil || missing != nil || !strings.Contains(string(raw), "\tzfs\n") {
+		t.Skip("this machine has no ZFS")
+	}
+	pool := fmt.Sprintf("ladee2e%d", os.Getpid())
+	file := filepath.Join("/dev/shm", pool)
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 768<<20)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file) })
+	if out, err := exec.Command("zpool", "create", "-O", "compression=off", "-m", "none", pool, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("zpool", "destroy", pool).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	e := harness.Start(t, "--storage-driver", "zfs", "--storage-opt", "zfs.fsname="+pool)
+	if i := info(t, e); i.Driver != "zfs" || statusOf(i, "Zpool Health") != "ONLINE" {
+		t.Errorf("%s: %v", i.Driver, i.DriverStatus)
+	}
+	img, docker := e.Import(), client(t, e)
+	life(t, e, docker, img)
+	overfull(t, e, img, "--storage-opt", "size=16M")
+	docker("run", "-d", "--name", "stays", img, "sleep", "1000")
+	e.Stop()
+	e.Launch()
+	docker("exec", "stays", "sh", "-c", "echo still >/f")
+	if out := docker("diff", "stays"); out != "A /f\n" {
+		t.Errorf("diff: %q", out)
+	}
+	docker("rm", "-f", "one", "small", "large", "stays")
+	docker("rmi", img)
+	e.Stop()
+	if n := snapshotDirs(t, e, "zfs"); n != 0 {
 		t.Errorf("%d snapshots are left", n)
 	}
 	e.Launch()
