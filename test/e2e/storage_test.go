@@ -54,6 +54,11 @@ func life(t *testing.T, e *harness.Engine, docker func(...string) string, img st
 	if out := docker("run", "--rm", img, "sh", "-c", "cat /new || which wget"); !strings.Contains(out, "/bin/wget") {
 		t.Errorf("the image was changed: %s", out)
 	}
+	docker("commit", "one", "lade-test/changed")
+	if out := docker("run", "--rm", "lade-test/changed", "sh", "-c", "cat /new; which wget || echo gone"); out != "new\ngone\n" {
+		t.Errorf("what was committed: %q", out)
+	}
+	docker("rmi", "lade-test/changed")
 	docker("run", "--name", "large", img, "dd", "if=/dev/zero", "of=/f", "bs=1M", "count=64")
 	var c []struct{ SizeRw int64 }
 	if err := json.Unmarshal([]byte(docker("inspect", "--size", "large")), &c); err != nil || len(c) != 1 || c[0].SizeRw < 60<<20 || c[0].SizeRw > 70<<20 {
@@ -63,6 +68,14 @@ func life(t *testing.T, e *harness.Engine, docker func(...string) string, img st
 		if out, err := e.Command("docker", "create", "--storage-opt", o, img, "true").CombinedOutput(); err == nil || !strings.Contains(string(out), "storage option") {
 			t.Errorf("%s: %v\n%s", o, err, out)
 		}
+	}
+}
+
+// mapped runs a container whose root is nobody outside, and owns its files.
+func mapped(t *testing.T, docker func(...string) string, img string) {
+	t.Helper()
+	if out := docker("run", "--rm", "--annotation", "lade.userns=auto", img, "sh", "-c", "touch /mine && ls -ln /mine /etc/passwd | awk '{print $3}'"); out != "0\n0\n" {
+		t.Errorf("owners with a user namespace: %q", out)
 	}
 }
 
@@ -102,6 +115,7 @@ func TestStorageBtrfs(t *testing.T) {
 	}
 	img, docker := e.Import(), client(t, e)
 	life(t, e, docker, img)
+	mapped(t, docker, img)
 	overfull(t, e, img, "--storage-opt", "size=16M")
 	docker("rm", "one", "small", "large")
 	docker("rmi", img)
@@ -127,6 +141,7 @@ func TestStorageDevicemapper(t *testing.T) {
 	}
 	img, docker := e.Import(), client(t, e)
 	life(t, e, docker, img)
+	mapped(t, docker, img)
 	if out, err := e.Command("docker", "create", "--storage-opt", "size=64M", img, "true").CombinedOutput(); err == nil || !strings.Contains(string(out), "dm.basesize") {
 		t.Errorf("less than the base: %v\n%s", err, out)
 	}
@@ -224,6 +239,8 @@ func TestStorageChoice(t *testing.T) {
 	if out := e.Run("diff", "one"); out != "A /new" {
 		t.Errorf("diff: %q", out)
 	}
+
+	mapped(t, client(t, e), img)
 
 	// Without a word the driver fits the machine.
 	e = harness.Start(t)

@@ -77,7 +77,8 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	ask := &runtime.Container{
 		ID: m.ID, Spec: m.Spec, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateCreating, 0),
 		User: m.User, GroupAdd: m.GroupAdd, NetNS: l.netns, UserNS: max(l.user, 0), Init: m.Init, Delegate: m.Delegate,
-		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path},
+		// The engine's snapshots have the ids of their images.
+		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path, Translate: true},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
 	if m.Spec.Linux != nil {
