@@ -2,11 +2,15 @@ package engine
 
 import (
 	"cmp"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
 	apicontainer "github.com/moby/moby/api/types/container"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
@@ -204,6 +208,20 @@ func (e *host) networkOwner(r *container.Record) (*container.Record, error) {
 
 func notRunning(r *container.Record) error {
 	return errdefs.Conflictf("cannot join network namespace of a non running container: container %s is %s", strings.TrimPrefix(r.Name, "/"), r.API())
+}
+
+// lostNamespace explains a start that failed because a container whose namespace
+// was to be joined has ended meanwhile. Errors: Conflict; nil where all are there.
+func lostNamespace(s *specs.Spec) error {
+	for _, n := range s.Linux.Namespaces {
+		if n.Path == "" {
+			continue
+		}
+		if _, err := os.Stat(n.Path); errors.Is(err, fs.ErrNotExist) {
+			return errdefs.Conflictf("cannot join %s namespace of a non running container", n.Type)
+		}
+	}
+	return nil
 }
 
 // joinNetwork returns the path of the network namespace that a container

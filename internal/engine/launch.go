@@ -113,6 +113,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	got, err := e.sup.start(ctx, w, held.code, fds...)
 	failpoint.Hit("engine.launched")
 	if err = scopeEnd(err); err != nil {
+		if gone := lostNamespace(out.Spec); gone != nil {
+			return container.Launched{}, gone
+		}
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	// gVisor takes the addresses off the link: only our own leave it as it is.

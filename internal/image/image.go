@@ -56,13 +56,14 @@ func (i *Image) Top() string {
 func (i *Image) Platform() ocispec.Platform { return oci.Normalize(i.Config.Platform) }
 
 // Blobs returns the digests of everything that is stored for the image:
-// target, manifest, configuration, layers.
+// target, manifest, configuration, layers, each once, sorted.
 func (i *Image) Blobs() []digest.Digest {
 	all := []digest.Digest{digest.Digest(i.Target.Digest), digest.Digest(i.Manifest.Digest), i.ID}
 	for _, l := range i.Layers {
 		all = append(all, digest.Digest(l.Blob.Digest))
 	}
-	return all
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // SnapshotKey returns the key under which a stack of layers is committed.

@@ -26,7 +26,7 @@ type inode struct{ dev, ino uint64 }
 type packer struct {
 	ctx     context.Context
 	w       *tar.Writer
-	out     *bufio.Writer // where w writes: headers of small files travel together
+	out     *bufio.Writer    // where w writes: headers of small files travel together
 	overlay string           // prefix of overlay's own attributes; "" for a tree that is no layer
 	seen    map[inode]string // files with several names, by the name in the stream
 	ids     idmap.Map        // that owners are translated by, to the inside; may be empty

@@ -13,9 +13,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	apivolume "github.com/moby/moby/api/types/volume"
 
-	"lade/internal/digest"
 	"lade/internal/errdefs"
-	"lade/internal/image"
 )
 
 // UsageOptions is the request of SystemDiskUsage.
@@ -83,36 +81,35 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 	return out, nil
 }
 
-// imageUsage counts every layer once, whoever shares it, and every blob: what
-// pruning all images would free is what is said to be reclaimable.
+// imageUsage counts every layer and every blob once, whoever shares it: what
+// pruning all images would free is what is said to be reclaimable. Clients of
+// before API 1.52 reckon that from the sizes of the images, which therefore
+// contain the blobs, too.
 func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 	u := &apiimage.DiskUsage{}
 	images := p.c.Images.List()
-	sharers, active := map[string]int{}, map[string]bool{}
+	shared := sharing{}
 	for _, img := range images {
 		used := len(p.c.Users(img.ID)) > 0
-		for i := range img.Layers {
-			key := string(img.ChainIDs[i])
-			sharers[key]++
-			active[key] = active[key] || used
+		for i, l := range img.Layers {
+			shared.add(string(img.ChainIDs[i]), l.Size, used)
+		}
+		for _, d := range img.Blobs() {
+			if n, err := p.c.Images.Content().Stat(d); err == nil { // else it went meanwhile
+				shared.add(string(d), n, used)
+			}
 		}
 	}
-	counted := map[string]bool{}
 	for _, img := range images {
 		s := p.c.ImageSummary(img)
 		s.Containers, s.SharedSize = int64(len(p.c.Users(img.ID))), 0
-		for i, l := range img.Layers {
-			key := string(img.ChainIDs[i])
-			if sharers[key] > 1 {
-				s.SharedSize += l.Size
-			}
-			if !counted[key] {
-				counted[key] = true
-				u.TotalSize += l.Size
-				if !active[key] {
-					u.Reclaimable += l.Size
-				}
-			}
+		for i := range img.Layers {
+			s.SharedSize += shared[string(img.ChainIDs[i])].common()
+		}
+		for _, d := range img.Blobs() {
+			one := shared[string(d)]
+			s.Size += one.size
+			s.SharedSize += one.common()
 		}
 		u.TotalCount++
 		if s.Containers > 0 {
@@ -120,33 +117,35 @@ func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 		}
 		u.Items = append(u.Items, s)
 	}
-	all, used := p.blobs(images)
-	u.TotalSize += all
-	u.Reclaimable += all - used
+	for _, one := range shared {
+		u.TotalSize += one.size
+		if !one.used {
+			u.Reclaimable += one.size
+		}
+	}
 	return u
 }
 
-// blobs returns the bytes of the blobs of images, and of those of images that
-// containers use.
-func (p *Pruner) blobs(images []*image.Image) (all, used int64) {
-	active := map[digest.Digest]bool{}
-	for _, img := range images {
-		inUse := len(p.c.Users(img.ID)) > 0
-		for _, d := range img.Blobs() {
-			active[d] = active[d] || inUse
-		}
+// sharing is what layers, by their chain, and blobs, by their digest, take.
+type sharing map[string]share
+
+type share struct {
+	size   int64
+	images int  // that have it
+	used   bool // by a container of one of them
+}
+
+func (s sharing) add(key string, size int64, used bool) {
+	one := s[key]
+	s[key] = share{size, one.images + 1, one.used || used}
+}
+
+// common returns the bytes that an image has in common with others.
+func (s share) common() int64 {
+	if s.images > 1 {
+		return s.size
 	}
-	for d, inUse := range active {
-		n, err := p.c.Images.Content().Stat(d)
-		if err != nil {
-			continue // it went meanwhile
-		}
-		all += n
-		if inUse {
-			used += n
-		}
-	}
-	return all, used
+	return 0
 }
 
 // volumeSize returns the bytes on disk of a volume's files; none are ours if they
