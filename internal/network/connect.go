@@ -153,6 +153,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
 		return nil, err
 	}
+	n.introduce(pool, e)
 	if err := n.open(&containerRecord{}, c, steps); err != nil {
 		return nil, err
 	}
@@ -192,6 +193,21 @@ func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr,
 		return fmt.Errorf("configure %s with %s, gateway %s: %w", e.Inside, e.IPv4, gateways[0], err)
 	}
 	return nil
+}
+
+// introduce tells the host where an endpoint's IPv6 address is: for some
+// milliseconds the container does not hear who asks for it (the kernel joins the
+// multicast group in the background, addrconf_dad_work), and who asked asks
+// again after a second.
+func (n *Networks) introduce(p *pool, e *endpointRecord) {
+	if !e.IPv6.IsValid() {
+		return
+	}
+	var r netlink.Request
+	r.SetNeighbour(int(p.bridge.Load()), e.IPv6.Addr(), e.mac())
+	if err := n.rt.Do(&r); err != nil { // then it is asked for
+		n.log.Warn("cannot set a neighbour", "address", e.IPv6, "error", err)
+	}
 }
 
 // open lets the packets to a container's ports go where they are to go now.

@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/errdefs"
 	"lade/internal/netrate"
+	"lade/internal/network/ipam"
 	"lade/internal/store"
 )
 
@@ -38,8 +42,12 @@ func TestCrashing(t *testing.T) {
 	if err := n.Restore(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
+	rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
 	for i := 0; ; i++ {
 		id := fmt.Sprint(i % 8)
+		if err := change(t, n, fmt.Sprint("n", rnd.IntN(3)), rnd); err != nil {
+			t.Fatal(err)
+		}
 		if err := n.Release(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
@@ -47,11 +55,40 @@ func TestCrashing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for j := range 3 { // come and go, in any order
+			if err := roam(t, n, id, fmt.Sprint("n", (i+j)%3), e.NetNS, rnd); err != nil {
+				t.Fatal(err)
+			}
+		}
 		e.NetNS.Close()
 		if err := n.Limit(t.Context(), id, asked(netrate.Bits(i%2)*1e6, netrate.Bits(i%3)*1e6)); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// change creates a network that is not there, and removes one that is.
+func change(t *testing.T, n *Networks, name string, rnd *rand.Rand) error {
+	var err error
+	if n.ID(name) == "" {
+		six := rnd.IntN(2) == 0
+		_, err = n.Create(t.Context(), network.CreateRequest{Name: name, EnableIPv6: &six, Internal: rnd.IntN(4) == 0})
+	} else if err = n.Remove(t.Context(), name); errors.Is(err, errdefs.Forbidden) {
+		return nil // somebody is in it
+	}
+	return err
+}
+
+// roam takes a container into a network, or out of it.
+func roam(t *testing.T, n *Networks, id, name string, ns *os.File, rnd *rand.Rand) error {
+	if n.ID(name) == "" {
+		return nil
+	}
+	if c, _ := n.record(id); c.in(name) != nil {
+		return n.Detach(t.Context(), id, name, ns)
+	}
+	_, err := n.Attach(t.Context(), Request{ContainerID: id, Network: name, NetNS: ns, Priority: rnd.IntN(3) - 1})
+	return err
 }
 
 // TestCrash kills an engine with SIGKILL while it works, and checks that the
@@ -85,6 +122,7 @@ func TestCrash(t *testing.T) {
 		if err := b.n.Restore(t.Context(), nil); err != nil {
 			t.Error(err)
 		}
+		b.sound()
 		if len(b.n.containers)+len(b.n.wall.ports)+len(b.n.ports.held) != 0 {
 			t.Errorf("left: %v, %v, %v", b.n.containers, b.n.wall.ports, b.n.ports.held)
 		}
@@ -96,6 +134,42 @@ func TestCrash(t *testing.T) {
 	b.start()
 	if err := b.n.Restore(t.Context(), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// sound checks that after a crash kernel, books and records are one: each network
+// has its bridge and nothing else has one, and all addresses are free.
+func (b *bench) sound() {
+	b.t.Helper()
+	links, err := b.n.rt.Links()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	bridges := map[string]bool{}
+	for _, l := range links {
+		if l.Kind == "bridge" {
+			bridges[l.Name] = true
+		}
+	}
+	for _, br := range b.n.allBridges() {
+		if !bridges[br.link] {
+			b.t.Errorf("network %s has no bridge %s", br.network, br.link)
+		}
+		delete(bridges, br.link)
+		if br.users != 0 {
+			b.t.Errorf("network %s has %d users", br.network, br.users)
+		}
+		if v, ok := b.c.Store.Get(networkBucket, br.network); !ok || !strings.Contains(string(v), br.id) {
+			b.t.Errorf("network %s is recorded as %s", br.network, v)
+		}
+		if br.v6.addrs != nil {
+			if free := len(br.v6.addrs.(*ipam.Sparse).InUse()); free != 2 { // all routers', and the bridge's
+				b.t.Errorf("network %s: %d addresses in use", br.network, free)
+			}
+		}
+	}
+	for name := range bridges {
+		b.t.Errorf("bridge %s belongs to no network", name)
 	}
 }
 

@@ -144,6 +144,8 @@ func (n *Networks) checkPorts(c *containerRecord) error {
 			return err
 		}
 		switch {
+		case p.HostIP == netip.IPv6Loopback():
+			return errdefs.NotImplementedf("cannot publish port %d/%s on ::1: it leads to no container; use 127.0.0.1", p.Port, p.Proto)
 		case !p.HostIP.IsValid(), four == nil && six == nil:
 		case p.HostIP.Is6() && six == nil:
 			return errdefs.NotImplementedf("cannot publish port %d/%s on %s: the network has no IPv6", p.Port, p.Proto, p.HostIP)

@@ -101,6 +101,12 @@ func addRules(b *nft.Batch, policies []policy) {
 	w.rule("publish", []nft.Expr{
 		nft.Meta(unix.NFT_META_L4PROTO, 0), nft.DstPort(1), nft.Lookup(portsAny, 0, 2), nft.DstNAT(2, r+2),
 	})
+	if f == nft.IPv6 {
+		// An answer that is translated back to ::1 finds no way to the socket. So
+		// ::1 is not translated, and a connection to it is refused at once, after
+		// which clients try 127.0.0.1.
+		w.rule("output", []nft.Expr{f.DstAddr(0), nft.Equal(0, netip.IPv6Loopback().AsSlice()), nft.Accept()})
+	}
 	toHost := []nft.Expr{nft.DstType(0), nft.Equal(0, nft.Host(unix.RTN_LOCAL)), nft.Jump("publish")}
 	w.rule("prerouting", toHost)
 	w.rule("output", toHost)

@@ -423,6 +423,14 @@ func TestIPv6(t *testing.T) {
 			t.Errorf("%v is bound to %v", p, bound)
 		}
 	}
+	// What tries ::1 first is not kept waiting.
+	if _, err := ask(nil, "tcp6", "[::1]:8080", patience); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("[::1]: %v", err)
+	}
+	_, err := b.n.Connect(t.Context(), Request{ContainerID: ids.New(), Network: "dual", Ports: []Publish{{Proto: "tcp", Port: 80, HostIP: netip.IPv6Loopback()}}})
+	if !errors.Is(err, errdefs.NotImplemented) {
+		t.Errorf("published on ::1: %v", err)
+	}
 	// The tables of both families come back.
 	c, err := nft.Dial()
 	if err != nil {

@@ -1,7 +1,9 @@
 package ipam
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"lade/internal/errdefs"
 )
@@ -35,6 +37,9 @@ func NewSparse(subnet, within netip.Prefix) (*Sparse, error) {
 	}
 	return s, nil
 }
+
+// InUse returns the addresses that are not free, in no order.
+func (s *Sparse) InUse() []netip.Addr { return slices.Collect(maps.Keys(s.used)) }
 
 // Next takes the next free address. Errors: Exhausted.
 func (s *Sparse) Next() (netip.Addr, error) {

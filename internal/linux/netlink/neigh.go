@@ -1,0 +1,24 @@
+package netlink
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// SetNeighbour tells the kernel which hardware address has an address on a link.
+// It believes that at once, and asks the neighbour itself later (NUD_STALE).
+//
+// Source: rtnetlink(7), RTM_NEWNEIGH; RFC 4861 7.3.2.
+func (r *Request) SetNeighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
+	r.Message(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
+	var h [unix.SizeofNdMsg]byte
+	h[0] = family(ip)
+	binary.NativeEndian.PutUint32(h[4:], uint32(index))
+	binary.NativeEndian.PutUint16(h[8:], unix.NUD_STALE)
+	r.Header(h[:]...)
+	r.Attr(unix.NDA_DST, ip.AsSlice())
+	r.Attr(unix.NDA_LLADDR, mac)
+}
