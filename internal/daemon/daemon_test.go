@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 		"time":    c.ShutdownTimeout == 3*time.Second && c.StopTimeout == 7,
 		"level":   c.LogLevel == "debug",
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
-		"without": strings.Join(c.Without, " ") == "default-address-pool feature experimental" && c.SELinux,
+		"without": strings.Join(c.Without, " ") == "feature experimental" && c.SELinux,
 		"feature": c.Features["cdi"],
 		"rates":   c.Limits == netrate.Limits{In: 1e8, Out: 15e8, Burst: 64 << 10},
 	} {

@@ -181,7 +181,6 @@ func TestDockerCLI(t *testing.T) {
 		{args: "logs full", stdout: "out\n", stderr: "err\n"},
 		{args: "inspect --type container nope", stdout: "[]\n", stderr: "Error response from daemon: No such container: nope\n", code: 1},
 		{args: "inspect nope", stdout: "[]\n", stderr: "Error: No such object: nope\n", code: 1},
-		{args: "network create x", stderr: "Error response from daemon: NetworkCreate is not implemented\n", code: 1},
 		{args: "node ls", stderr: "Error response from daemon: This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.\n", code: 1},
 	} {
 		out, errs, code := d.run("", strings.Fields(x.args)...)

@@ -249,6 +249,21 @@ func (f *fake) VolumePrune(ctx context.Context, _ filters.Args) (volume.PruneRep
 func (f *fake) NetworkList(ctx context.Context, _ filters.Args) ([]network.Summary, error) {
 	return canned[[]network.Summary](f, ctx, "NetworkList")
 }
+func (f *fake) NetworkCreate(ctx context.Context, _ network.CreateRequest) (network.CreateResponse, error) {
+	return canned[network.CreateResponse](f, ctx, "NetworkCreate")
+}
+func (f *fake) NetworkRemove(ctx context.Context, _ string) error {
+	return f.none(ctx, "NetworkRemove")
+}
+func (f *fake) NetworkPrune(ctx context.Context, _ filters.Args) (network.PruneReport, error) {
+	return canned[network.PruneReport](f, ctx, "NetworkPrune")
+}
+func (f *fake) NetworkConnect(ctx context.Context, _, _ string, _ *network.EndpointSettings) error {
+	return f.none(ctx, "NetworkConnect")
+}
+func (f *fake) NetworkDisconnect(ctx context.Context, _, _ string, _ bool) error {
+	return f.none(ctx, "NetworkDisconnect")
+}
 func (f *fake) NetworkInspect(ctx context.Context, _ string, _ bool) (*network.Inspect, error) {
 	return canned[*network.Inspect](f, ctx, "NetworkInspect")
 }
