@@ -92,6 +92,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := setHostname(&config, &hc, id); err != nil {
 		return r, err
 	}
+	if err := e.checkLinks(&hc); err != nil {
+		return r, err
+	}
 	networks, err := e.endpoints(o.Networking, hc.NetworkMode)
 	if err != nil {
 		return r, err

@@ -324,13 +324,20 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, name, id string, _ bool)
 }
 
 // updateHosts changes the lines of /etc/hosts that are about the container
-// itself, and leaves the others as they are. The file is bound there: it is
-// written in place.
+// itself, and leaves the others as they are.
 func (e *host) updateHosts(r *container.Record) error {
-	path := filepath.Join(e.dir(r.ID), "hosts")
+	return e.editHosts(r.ID, func(f []byte) []byte {
+		return etc.Replace(f, r.Config.Hostname, r.Config.Domainname, e.addresses(r.ID))
+	})
+}
+
+// editHosts changes a container's /etc/hosts. The file is bound there: it is
+// written in place.
+func (e *host) editHosts(id string, edit func([]byte) []byte) error {
+	path := filepath.Join(e.dir(id), "hosts")
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, etc.Replace(old, r.Config.Hostname, r.Config.Domainname, e.addresses(r.ID)), 0o644)
+	return os.WriteFile(path, edit(old), 0o644)
 }

@@ -42,6 +42,7 @@ type host struct {
 	sup        *link
 	set        atomic.Pointer[Settings]
 	health     *health.Monitor
+	linked     atomic.Bool // some container has links
 
 	ctx    context.Context // ends at Close
 	cancel context.CancelFunc

@@ -64,6 +64,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if r, err = e.named(r); err != nil {
 		return container.Launched{}, err
 	}
+	if r, err = e.withLinks(r); err != nil {
+		return container.Launched{}, err
+	}
 	files, err := e.writeFiles(r)
 	if err != nil {
 		return container.Launched{}, err
@@ -123,6 +126,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		e.Networks.Harmless(r.ID)
 	}
 	e.prepareSpare(r)
+	e.linkedAnew(r)
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
@@ -409,6 +413,9 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	if named, err := e.named(r); err == nil { // else the owner of its network is gone, and with it the names
 		r = named
 	}
+	if linked, err := e.withLinks(r); err == nil {
+		r = linked
+	}
 	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Labels: e.labels(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {
@@ -435,6 +442,13 @@ func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 			addr = gw.String()
 		}
 		extra[i] = name + ":" + addr
+	}
+	all, err := e.links(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range all {
+		extra = append(extra, l.hosts()+":"+l.ip.String())
 	}
 	if hc.NetworkMode.IsHost() && len(extra) == 0 {
 		if hosts, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {

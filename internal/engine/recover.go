@@ -74,6 +74,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	for _, r := range records {
 		e.ranges.note(r)
 		e.levels.Hold(levelOf(r))
+		if len(r.HostConfig.Links) > 0 {
+			e.linked.Store(true)
+		}
 		e.containers.add(container.New(e.ctx, *r, e.host, e.log))
 		if err := e.Networks.Rename(r.ID, r.Name); err != nil { // cut off in the middle of a rename
 			e.log.Warn("the network shows an old name", "container", r.ID, "error", err)

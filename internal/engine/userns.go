@@ -473,10 +473,14 @@ func isIDMap(option string) bool { return option == "idmap" || option == "ridmap
 
 // shownHostConfig is a container's configuration with its ids.
 func shownHostConfig(r *container.Record) *apicontainer.HostConfig {
-	if r.UserNS == nil {
+	if r.UserNS == nil && len(r.HostConfig.Links) == 0 {
 		return r.HostConfig
 	}
 	hc := *r.HostConfig
+	hc.Links = shownLinks(r)
+	if r.UserNS == nil {
+		return &hc
+	}
 	hc.Annotations = maps.Clone(hc.Annotations)
 	if hc.Annotations == nil {
 		hc.Annotations = map[string]string{}

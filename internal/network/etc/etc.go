@@ -62,6 +62,20 @@ func Replace(file []byte, hostname, domain string, ips []netip.Addr) []byte {
 	return b.Bytes()
 }
 
+// Move returns a hosts file in which the line with exactly these names has
+// another address.
+func Move(file []byte, names string, ip netip.Addr) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(file) {
+		if _, have, ok := bytes.Cut(line, []byte("\t")); ok && strings.TrimSpace(string(have)) == names {
+			b.WriteString(ip.String() + "\t" + names + "\n")
+		} else {
+			b.Write(line)
+		}
+	}
+	return b.Bytes()
+}
+
 // SplitHost splits an argument of --add-host, "name:address" or "name=address";
 // an IPv6 address may stand in brackets.
 func SplitHost(s string) (name, addr string, ok bool) {

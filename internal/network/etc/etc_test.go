@@ -113,3 +113,10 @@ func TestReplace(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestMove(t *testing.T) {
+	got := string(Move([]byte("10.0.0.1\tdb\n10.0.0.2\tdb other\n"), "db", netip.MustParseAddr("10.0.0.3")))
+	if want := "10.0.0.3\tdb\n10.0.0.2\tdb other\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
