@@ -69,7 +69,7 @@ func TestNames(t *testing.T) {
 		}
 		return strings.TrimSuffix(string(out), "\n")
 	}
-	for _, n := range [][]string{{"front"}, {"back"}, {"--internal", "inner"}} {
+	for _, n := range [][]string{{"--ipv6", "front"}, {"back"}, {"--internal", "inner"}} {
 		docker(append([]string{"network", "create"}, n...)...)
 	}
 	t.Cleanup(func() {
@@ -92,6 +92,7 @@ func TestNames(t *testing.T) {
 	start("inside", "--network", "inner")
 	docker("network", "connect", "back", "asks")
 	web, db := ip("web", "front"), ip("db", "back")
+	web6 := docker("inspect", "-f", "{{.NetworkSettings.Networks.front.GlobalIPv6Address}}", "web")
 	id := docker("inspect", "-f", "{{.Id}}", "web")[:12]
 
 	getent := func(from, name string) string {
@@ -120,9 +121,11 @@ func TestNames(t *testing.T) {
 		"dig +short +tcp web":      web,
 		"dig +short +tcp -x " + db: "db.back.",
 		"getent hosts " + db:       db + "       db.back",
-		"dig +short AAAA web":      "",
+		"dig +short AAAA web":      web6,
+		"dig +short AAAA db":       "",
+		"dig +short -x " + web6:    "web.front.",
 	} {
-		if out := e.Run(append([]string{"exec", "asks"}, strings.Fields(args)...)...); !strings.HasPrefix(strings.Join(strings.Fields(out), " "), strings.Join(strings.Fields(want), " ")) {
+		if out := e.Run(append([]string{"exec", "asks"}, strings.Fields(args)...)...); strings.Join(strings.Fields(out), " ") != strings.Join(strings.Fields(want), " ") {
 			t.Errorf("%s: %q, want %q", args, out, want)
 		}
 	}
