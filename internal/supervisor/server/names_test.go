@@ -447,6 +447,39 @@ func TestNamesOfTheContainer(t *testing.T) {
 	}
 }
 
+// TestNamesBehindAFirewall has a container that tracks connections and lets out
+// only what it asked port 53, and the answers to it.
+func TestNamesBehindAFirewall(t *testing.T) {
+	nft := need.Program(t, "nft", "Debian's nftables")
+	nsenter := need.Program(t, "nsenter", "Debian's util-linux")
+	b := newSandbox(t)
+	cmd := exec.CommandContext(t.Context(), nsenter, "--net=/proc/self/fd/3", nft, "-f", "-")
+	cmd.ExtraFiles = []*os.File{b.ns}
+	cmd.Stdin = strings.NewReader(`table inet strict {
+		chain output {
+			type filter hook output priority filter; policy drop
+			ct state established accept
+			meta l4proto { tcp, udp } th dport 53 accept
+		}
+		chain input {
+			type filter hook input priority filter
+			ct state invalid drop
+		}
+	}`)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	e := inProcess(t, nil)
+	e.names()
+	b.upstream(b.ns, goodServer, 0, false)
+	e.named(b, resolverOn(goodServer))
+	for _, network := range []string{"udp", "tcp"} {
+		if a, txt := b.says(network, "web.", typeA), b.says(network, "x.", typeTXT); a != "Success 10.1.0.2" || txt != "Success "+goodServer+" x." {
+			t.Errorf("over %s: %q, %q", network, a, txt)
+		}
+	}
+}
+
 // TestNamesByOthers asks with the tools that users have.
 func TestNamesByOthers(t *testing.T) {
 	dig := need.Program(t, "dig", "Debian's bind9-dnsutils")
