@@ -23,6 +23,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine"
 	"lade/internal/errdefs"
@@ -377,6 +378,39 @@ func TestPull(t *testing.T) {
 	f.err = errdefs.NotFoundf("manifest unknown")
 	if _, err := c.ImagePull(t.Context(), "a", client.ImagePullOptions{}); err == nil || !strings.Contains(err.Error(), "manifest unknown") {
 		t.Error(err)
+	}
+}
+
+func TestPush(t *testing.T) {
+	f := &fake{body: []byte(`[{"status":"Pushed","id":"a"}]`)}
+	c := connect(t, "unix://"+unixServer(t, New(f, Options{})))
+	push := func(name string, o client.ImagePushOptions) string {
+		t.Helper()
+		o.RegistryAuth = "eyJ1c2VybmFtZSI6InUiLCJwYXNzd29yZCI6InAifQ=="
+		res, err := c.ImagePush(t.Context(), name, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if got := push("reg.example:5000/a/b:1.0", client.ImagePushOptions{Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}}); got != `{"status":"Pushed","id":"a"}`+"\n" {
+		t.Error(got)
+	}
+	if f.push.Reference != "reg.example:5000/a/b:1.0" || f.push.All || *f.push.Auth != (registry.AuthConfig{Username: "u", Password: "p"}) || f.push.Platform.Architecture != "arm64" {
+		t.Errorf("%+v", f.push)
+	}
+	push("a/b", client.ImagePushOptions{All: true})
+	if f.push.Reference != "a/b" && f.push.Reference != "docker.io/a/b" || !f.push.All {
+		t.Errorf("%+v", f.push)
+	}
+	// Credentials that a registry refuses must not make a client ask for others.
+	f.err = errdefs.Unauthorizedf("no basic auth credentials")
+	if got := push("a/b:c", client.ImagePushOptions{}); got != `{"errorDetail":{"message":"no basic auth credentials"},"error":"no basic auth credentials"}`+"\n" {
+		t.Error(got)
 	}
 }
 
