@@ -21,7 +21,7 @@ import (
 const (
 	paxXattr    = "SCHILY.xattr." // pax record of an extended attribute
 	paxSparse   = "GNU.sparse."   // pax records of sparse files
-	copyBuffer  = 1 << 20         // bytes read from the stream at once
+	copyBuffer  = 128 << 10       // bytes read from the stream at once
 	parentCache = 32              // open directories kept
 	maxLinks    = 40              // as the kernel's MAXSYMLINKS
 	maxMajor    = 1<<12 - 1       // linux/kdev_t.h

@@ -47,7 +47,7 @@ func pack(w io.Writer, source place, old, renamed string) error {
 // Sizes of buffers, in bytes: what is longer than the first passes by it.
 const (
 	smallFiles = 64 << 10
-	copyBuffer = 1 << 20
+	copyBuffer = 128 << 10
 )
 
 func packEntry(t *tar.Writer, p, name string, d fs.DirEntry, links map[[2]uint64]string, buf []byte) error {
