@@ -29,7 +29,7 @@ type execution struct {
 	container *container.Actor
 	request   apicontainer.ExecCreateRequest
 	keys      []byte
-	ended     chan struct{} // closed at its end; nil: nobody waits
+	ended     chan struct{} // closed at its end, of which nobody asks later; nil: an exec of a client's
 
 	// guarded by execs.mu
 	started, running bool
@@ -229,7 +229,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	if err != nil {
 		return err
 	}
-	w := &wire.Exec{ID: r.ID, ExecID: x.id, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd, FilterFlags: filter.flags, Listener: filter.listener}
+	w := &wire.Exec{ID: r.ID, ExecID: x.id, Once: x.ended != nil, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd, FilterFlags: filter.flags, Listener: filter.listener}
 	if w.User == "" {
 		w.User = r.Config.User
 	}
@@ -272,7 +272,9 @@ func (e *host) execEnded(w wire.Exited) {
 	if x != nil {
 		e.Publish(x.container.View(), events.ActionExecDie, map[string]string{"execID": x.id, "exitCode": strconv.Itoa(w.Code)})
 	}
-	e.sup.forget(e.ctx, w.ID, w.ExecID)
+	if x == nil || x.ended == nil { // else the supervisor has not kept it
+		e.sup.forget(e.ctx, w.ID, w.ExecID)
+	}
 }
 
 // ExecResize sets the size of its terminal.

@@ -147,13 +147,15 @@ func (p *process) end(code, signal int) {
 		c.resolver.close() // its sockets keep the network namespace
 		c.resolver = nil
 	}
+	if p.once {
+		p.part()
+	}
 	e := wire.Exited{ID: c.id, ExecID: p.exec, Pid: p.pid, Code: code, Signal: signal, At: time.Now()}
 	if p.exec == "" {
 		e.OOM = c.oomKilled()
 	}
-	s.exits[key{c.id, p.exec}] = e
-	if err := s.recordExit(e); err != nil {
-		s.log.Error("exit record", "container", c.id, "error", err)
+	if !p.once {
+		s.keepExit(e)
 	}
 	failpoint.Hit("supervisor.exited")
 	s.event(e)
@@ -168,6 +170,14 @@ func (p *process) end(code, signal int) {
 		c.killRest()
 	}
 	c.release()
+}
+
+// keepExit keeps how a process ended until Forget.
+func (s *Server) keepExit(e wire.Exited) {
+	s.exits[key{e.ID, e.ExecID}] = e
+	if err := s.recordExit(e); err != nil {
+		s.log.Error("exit record", "container", e.ID, "error", err)
+	}
 }
 
 // part ends the streams of the process's clients.

@@ -59,6 +59,7 @@ type process struct {
 	pidfd     int
 	startedAt time.Time
 	adopted   bool // not our child
+	once      bool // of an exec: its end is not kept
 	asked     bool // endUntold: somebody is asked how it ended
 	ended     bool
 	terminal  bool

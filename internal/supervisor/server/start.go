@@ -139,6 +139,7 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 		c.execs = map[string]*process{}
 	}
 	c.execs[m.ExecID] = l.p
+	l.p.once = m.Once
 	ask := &runtime.Exec{
 		Pid: c.init.pid, Pidfd: c.init.pidfd, Cgroup: c.group,
 		Process: m.Process, Traced: c.traced, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateRunning, c.init.pid), User: m.User, GroupAdd: m.GroupAdd,

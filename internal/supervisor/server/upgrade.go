@@ -81,6 +81,7 @@ type (
 		Pidfd     int           `json:"pidfd"`
 		StartedAt time.Time     `json:"started_at"`
 		Adopted   bool          `json:"adopted,omitempty"`
+		Once      bool          `json:"once,omitempty"`
 		Ended     bool          `json:"ended,omitempty"` // execs remain
 		Terminal  bool          `json:"terminal,omitempty"`
 		Stdio     wire.Stdio    `json:"stdio"`
@@ -260,7 +261,7 @@ func (s *Server) state() (st state, fds []int) {
 
 func (p *process) state() processState {
 	ps := processState{
-		Exec: p.exec, Pid: p.pid, Pidfd: p.pidfd, StartedAt: p.startedAt, Adopted: p.adopted, Ended: p.ended,
+		Exec: p.exec, Pid: p.pid, Pidfd: p.pidfd, StartedAt: p.startedAt, Adopted: p.adopted, Once: p.once, Ended: p.ended,
 		Terminal: p.terminal, Stdio: p.stdio, Out: p.out.fd, Err: p.err.fd, In: p.in.fd,
 		InQueue: p.in.queue, InLast: p.in.last, TTY: p.tty,
 	}
@@ -389,7 +390,7 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 
 func (s *Server) restoreProcess(c *container, ps *processState) (p *process, fds []int, err error) {
 	p = newProcess(c, ps.Exec, ps.Stdio, ps.Terminal)
-	p.pid, p.pidfd, p.startedAt, p.adopted, p.ended = ps.Pid, ps.Pidfd, ps.StartedAt, ps.Adopted, ps.Ended
+	p.pid, p.pidfd, p.startedAt, p.adopted, p.once, p.ended = ps.Pid, ps.Pidfd, ps.StartedAt, ps.Adopted, ps.Once, ps.Ended
 	p.out.fd, p.err.fd, p.in.fd, p.in.queue, p.in.last, p.tty = ps.Out, ps.Err, ps.In, ps.InQueue, ps.InLast, ps.TTY
 	for _, fd := range []int{p.pidfd, p.out.fd, p.err.fd, p.in.fd, p.tty} {
 		if fd >= 0 {

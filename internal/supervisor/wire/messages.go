@@ -202,6 +202,9 @@ type Exec struct {
 	GroupAdd    []string  `json:"group_add,omitempty"`
 	Stdio       Stdio     `json:"stdio"`
 	Attach      []Attach  `json:"attach,omitempty"` // at most one
+	// Once has its end told to the daemons that are connected then, and not kept:
+	// there is no Forget, and its stream ends with it.
+	Once bool `json:"once,omitempty"`
 }
 
 // Attach connects a client's stream with a running process. Output is framed
