@@ -37,6 +37,9 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 	if len(args) > 0 && args[0] == "check" {
 		return check(ctx, args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "logs" {
+		return printLogs(ctx, args[1:], stdout, stderr)
+	}
 	debug.SetGCPercent(memoryTarget)
 	return start(ctx, b, args, stdout, stderr, func(ctx context.Context, c *Config, log *slog.Logger) (*engineService, error) {
 		if os.Getuid() != 0 {

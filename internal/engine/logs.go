@@ -3,11 +3,13 @@ package engine
 import (
 	"context"
 	"path/filepath"
+	"strings"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/logdriver"
 	"lade/internal/errdefs"
 	"lade/internal/logs"
+	"lade/internal/store"
 	"lade/internal/supervisor/wire"
 )
 
@@ -69,4 +71,35 @@ func (e *Engine) ContainerLogs(ctx context.Context, name string, o LogsOptions) 
 			}
 		}
 	}}, nil
+}
+
+// LogAtRest returns the file where the output of a container is kept whose
+// engine does not run, and the file's form. root is the engine's data root; the
+// container is named as to Find. Errors: NotFound, Invalid for an ambiguous
+// prefix, NotImplemented if nothing is kept.
+func LogAtRest(records *store.Store, root, name string) (path string, form logs.Format, err error) {
+	var found *container.Record
+	prefixes := 0
+	for id, raw := range records.Walk(bucket) {
+		r, err := container.Decode(raw)
+		if err != nil || !strings.HasPrefix(id, name) && r.Name != name {
+			continue
+		}
+		found = r
+		if prefixes++; r.Name == name || id == name {
+			prefixes = 1
+			break
+		}
+	}
+	if prefixes > 1 {
+		return "", form, errdefs.Invalidf("Multiple IDs found with provided prefix: %s", name)
+	}
+	if found == nil {
+		return "", form, errdefs.NotFoundf("No such container: %s", name)
+	}
+	file, form, ok := logdriver.File(found.HostConfig.LogConfig, found.ID)
+	if !ok {
+		return "", form, errdefs.NotImplementedf("configured logging driver does not support reading")
+	}
+	return filepath.Join(root, "containers", found.ID, file), form, nil
 }

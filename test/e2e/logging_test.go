@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -71,6 +72,13 @@ func testLocal(t *testing.T, e *harness.Engine) {
 	if got := logLines(e, "--tail", "1500", "local"); len(got) != 1500 || got[0] != "line 2500" {
 		t.Errorf("tail: %d lines, the first %q", len(got), got[0])
 	}
+	e.Kill() // read without the engine, too
+	out, err := exec.Command(filepath.Join(e.Bin, "laded"), "logs", "--data-root", filepath.Join(e.Dir, "data"), "--config-file", filepath.Join(e.Dir, "daemon.json"), "local").CombinedOutput()
+	if err != nil {
+		t.Errorf("laded logs: %v\n%s", err, out)
+	}
+	numbered(t, strings.Split(strings.TrimSuffix(string(out), "\n"), "\n"), n)
+	e.Launch()
 	stamped := logLines(e, "-t", "local")
 	at, _, _ := strings.Cut(stamped[n/2], " ")
 	if got := logLines(e, "--since", at, "local"); len(got) < n/2 || got[len(got)-1] != "line "+strconv.Itoa(n-1) {
