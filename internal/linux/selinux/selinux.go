@@ -56,7 +56,7 @@ type Defaults struct{ Process, File Context }
 func (d *Defaults) Unconfined() Context {
 	c := d.File.Shared()
 	if c.Level != "" {
-		c.Level += ":" + reserved
+		c.Level += ":" + reserved.String()
 	}
 	return c
 }

@@ -45,28 +45,31 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestPair: every number is another pair, and each has the form that pairOf
-// knows.
-func TestPair(t *testing.T) {
-	seen := map[string]bool{}
-	const all = categories * (categories - 1) / 2
-	for n := range all {
-		p := pair(n)
-		if seen[p] || n%997 == 0 && pairOf("s0:"+p) != p {
-			t.Fatalf("pair %d is %s, pairOf says %s, seen before: %v", n, p, pairOf("s0:"+p), seen[p])
+// TestNext: from any pair all others are reached, each once.
+func TestNext(t *testing.T) {
+	first := anyPair()
+	seen := map[pair]bool{}
+	for p := first; !seen[p]; p = p.next() {
+		if seen[p] = true; p.low < 0 || p.low >= p.high || p.high >= categories {
+			t.Fatal(p)
 		}
-		seen[p] = true
 	}
-	if !seen["c0,c1"] || !seen[reserved] {
-		t.Error("the first or the last pair is missing")
+	if len(seen) != categories*(categories-1)/2 || !seen[reserved] {
+		t.Errorf("%d pairs from %s", len(seen), first)
 	}
-	for level, want := range map[string]string{
-		"s0:c7,c3": "c3,c7", "s15:c1,c1023": "c1,c1023", "s0": "", "s0:c1": "", "s0:c1,c1": "", "s0:c1.c4": "", "s0:c1,c2,c3": "",
-		"s0:c1,c1024": "", "s0:c01,c2": "", "s0:c1,c+2": "", "": "",
+}
+
+func TestPairOf(t *testing.T) {
+	for level, want := range map[string]pair{
+		"s0:c7,c3": {3, 7}, "s15:c1,c1023": {1, 1023}, "s0": {}, "s0:c1": {}, "s0:c1,c1": {}, "s0:c1.c4": {}, "s0:c1,c2,c3": {},
+		"s0:c1,c1024": {}, "s0:c01,c2": {}, "s0:c1,c+2": {}, "": {},
 	} {
-		if got := pairOf(level); got != want {
-			t.Errorf("%s: %q, want %q", level, got, want)
+		if got, ok := pairOf(level); got != want || ok != (want != pair{}) {
+			t.Errorf("%s: %v, %v, want %v", level, got, ok, want)
 		}
+	}
+	if got, ok := pairOf("s0:" + reserved.String()); got != reserved || !ok {
+		t.Errorf("%v, %v", got, ok)
 	}
 }
 
@@ -75,7 +78,7 @@ func TestLevels(t *testing.T) {
 	var l Levels
 	l.Hold("s0:c5,c4") // a container's that was there before
 	l.Hold("s0:c4,c5") // and that of one which shares its namespaces
-	seen := map[string]bool{"s0:c4,c5": true, "s0:" + reserved: true}
+	seen := map[string]bool{"s0:c4,c5": true, "s0:" + reserved.String(): true}
 	for range 5000 {
 		level, err := l.Allocate("s0")
 		if err != nil || seen[level] {
@@ -84,7 +87,7 @@ func TestLevels(t *testing.T) {
 		seen[level] = true
 	}
 	l.Free("s0:c4,c5")
-	if l.held["c4,c5"] != 1 {
+	if l.held[pair{4, 5}] != 1 {
 		t.Error("free while somebody has it")
 	}
 	l.Free("s0:c4,c5")
@@ -93,9 +96,9 @@ func TestLevels(t *testing.T) {
 		t.Errorf("%d are held", len(l.held))
 	}
 	// All but one are taken: that one is found.
-	full := Levels{held: map[string]int{}}
-	for n := range categories * (categories - 1) / 2 {
-		full.held[pair(n)] = 1
+	full := Levels{held: map[pair]int{}}
+	for p := anyPair(); full.held[p] == 0; p = p.next() {
+		full.held[p] = 1
 	}
 	if _, err := full.Allocate("s0"); errdefs.KindOf(err) != errdefs.Exhausted {
 		t.Errorf("nothing is free: %v", err)
