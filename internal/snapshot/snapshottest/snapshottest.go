@@ -46,7 +46,7 @@ func Run(t *testing.T, open Factory) {
 	for name, f := range map[string]func(*testing.T){
 		"Stack": s.stack, "Whiteouts": s.whiteouts, "Attributes": s.attributes, "Errors": s.errors, "Records": s.records,
 		"Usage": s.usage, "Reopen": s.reopen, "Deep": s.deep, "Concurrent": s.concurrent, "Remount": s.remount,
-		"Empty": s.empty, "Trees": s.trees, "Rebase": s.rebase, "RebaseRace": s.rebaseRace,
+		"Empty": s.empty, "Trees": s.trees, "Kinds": s.kinds, "Rebase": s.rebase, "RebaseRace": s.rebaseRace,
 	} {
 		t.Run(name, f)
 	}
