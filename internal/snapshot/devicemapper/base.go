@@ -23,32 +23,40 @@ import (
 
 // base is what is recorded of device 0.
 type base struct {
-	FS   string `json:"fs"`
-	Size int64  `json:"size"` // bytes
+	FS    string `json:"fs"`
+	Size  int64  `json:"size"`  // bytes
+	Block int64  `json:"block"` // bytes that the pool gives out at once
 }
 
-// openBase reads what device 0 holds, or makes it. A pool that has one keeps it,
-// whatever the options say now.
-func (d *Driver) openBase(ctx context.Context) error {
+// readBase reads what is recorded of device 0; made is false if it is not ready.
+// A pool that has one keeps it, whatever the options say now.
+func (d *Driver) readBase() (made bool, err error) {
 	path := filepath.Join(d.root, "base")
 	raw, err := os.ReadFile(path)
-	if err == nil {
-		if err := json.Unmarshal(raw, &d.base); err != nil {
-			return errdefs.DataLossf("%s: %w", path, err)
-		}
-		return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		d.base = base{FS: d.options.FS, Size: d.options.BaseSize, Block: d.options.BlockSize}
+		return false, nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err != nil {
+		return false, err
 	}
-	d.base = base{FS: d.options.FS, Size: d.options.BaseSize}
+	if err := json.Unmarshal(raw, &d.base); err != nil {
+		return false, errdefs.DataLossf("%s: %w", path, err)
+	}
+	d.options.BlockSize = d.base.Block
+	return true, nil
+}
+
+// writeBase makes device 0 and then its record.
+func (d *Driver) writeBase(ctx context.Context) error {
 	if err := d.makeBase(ctx); err != nil {
 		return err
 	}
-	if raw, err = json.Marshal(d.base); err != nil {
+	raw, err := json.Marshal(d.base)
+	if err != nil {
 		return err
 	}
-	return atomicfile.Write(path, raw, 0o600)
+	return atomicfile.Write(filepath.Join(d.root, "base"), raw, 0o600)
 }
 
 // makeBase makes the empty file system, from the beginning whatever a crash

@@ -59,10 +59,17 @@ func New(ctx context.Context, root string, o Options, log *slog.Logger) (_ *Driv
 		return nil, err
 	}
 	d := &Driver{log: log, root: root, options: o}
-	if d.pool, err = openPool(root, o); err != nil {
+	made, err := d.readBase()
+	if err != nil {
 		return nil, err
 	}
-	if err = d.openBase(ctx); err == nil {
+	if d.pool, err = openPool(root, d.options); err != nil {
+		return nil, err
+	}
+	if !made {
+		err = d.writeBase(ctx)
+	}
+	if err == nil {
 		d.Dirs, err = snapshot.OpenDirs(root, d, log)
 	}
 	if err != nil {

@@ -98,7 +98,7 @@ func TestLimit(t *testing.T) {
 	ok(t, err)
 	limits(t, d, 64<<20)
 	ok(t, d.Close())
-	if d, err = New(t.Context(), root, options(t, map[string]string{"dm.basesize": "1G"}), slog.New(slog.DiscardHandler)); err != nil {
+	if d, err = New(t.Context(), root, options(t, map[string]string{"dm.basesize": "1G", "dm.blocksize": "256K"}), slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { ok(t, d.Close()) }()
