@@ -79,14 +79,37 @@ func active(t *testing.T) int {
 	return len(all)
 }
 
-// TestXFS keeps files on XFS, whose snapshots have the same identity.
+// TestXFS keeps files on XFS, whose snapshots have the same identity, and which
+// grows otherwise.
 func TestXFS(t *testing.T) {
+	memory(t)
 	kernel(t)
 	need.Program(t, "mkfs.xfs", "Debian's xfsprogs")
 	d, err := New(t.Context(), t.TempDir(), options(t, map[string]string{"dm.fs": "xfs", "dm.basesize": "320M"}), slog.New(slog.DiscardHandler))
 	ok(t, err)
 	defer func() { ok(t, d.Close()) }()
-	limits(t, d, 320<<20)
+	ctx := t.Context()
+	r, err := d.Prepare(ctx, "active", "")
+	ok(t, err)
+	ok(t, os.WriteFile(filepath.Join(r.Path, "a"), []byte("1"), 0o600))
+	ok(t, d.Commit(ctx, "base", "active"))
+	var sizes []uint64
+	for _, key := range []string{"small", "large"} { // mounted at the same time
+		r, err := d.Prepare(ctx, key, "base")
+		ok(t, err)
+		if key == "large" {
+			ok(t, d.Limit(ctx, key, 640<<20))
+		}
+		if b, err := os.ReadFile(filepath.Join(r.Path, "a")); err != nil || string(b) != "1" {
+			t.Errorf("%s: %q, %v", key, b, err)
+		}
+		var st unix.Statfs_t
+		ok(t, unix.Statfs(r.Path, &st))
+		sizes = append(sizes, st.Blocks*uint64(st.Bsize))
+	}
+	if sizes[1]-sizes[0] != 320<<20 {
+		t.Errorf("sizes: %v", sizes)
+	}
 }
 
 // TestLimit fills devices of the base's size and larger ones.
