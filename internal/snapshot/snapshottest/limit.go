@@ -6,10 +6,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/need"
 	"lade/internal/snapshot"
 )
 
@@ -38,8 +40,19 @@ func Full(t testing.TB, d snapshot.Snapshotter, parent string, limit int64) {
 	fill(t, dir, 2*limit, false)
 	fill(t, beside, 2*limit, true)
 	ok(t, os.Remove(filepath.Join(dir, "fill")))
+	// What is deleted is given back, by ZFS with the next group of transactions.
 	flush(t, dir)
-	fill(t, dir, limit/2, true) // what is deleted is given back
+	for end := time.Now().Add(need.Patience(15 * time.Second)); ; time.Sleep(50 * time.Millisecond) {
+		err := errors.New("no attempt")
+		asContainer(func() { err = writeFile(filepath.Join(dir, "fill"), limit/2) })
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Errorf("what is deleted is not given back: %v", err)
+			return
+		}
+	}
 }
 
 // fill writes a file of so many bytes and says whether that must work.
