@@ -17,15 +17,41 @@ import (
 // until it is committed, removed or the driver is closed; what a crash leaves
 // mounted is found again. A running container has a mount of its own and does
 // not need this one.
+//
+// The zero value is ready for use, by many goroutines: each directory is mounted
+// and unmounted by one at a time.
 type Mounts struct {
-	// mu is held while something is mounted, so that it is mounted once.
-	mu sync.Mutex
+	mu   sync.Mutex
+	busy map[string]chan struct{} // directories at work, closed at the end; guarded by mu
+}
+
+// begin waits until nobody is at work on a directory, and is; end tells the
+// next.
+func (m *Mounts) begin(at string) (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for m.busy[at] != nil {
+		other := m.busy[at]
+		m.mu.Unlock()
+		<-other
+		m.mu.Lock()
+	}
+	if m.busy == nil {
+		m.busy = map[string]chan struct{}{}
+	}
+	mine := make(chan struct{})
+	m.busy[at] = mine
+	return func() {
+		m.mu.Lock()
+		delete(m.busy, at)
+		m.mu.Unlock()
+		close(mine)
+	}
 }
 
 // Ensure calls mount unless something is mounted on the directory at.
 func (m *Mounts) Ensure(at string, mount func() error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.begin(at)()
 	is, err := mountRoot(at)
 	if err != nil || is {
 		return err
@@ -51,8 +77,7 @@ func (m *Mounts) Drop(at string) error { return m.unmount(at, unix.MNT_DETACH) }
 func (m *Mounts) Release(at string) error { return m.unmount(at, 0) }
 
 func (m *Mounts) unmount(at string, flags int) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.begin(at)()
 	is, err := mountRoot(at)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || err == nil && !is {
 		return nil
