@@ -2,7 +2,6 @@ package netlink
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +11,7 @@ import (
 // It believes that at once, and asks the neighbour itself later (NUD_STALE).
 //
 // Source: rtnetlink(7), RTM_NEWNEIGH; RFC 4861 7.3.2.
-func (r *Request) SetNeighbour(index int, ip netip.Addr, mac net.HardwareAddr) {
+func (r *Request) SetNeighbour(index int, ip netip.Addr, mac []byte) {
 	r.Message(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	var h [unix.SizeofNdMsg]byte
 	h[0] = family(ip)
