@@ -51,7 +51,6 @@ func (n *Networks) Attach(ctx context.Context, r Request) (*Endpoint, error) {
 	if err == nil {
 		err = c.put(n.c.Store, r.ContainerID)
 	}
-	failpoint.Hit("network.attached")
 	if err != nil {
 		steps.run()
 		return nil, err
@@ -218,7 +217,6 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 	if err = n.bindPorts(c, e, &steps); err == nil {
 		err = n.open(old, c, &steps)
 	}
-	failpoint.Hit("network.detach")
 	if err == nil {
 		err = c.put(n.c.Store, containerID)
 	}

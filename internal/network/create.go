@@ -84,7 +84,6 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err == nil && n.monitor == nil {
 		err = n.guard()
 	}
-	failpoint.Hit("network.created")
 	if err != nil {
 		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
 	}
@@ -460,7 +459,6 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	if err := n.wall.govern(n.policies()); err != nil {
 		return back(err)
 	}
-	failpoint.Hit("network.remove")
 	if r.Made {
 		l, err := n.rt.LinkState(0, b.link)
 		if err == nil {

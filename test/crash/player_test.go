@@ -190,6 +190,8 @@ func (p *player) ask(o *object) (state string, pid int, err error) {
 		_, err = p.c.VolumeInspect(ctx, o.name, client.VolumeInspectOptions{})
 	case "image":
 		_, err = p.c.ImageInspect(ctx, o.name)
+	case "network":
+		_, err = p.c.NetworkInspect(ctx, o.name, client.NetworkInspectOptions{})
 	}
 	if errdefs.IsNotFound(err) {
 		return none, 0, nil
@@ -414,6 +416,39 @@ func (p *player) removeVolume(o *object) {
 	})
 }
 
+func (p *player) makeNetwork(o *object) {
+	p.do(o, "create", there, nil, func(ctx context.Context) error {
+		_, err := p.c.NetworkCreate(ctx, o.name, client.NetworkCreateOptions{})
+		return err
+	})
+}
+
+func (p *player) removeNetwork(o *object) {
+	p.do(o, "rm", none, nil, func(ctx context.Context) error {
+		_, err := p.c.NetworkRemove(ctx, o.name, client.NetworkRemoveOptions{})
+		return err
+	})
+}
+
+// join connects a container to a further network, and leave takes it out; after a
+// request without answer it may be in it or not.
+func (p *player) join(o, network *object) {
+	p.do(o, "connect", o.state, nil, func(ctx context.Context) error {
+		_, err := p.c.NetworkConnect(ctx, network.name, client.NetworkConnectOptions{Container: o.name})
+		return err
+	})
+}
+
+func (p *player) leave(o, network *object) {
+	p.do(o, "disconnect", o.state, nil, func(ctx context.Context) error {
+		_, err := p.c.NetworkDisconnect(ctx, network.name, client.NetworkDisconnectOptions{Container: o.name})
+		if err != nil && strings.Contains(err.Error(), "is not connected to network") {
+			return nil
+		}
+		return err
+	})
+}
+
 // loadImage loads an image of two layers, which are unpacked at the same time.
 // It is nobody else's: an image that others have can only be removed after their
 // containers.
@@ -504,7 +539,7 @@ func (p *player) play(base string) {
 
 // clean checks and removes everything.
 func (p *player) clean() {
-	order := map[string]int{"container": 0, "volume": 1, "image": 2}
+	order := map[string]int{"container": 0, "volume": 1, "image": 2, "network": 3}
 	all := slices.SortedFunc(maps.Values(p.objects), func(a, b *object) int { return order[a.kind] - order[b.kind] })
 	for _, o := range all {
 		p.check(o)
@@ -518,6 +553,8 @@ func (p *player) clean() {
 			p.removeVolume(o)
 		case "image":
 			p.removeImage(o)
+		case "network":
+			p.removeNetwork(o)
 		}
 		if o.state != none {
 			p.wrong("%s %s cannot be removed: %s", o.kind, o.name, o.state)

@@ -103,7 +103,7 @@ func points(t *testing.T, flags ...string) {
 		if crashes == 0 {
 			t.Errorf("%s is never hit", place)
 		}
-		for _, what := range []string{"ps -aq", "volume ls -q"} {
+		for _, what := range []string{"ps -aq", "volume ls -q", "network ls -q --filter type=custom"} {
 			if out := e.Run(strings.Fields(what)...); out != "" {
 				t.Errorf("%s: %s: %s", place, what, out)
 			}
@@ -141,6 +141,11 @@ func script(p *player, base string) {
 	p.start(a)
 	p.exec(a)
 	p.limit(a)
+	n := p.object("network", "n")
+	p.makeNetwork(n)
+	p.join(a, n)
+	p.leave(a, n)
+	p.removeNetwork(n)
 	made := p.object("image", "made")
 	p.commit(a, made)
 	p.removeImage(made)

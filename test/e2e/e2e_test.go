@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,10 @@ func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 			for i, name := range []string{"PORT", "PORT1", "PORT2", "PORT3"} {
 				env.Setenv(name, strconv.Itoa(port+i))
 			}
+			// Subnets of the script's own: $NET.0/24 and $NET6::/64.
+			k := (port - 20000) / 4
+			env.Setenv("NET", fmt.Sprintf("10.%d.%d", 100+k/250, k%250))
+			env.Setenv("NET6", fmt.Sprintf("fd15:%x", k+1))
 			env.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			return nil
