@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/network"
+
 	"lade/internal/ids"
 )
 
@@ -154,4 +156,62 @@ func BenchmarkNew(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkAttach is a network that was created: a container's first one, a
+// further one, and the network itself.
+func BenchmarkAttach(b *testing.B) {
+	e := newBench(b, quiet)
+	q := network.CreateRequest{Name: "n", IPAM: subnet("10.61.0.0/24")}
+	first := func(name string) (id string, ep *Endpoint) {
+		id = ids.New()
+		ep, err := e.n.Connect(b.Context(), Request{ContainerID: id, Name: "c", Network: name})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return id, ep
+	}
+	end := func(id string, ep *Endpoint) {
+		if err := e.n.Release(b.Context(), id); err != nil {
+			b.Fatal(err)
+		}
+		ep.NetNS.Close()
+	}
+	e.create(q)
+	b.Run("first", func(b *testing.B) {
+		end(first("n")) // makes the pool
+		for b.Loop() {
+			b.StopTimer()
+			time.Sleep(100 * time.Millisecond) // a start now and then
+			b.StartTimer()
+			id, ep := first("n")
+			b.StopTimer()
+			end(id, ep)
+			b.StartTimer()
+		}
+	})
+	b.Run("further", func(b *testing.B) {
+		for b.Loop() {
+			b.StopTimer()
+			id, ep := first("bridge")
+			time.Sleep(100 * time.Millisecond)
+			b.StartTimer()
+			if _, err := e.n.Attach(b.Context(), Request{ContainerID: id, Network: "n", NetNS: ep.NetNS}); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
+			end(id, ep)
+			b.StartTimer()
+		}
+	})
+	b.Run("network", func(b *testing.B) {
+		for b.Loop() {
+			q := q
+			q.Name, q.IPAM = "m", nil
+			e.create(q)
+			if err := e.n.Remove(b.Context(), "m"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

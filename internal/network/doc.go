@@ -1,12 +1,14 @@
-// Package network connects containers: the default bridge with its addresses,
-// the namespaces, address translation and published ports, and the predefined
-// networks host and none.
+// Package network connects containers: the default bridge and those of networks
+// that users create, with their addresses, the namespaces, address translation
+// and published ports, and the predefined networks host and none.
 //
-// What exists in the kernel for one engine, all of it named after its bridge:
+// What exists in the kernel for one engine, named after its default bridge:
 //
 //	docker0 ── veth<hash><random> ═ eth0 (in the container's namespace)
+//	br-<id> ── veth<hash><random> ═ eth1
 //	ifb-<hash><random> (of a container with a limit for what it sends)
-//	table ip lade_docker0: maps of published ports, NAT and filter chains
+//	table ip lade_docker0: maps of published ports, NAT and filter chains; with
+//	IPv6 also table ip6 lade_docker0
 //
 // docs/design/network.md draws the chains and the path of a packet.
 //
@@ -33,7 +35,10 @@
 //
 // Concurrency: all methods may be called at any time; calls for one container
 // come one after the other. Lock order: Networks.mu is never held across a
-// system call; firewall.mu orders nftables transactions and is taken alone;
+// system call; Networks.changing orders creation and removal of networks,
+// bridge.starting who makes a pool, bridge.repairing who makes a bridge anew, and
+// all three are taken before it; firewall.mu orders nftables transactions and is
+// taken alone;
 // Networks.shaping orders changes of limits, and is taken before Networks.mu.
 //
 // Sources: network_namespaces(7), rtnetlink(7), veth(4),
