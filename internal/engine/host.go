@@ -42,6 +42,7 @@ type host struct {
 	sup        *link
 	set        atomic.Pointer[Settings]
 	health     *health.Monitor
+	names      *nameService
 	linked     atomic.Bool // some container has links
 
 	ctx    context.Context // ends at Close
@@ -55,6 +56,7 @@ var _ container.Host = (*host)(nil)
 func newHost(ctx context.Context, c Config) *host {
 	e := &host{Config: c, log: c.Logger, volumes: c.Volumes, containers: newIndex(), execs: newExecs(), filters: newFilterCache()}
 	e.set.Store(&c.Settings)
+	e.names = newNameService(e)
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return e
 }

@@ -67,7 +67,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if r, err = e.withLinks(r); err != nil {
 		return container.Launched{}, err
 	}
-	files, err := e.writeFiles(r)
+	files, resolver, err := e.writeFiles(r)
 	if err != nil {
 		return container.Launched{}, err
 	}
@@ -106,7 +106,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
-	w.Runtime, w.Log = other, log
+	w.Runtime, w.Log, w.Resolver = other, log, resolver
 	scopeEnd, err := e.beginScope(ctx, in.CgroupPath, out.Spec.Linux.Resources)
 	if err != nil {
 		return container.Launched{}, err
@@ -122,7 +122,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	// gVisor takes the addresses off the link: only our own leave it as it is.
-	if netns != nil && other == nil && user.net == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
+	if netns != nil && other == nil && resolver == nil && user.net == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
 	e.prepareSpare(r)
@@ -260,23 +260,25 @@ func publish(r *container.Record) ([]nets.Publish, error) {
 }
 
 // writeFiles writes what is bound on /etc. A container in another's network
-// has that one's.
-func (e *host) writeFiles(r *container.Record) (spec.Files, error) {
+// has that one's, and its name server. resolver is what that is to know; nil:
+// there is none.
+func (e *host) writeFiles(r *container.Record) (_ spec.Files, resolver *wire.Resolver, _ error) {
 	dir := e.dir(r.ID)
 	f := spec.Files{Hosts: filepath.Join(dir, "hosts"), Hostname: filepath.Join(dir, "hostname"), Resolv: filepath.Join(dir, "resolv.conf")}
 	if r.HostConfig.NetworkMode.IsContainer() {
 		owner, err := e.owner(r)
 		if err != nil {
-			return f, err
+			return f, nil, err
 		}
 		other := e.dir(owner.ID)
-		return spec.Files{Hosts: filepath.Join(other, "hosts"), Hostname: filepath.Join(other, "hostname"), Resolv: filepath.Join(other, "resolv.conf")}, nil
+		return spec.Files{Hosts: filepath.Join(other, "hosts"), Hostname: filepath.Join(other, "hostname"), Resolv: filepath.Join(other, "resolv.conf")}, nil, nil
 	}
-	hosts, resolv, err := e.etcFiles(r)
+	hosts, err := e.hostsFile(r)
 	if err != nil {
-		return f, err
+		return f, nil, err
 	}
-	return f, errors.Join(
+	resolv, resolver := e.resolv(r)
+	return f, resolver, errors.Join(
 		os.WriteFile(f.Hostname, []byte(r.Config.Hostname+"\n"), 0o644),
 		os.WriteFile(f.Hosts, hosts, 0o644),
 		os.WriteFile(f.Resolv, resolv, 0o644),
@@ -425,19 +427,19 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	return p, filter, err
 }
 
-// etcFiles returns the contents of /etc/hosts and /etc/resolv.conf.
-func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
-	hc, d := r.HostConfig, e.settings().Defaults
+// hostsFile returns the contents of /etc/hosts.
+func (e *host) hostsFile(r *container.Record) (hosts []byte, err error) {
+	hc := r.HostConfig
 	extra := make([]string, len(hc.ExtraHosts))
 	for i, h := range hc.ExtraHosts {
 		name, addr, ok := etc.SplitHost(h)
 		if !ok {
-			return nil, nil, errdefs.Invalidf("bad format for add-host: %q", h)
+			return nil, errdefs.Invalidf("bad format for add-host: %q", h)
 		}
 		if addr == "host-gateway" {
 			gw := e.Networks.Gateway()
 			if !gw.IsValid() {
-				return nil, nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")
+				return nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")
 			}
 			addr = gw.String()
 		}
@@ -445,24 +447,19 @@ func (e *host) etcFiles(r *container.Record) (hosts, resolv []byte, err error) {
 	}
 	all, err := e.links(r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, l := range all {
 		extra = append(extra, l.hosts()+":"+l.ip.String())
 	}
 	if hc.NetworkMode.IsHost() && len(extra) == 0 {
 		if hosts, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return nil, nil, err
+			return nil, err
 		}
 	} else {
 		hosts = etc.Hosts(r.Config.Hostname, r.Config.Domainname, e.addresses(r.ID), extra)
 	}
-	dns, search, options := addrs(hc.DNS, d.DNS), orList(hc.DNSSearch, d.DNSSearch), orList(hc.DNSOptions, d.DNSOptions)
-	host := etc.Host()
-	if hc.NetworkMode.IsHost() && len(dns)+len(search)+len(options) == 0 {
-		return hosts, host, nil
-	}
-	return hosts, etc.Resolv(host, dns, search, options), nil
+	return hosts, nil
 }
 
 // addresses returns those of a container in all its networks.

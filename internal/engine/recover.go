@@ -85,6 +85,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	back.recoverExecs(ctx, session.client, welcome)
 	e.sup.up(session)
 	e.sup.keep(back.tell)
+	e.work.Go(e.names.run)
+	e.Networks.OnChange(e.names.changed)
+	e.names.refresh()
 	for _, x := range welcome.Exits {
 		e.sup.forget(ctx, x.ID, x.ExecID)
 	}
@@ -270,6 +273,7 @@ func (e *recovery) tell(ctx context.Context, c *supervisor.Client, w wire.Welcom
 	for _, x := range w.Exits {
 		e.Exited(x)
 	}
+	e.names.refresh() // once it may be used
 	return nil
 }
 
