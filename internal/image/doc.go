@@ -6,8 +6,9 @@
 //	                                             └ chain of DiffIDs ──────────► snapshots  (snapshot)
 //
 // A name may stand for several images, one for each platform of an index
-// (names.go). An image is known by the digest of its configuration. The blobs stay as they
-// were received, compressed, so that saving and pushing give the same digests.
+// (names.go). An image is known by the digest of its configuration. The blobs
+// stay as they were received, compressed, so that saving and pushing give the
+// same digests.
 //
 // Life of an image: a Lease protects what a pull or a load brings in; Unpack
 // turns layers into committed snapshots, several at a time; Add writes the record and the names in

@@ -22,6 +22,9 @@ import (
 // hostsFile is the name of containerd's file on how to reach a registry.
 const hostsFile = "hosts.toml"
 
+// maxRedirects is how many are followed, as by net/http.
+const maxRedirects = 10
+
 // Host is what daemon.json says of one registry.
 type Host struct {
 	Mirrors  []string `json:"mirrors,omitempty"`  // URLs that are asked first, in order
@@ -279,6 +282,9 @@ func (c *Client) hostEndpoint(ctx context.Context, where, dir string, h hostEntr
 	if e.header, err = h.headers(); err != nil {
 		return e, err
 	}
+	if len(e.header) > 0 {
+		e.client = homely(e.client, e.header)
+	}
 	if len(h.Capabilities) > 0 {
 		e.can = 0
 	}
@@ -295,6 +301,27 @@ func (c *Client) hostEndpoint(ctx context.Context, where, dir string, h hostEntr
 		}
 	}
 	return e, nil
+}
+
+// homely is a client that takes headers nowhere else: net/http itself leaves out
+// only those that it knows to be secret.
+func homely(client *http.Client, header http.Header) *http.Client {
+	h := *client
+	h.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		for _, r := range append(via[1:len(via):len(via)], req) {
+			if r.URL.Scheme == via[0].URL.Scheme && r.URL.Host == via[0].URL.Host {
+				continue
+			}
+			for name := range header {
+				req.Header.Del(name)
+			}
+		}
+		if len(via) >= maxRedirects {
+			return errdefs.Unavailablef("stopped after %d redirects", maxRedirects)
+		}
+		return nil
+	}
+	return &h
 }
 
 // trust is what the table says of certificates.

@@ -93,8 +93,8 @@ func (s *session) identityToken(ctx context.Context, a apiregistry.AuthConfig) (
 	}
 	realm, service := bearer(resp.Header.Get("Www-Authenticate"))
 	u, bad := url.Parse(realm)
-	if resp.StatusCode != http.StatusUnauthorized || realm == "" || bad != nil {
-		return "", nil // no token service; a bad realm fails the login itself
+	if resp.StatusCode != http.StatusUnauthorized || realm == "" || bad != nil || u.Scheme != "https" && s.e.base.Scheme == "https" {
+		return "", nil // no token service, or one that gets no password; a bad realm has failed the login itself
 	}
 	q := u.Query()
 	for k, v := range map[string]string{"service": service, "account": a.Username, "client_id": "docker", "offline_token": "true"} {

@@ -61,7 +61,7 @@ func serve(t *testing.T, settings string) string {
 	dir := t.TempDir()
 	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\n%s\n",
 		filepath.Join(dir, "data"), strings.ReplaceAll(settings, "ADDRESS", address))
-	if !strings.Contains(settings, "http:") {
+	if !strings.Contains(settings, "http: {") {
 		config += fmt.Sprintf("http: {addr: %q}\n", address)
 	}
 	name := filepath.Join(dir, "config.yml")

@@ -765,7 +765,15 @@ func TestMirrorFails(t *testing.T) {
 	if err != nil || img.Names[0] != r {
 		t.Fatalf("%+v, %v", img, err)
 	}
-	// The same by containerd's file; a mirror at a path of its own.
+	// The same by containerd's file; a mirror at a path of its own, which sends
+	// elsewhere for blobs.
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Key") != "" {
+			t.Error("the header went elsewhere")
+		}
+		good.serve(w, r)
+	}))
+	defer other.Close()
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "registry.test"), 0o755); err != nil {
 		t.Fatal(err)
@@ -784,7 +792,16 @@ func TestMirrorFails(t *testing.T) {
 			t.Errorf("path %s", r.URL.Path)
 		}
 		r.URL.Path = "/v2/" + rest
+		if strings.Contains(rest, "/blobs/") {
+			http.Redirect(w, r, other.URL+r.URL.Path, http.StatusTemporaryRedirect)
+			return true
+		}
 		return false
+	}
+	for _, img := range s.List() { // so that the blobs are fetched again
+		if _, err := s.Remove(t.Context(), string(img.ID), image.RemoveOptions{Force: true}, func(digest.Digest) []image.User { return nil }); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, _, err := pull(t, with(registry.Host{}, dir), r, registry.PullOptions{}); err != nil {
 		t.Errorf("hosts.toml: %v", err)

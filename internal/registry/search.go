@@ -116,7 +116,7 @@ func (c *Client) search(ctx context.Context, u *url.URL, a *apiregistry.AuthConf
 func straight(client *http.Client) *http.Client {
 	h := *client
 	h.CheckRedirect = func(req *http.Request, via []*http.Request) error {
-		if req.URL.Scheme != via[0].URL.Scheme || req.URL.Host != via[0].URL.Host || len(via) > 10 {
+		if req.URL.Scheme != via[0].URL.Scheme || req.URL.Host != via[0].URL.Host || len(via) >= maxRedirects {
 			return http.ErrUseLastResponse
 		}
 		return nil
