@@ -286,6 +286,47 @@ func TestBadRegistry(t *testing.T) {
 		}
 		clean(t)
 	})
+	t.Run("killed", func(t *testing.T) { // laded dies in the middle of a layer: the next pull asks for the rest
+		var killed atomic.Bool
+		var rest atomic.Int32
+		half := make(chan struct{}, len(blobs))
+		address := serve(t, func(w http.ResponseWriter, r *http.Request, b []byte) {
+			if !isBlob(r) || killed.Load() || bytes.Equal(b, blobs[len(blobs)-1]) { // the last one is the configuration
+				if strings.HasPrefix(r.Header.Get("Range"), "bytes=10-") {
+					rest.Add(1)
+				}
+				http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+				return
+			}
+			w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+			_, _ = w.Write(b[:10])
+			_ = http.NewResponseController(w).Flush()
+			half <- struct{}{}
+			<-r.Context().Done()
+		})
+		cmd := e.Command("lade", "pull", address+"/a/b:c")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range len(blobs) - 1 {
+			<-half
+		}
+		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) { // what was sent is written
+			if parts(t, filepath.Join(e.Dir, "data")) == len(blobs)-1 || time.Now().After(end) {
+				break
+			}
+		}
+		e.Kill()
+		_ = cmd.Wait() // its engine is gone
+		killed.Store(true)
+		e.Launch()
+		e.Run("pull", address+"/a/b:c")
+		if n := int(rest.Load()); n != len(blobs)-1 {
+			t.Errorf("the rest of %d layers was asked for, of %d", n, len(blobs)-1)
+		}
+		e.Run("rmi", address+"/a/b:c")
+		clean(t)
+	})
 	t.Run("mirror", func(t *testing.T) { // a name of docker.io comes from the mirror, without a registry in the name
 		address := serve(t, func(w http.ResponseWriter, r *http.Request, b []byte) {
 			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
@@ -303,4 +344,19 @@ func TestBadRegistry(t *testing.T) {
 		e.Run("rmi", "some-name:c")
 		clean(t)
 	})
+}
+
+// parts counts the blobs of which something has arrived.
+func parts(t *testing.T, root string) (n int) {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(root, "content/ingest/*.part"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range found {
+		if st, err := os.Stat(name); err == nil && st.Size() == 10 {
+			n++
+		}
+	}
+	return n
 }
