@@ -123,11 +123,15 @@ type parcel struct {
 
 // run sends everything, the tag last.
 func (p *push) run(ctx context.Context) (digest.Digest, error) {
-	parcels, top, aux, err := p.choose(ctx)
+	here, err := p.variants()
 	if err != nil {
 		return "", err
 	}
 	if err := p.greet(ctx); err != nil {
+		return "", err
+	}
+	parcels, top, aux, err := p.choose(ctx, here)
+	if err != nil {
 		return "", err
 	}
 	if err := p.blobs(ctx, parcels); err != nil {
@@ -174,24 +178,30 @@ func (p *push) greet(ctx context.Context) error {
 	return resp.Body.Close()
 }
 
-// choose finds what the tag stands for: manifests that are here whole, and what
-// the tag is to be there, with notes on what it cannot be.
-func (p *push) choose(ctx context.Context) (parcels []*parcel, top *parcel, notes []any, err error) {
+// variants are the images that the tag stands for, or the one for the wanted
+// platform. Errors: NotFound.
+func (p *push) variants() ([]*image.Image, error) {
 	here, err := p.c.Images.Variants(p.ref)
 	if err != nil {
-		return nil, nil, nil, errdefs.NotFoundf("An image does not exist locally with the tag: %s", p.ref.Familiar())
+		return nil, errdefs.NotFoundf("An image does not exist locally with the tag: %s", p.ref.Familiar())
 	}
+	if p.o.Platform == nil {
+		return here, nil
+	}
+	img := image.Best(here, *p.o.Platform)
+	if img == nil {
+		return nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
+			p.ref.Familiar(), oci.FormatPlatform(*p.o.Platform))
+	}
+	return []*image.Image{img}, nil
+}
+
+// choose finds what to send of the images that are here: manifests, and what the
+// tag is to be there, with notes on what it cannot be.
+func (p *push) choose(ctx context.Context, here []*image.Image) (parcels []*parcel, top *parcel, notes []any, err error) {
 	target, err := p.c.Images.Target(p.ref)
 	if err != nil {
 		return nil, nil, nil, err
-	}
-	if p.o.Platform != nil {
-		img := image.Best(here, *p.o.Platform)
-		if img == nil {
-			return nil, nil, nil, errdefs.NotFoundf("image with reference %s was found but does not provide the specified platform (%s)",
-				p.ref.Familiar(), oci.FormatPlatform(*p.o.Platform))
-		}
-		here = []*image.Image{img}
 	}
 	if p.images = here; p.o.Platform == nil && !oci.IsIndex(target.MediaType) {
 		p.images = here[:1]
