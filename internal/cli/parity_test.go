@@ -31,6 +31,7 @@ func notOffered() map[string]bool {
 		"volume": true,
 		// Docker does not have these.
 		"volume clone": true, "volume export": true, "volume import": true, "volume rename": true, "volume snapshot": true,
+		"system": true, "system reclaim": true,
 	}
 }
 

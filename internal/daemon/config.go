@@ -138,6 +138,15 @@ type Runtime struct {
 type Storage struct {
 	StorageDriver  string // "" picks one that fits
 	StorageOptions []string
+	Disk           Disk
+}
+
+// Disk is what keeps the disk from filling up; off unless High is set.
+type Disk struct {
+	High, Low Percent       // of the data root's file system
+	Keep      time.Duration // what was used within it stays
+	Protect   []string      // labels of what stays
+	DryRun    bool
 }
 
 // The places of an ordinary installation.

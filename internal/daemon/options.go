@@ -143,6 +143,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.string(&c.CgroupNamespace, "default-cgroupns-mode", "", "default-cgroupns-mode", `Default mode for containers cgroup namespace ("host" | "private")`)
 	t.string(&c.IPCMode, "default-ipc-mode", "", "default-ipc-mode", `Default mode for containers ipc ("shareable" | "private")`)
 	t.string(&c.DefaultRuntime, "default-runtime", "", "default-runtime", "Default OCI runtime for containers")
+	t.add("", "disk", diskPolicy{&c.Disk})
 	t.value(runtimes{&c.Runtimes}, "add-runtime", "runtimes", "Register an additional OCI compatible runtime")
 	t.value(ulimits{&c.Ulimits}, "default-ulimit", "default-ulimits", "Default ulimits for containers")
 	t.value(&c.ShmSize, "default-shm-size", "default-shm-size", "Default shm size for containers")

@@ -39,6 +39,7 @@ func (c *Config) follow(said *Config) *Config {
 	now := *c
 	now.Debug, now.LogLevel = said.Debug, said.LogLevel
 	now.Labels = said.Labels
+	now.Disk = said.Disk
 	now.Runtimes, now.DefaultRuntime = said.Runtimes, said.DefaultRuntime
 	now.LogDriver, now.LogOptions = said.LogDriver, said.LogOptions
 	now.Ulimits, now.ShmSize, now.StopTimeout, now.Init = said.Ulimits, said.ShmSize, said.StopTimeout, said.Init
@@ -95,5 +96,6 @@ func (p *parts) settings(c *Config) engine.Settings {
 		},
 		Runtimes: runtimesOf(&c.Containers),
 		Labels:   c.Labels,
+		Disk:     c.Disk.policy(),
 	}
 }

@@ -131,6 +131,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		e.containers.free(name, id)
 		return r, err
 	}
+	e.Images.Use(img.ID)
 	e.containers.add(container.New(e.ctx, rec, e.host, e.log))
 	e.Publish(&rec, events.ActionCreate, nil)
 	r.ID = id

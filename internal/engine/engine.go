@@ -11,12 +11,14 @@ import (
 	"time"
 
 	apicontainer "github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	apiimage "github.com/moby/moby/api/types/image"
 
 	"lade/internal/builtin"
 	"lade/internal/content"
 	"lade/internal/engine/archive"
 	"lade/internal/engine/container"
+	"lade/internal/engine/disk"
 	"lade/internal/engine/health"
 	"lade/internal/engine/prune"
 	"lade/internal/engine/pull"
@@ -74,6 +76,7 @@ type Settings struct {
 	Defaults Defaults
 	Runtimes Runtimes
 	Labels   []string // of the daemon, for info
+	Disk     disk.Policy
 }
 
 // Config is all that the engine is made of. The caller opened the parts and
@@ -112,6 +115,7 @@ type Engine struct {
 	*pull.Puller
 	*stats.Sampler
 	*top.Lister
+	*disk.Collector
 
 	id string
 }
@@ -133,6 +137,15 @@ func assemble(h *host) *Engine {
 			VolumeRemove: h.VolumeRemove,
 		}),
 	}
+	e.Collector = disk.New(disk.Config{
+		Root: h.Root, Policy: func() disk.Policy { return h.settings().Disk }, Containers: h.All, Images: h.Images, Users: v.users,
+		Size:    func(ctx context.Context, r *container.Record) (int64, error) { return copier.Changed(ctx, r.ID) },
+		Removed: func(r []image.Removed) { v.deleted(r) },
+		Publish: func(a map[string]string) {
+			h.events.Publish(events.DaemonEventType, events.ActionPrune, e.id, a)
+		},
+		Logger: h.log,
+	})
 	h.health = health.New(h.ctx, e.checkHealth)
 	return e
 }
@@ -157,6 +170,7 @@ func (e *Engine) Close() error {
 	}
 	err := e.sup.close()
 	e.work.Wait()
+	err = errors.Join(err, e.Collector.Close())
 	e.ranges.close()
 	return errors.Join(err, e.events.Close())
 }

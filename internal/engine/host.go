@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/digest"
 	"lade/internal/engine/container"
 	"lade/internal/engine/health"
 	"lade/internal/engine/logdriver"
@@ -145,6 +146,7 @@ func (e *host) publishNetwork(action events.Action, r *container.Record, ep *net
 
 // Gone implements container.Host.
 func (e *host) Gone(r *container.Record) {
+	e.Images.Use(digest.Digest(r.ImageID)) // until now
 	e.containers.remove(r.ID)
 	e.ranges.free(r.ID)
 	e.unlabel(r)

@@ -315,6 +315,7 @@ func (e *recovery) sweep(ctx context.Context, records []*container.Record) error
 // Resume starts the containers that their policy wants to run, and removes
 // those that were to remove themselves. It does not wait for them.
 func (e *Engine) Resume() {
+	e.work.Go(func() { e.Collector.Run(e.ctx) })
 	all := e.containers.all()
 	slices.Reverse(all) // oldest first
 	for _, a := range all {

@@ -40,7 +40,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	name, version := distribution()
 	set := e.settings()
 	i := &system.Info{
-		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: append(e.Snapshots.Status(), [2]string{"Chosen Because", e.WhyStorage}),
+		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: append(e.Snapshots.Status(), [2]string{"Chosen Because", e.WhyStorage}, [2]string{"Disk Policy", set.Disk.String()}),
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}, Log: logdriver.Names()},
 		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Limits.CPUQuota, CPUCfsQuota: e.Facts.Limits.CPUQuota,
 		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],

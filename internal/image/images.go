@@ -56,6 +56,8 @@ type Images struct {
 	images    map[digest.Digest]*Image // guarded by mu, as all below
 	names     map[reference.Reference]name
 	leases    map[string]*leaseRecord
+	uses      map[digest.Digest]time.Time    // when images were last of use
+	unsaved   map[digest.Digest]bool         // of uses, what is not written yet
 	unpacking map[digest.ChainID]*sync.Mutex // one unpacker for each chain
 	temporary map[string]bool                // active snapshots of unpackers
 }
@@ -66,7 +68,7 @@ func New(c Config) (*Images, error) {
 	s := &Images{
 		store: c.Store, content: c.Content, snap: c.Snapshotter, log: c.Logger,
 		images: map[digest.Digest]*Image{}, names: map[reference.Reference]name{},
-		leases:    map[string]*leaseRecord{},
+		leases: map[string]*leaseRecord{}, uses: map[digest.Digest]time.Time{}, unsaved: map[digest.Digest]bool{},
 		slots:     semaphore.NewWeighted(unpackers * int64(runtime.NumCPU())),
 		unpacking: map[digest.ChainID]*sync.Mutex{}, temporary: map[string]bool{},
 	}
@@ -91,6 +93,7 @@ func New(c Config) (*Images, error) {
 			s.images[id] = s.images[id].named(ref, true)
 		}
 	}
+	s.loadUses()
 	for id, b := range s.store.Walk(bucketLeases) {
 		l, err := decodeLease(b)
 		if err != nil {

@@ -301,6 +301,9 @@ func (s *Images) delete(ctx context.Context, img *Image) ([]Removed, Freed, erro
 	s.mu.Lock()
 	s.takenLocked(left)
 	delete(s.images, img.ID)
+	if _, noted := s.uses[img.ID]; noted {
+		s.unsaved[img.ID] = true
+	}
 	s.mu.Unlock()
 	out = append(out, Removed{Deleted: string(img.ID), Image: img.ID})
 	// The image is gone: what cannot be swept now is found by Collect.

@@ -16,6 +16,7 @@ import (
 
 	"lade/internal/engine"
 	"lade/internal/engine/archive"
+	"lade/internal/engine/disk"
 	"lade/internal/engine/prune"
 	"lade/internal/engine/pull"
 	"lade/internal/engine/stats"
@@ -114,6 +115,7 @@ type System interface {
 	SystemVersion(ctx context.Context) (system.VersionResponse, error)
 	SystemDiskUsage(ctx context.Context, o prune.UsageOptions) (*system.DiskUsage, error)
 	SystemShutdown(ctx context.Context, o engine.StopOptions) (stopped []string, err error)
+	DiskReclaim(ctx context.Context, dryRun bool) (disk.Report, error)
 	SystemAuth(ctx context.Context, a registry.AuthConfig) (registry.AuthResponse, error)
 	Events(ctx context.Context, o engine.EventsOptions) (engine.EventStream, error)
 	ContainersUsage(ctx context.Context) ([]stats.Usage, error)

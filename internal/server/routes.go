@@ -112,6 +112,8 @@ func (s *server) routes() []route {
 		{"VolumeInspect", get, "/volumes/{name}", s.volumeInspect},
 		{"VolumeUpdate", put, "/volumes/{name}", noSwarmManager},
 		{"VolumeRemove", del, "/volumes/{name}", s.volumeRemove},
+		{"DiskReclaim", get, "/lade/disk/reclaim", s.diskReclaim},
+		{"DiskReclaim", post, "/lade/disk/reclaim", s.diskReclaim},
 		{"VolumeExport", get, "/lade/volumes/{name}/export", s.volumeExport},
 		{"VolumeImport", post, "/lade/volumes/import", s.volumeImport},
 		{"VolumeClone", post, "/lade/volumes/{name}/clone", s.volumeClone},
