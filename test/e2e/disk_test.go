@@ -3,8 +3,10 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lade/internal/need"
 	"lade/test/harness"
@@ -59,7 +61,7 @@ func TestDiskPolicy(t *testing.T) {
 	if got := e.Run("images", "-q"); strings.Count(got, "\n") != 0 {
 		t.Errorf("images: %q", got)
 	}
-	out := e.Run("events", "--since", "1h", "--until", "0s", "--filter", "type=daemon", "--format", "{{.Action}} {{.Actor.Attributes.reason}} {{.Actor.Attributes.containers}} {{.Actor.Attributes.images}}")
+	out := e.Run("events", "--since", "1h", "--until", strconv.FormatInt(time.Now().Unix()+1, 10), "--filter", "type=daemon", "--format", "{{.Action}} {{.Actor.Attributes.reason}} {{.Actor.Attributes.containers}} {{.Actor.Attributes.images}}")
 	if !strings.Contains(out, "prune disk policy 1 1") {
 		t.Errorf("events: %q", out)
 	}
