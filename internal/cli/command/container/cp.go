@@ -126,7 +126,7 @@ func assertsDir(p string) bool { return strings.HasSuffix(p, "/") || path.Base(p
 func target(src, dst place) (dir, old, renamed string, err error) {
 	dir, base := split(dst.path)
 	_, old = split(src.path)
-	if src.rename != "" && dst.exists {
+	if src.rename != "" {
 		old = src.rename
 	}
 	switch {
@@ -138,9 +138,6 @@ func target(src, dst place) (dir, old, renamed string, err error) {
 		return dir, old, base, nil
 	case assertsDir(dst.path):
 		return "", "", "", errors.New("no such directory")
-	}
-	if src.rename != "" {
-		old = src.rename
 	}
 	return dir, old, base, nil
 }
