@@ -1,5 +1,6 @@
 // Package archive holds the use cases that copy files into and out of
-// containers: `cp`, `export` and `diff`, on running containers and on others.
+// containers: `cp`, `export`, `diff` and `commit`, on running containers and on
+// others.
 //
 // Names come from outside and are resolved inside the container's root only
 // (openat2, RESOLVE_IN_ROOT). A running container's root is reached through
