@@ -134,7 +134,6 @@ func imageConfig(c *apicontainer.Config) dockerspec.DockerOCIImageConfig {
 	var out dockerspec.DockerOCIImageConfig
 	out.User, out.Env, out.Entrypoint, out.Cmd = c.User, c.Env, c.Entrypoint, c.Cmd
 	out.Volumes, out.WorkingDir, out.Labels, out.StopSignal = c.Volumes, c.WorkingDir, c.Labels, c.StopSignal
-	out.ArgsEscaped = c.ArgsEscaped //nolint:staticcheck // kept as it came
 	for p := range c.ExposedPorts {
 		if out.ExposedPorts == nil {
 			out.ExposedPorts = map[string]struct{}{}
