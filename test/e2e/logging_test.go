@@ -64,10 +64,16 @@ func testLocal(t *testing.T, e *harness.Engine) {
 	numbered(t, logLines(e, "local"), n)
 	id := e.Run("inspect", "-f", "{{.Id}}", "local")
 	dir := filepath.Join(e.Dir, "data/containers", id)
-	until(t, e, "", "ps", "-q") // packing goes on for a moment
-	packed, err := filepath.Glob(filepath.Join(dir, "container.log.*.gz"))
-	if err != nil || len(packed) < 2 {
-		t.Errorf("compressed files: %q, %v", packed, err)
+	packed := 0
+	for end := time.Now().Add(need.Patience(10 * time.Second)); packed < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // packing goes on for a moment
+		files, err := filepath.Glob(filepath.Join(dir, "container.log.*.gz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed = len(files)
+	}
+	if packed < 2 {
+		t.Errorf("%d compressed files", packed)
 	}
 	if got := logLines(e, "--tail", "1500", "local"); len(got) != 1500 || got[0] != "line 2500" {
 		t.Errorf("tail: %d lines, the first %q", len(got), got[0])
