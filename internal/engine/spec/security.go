@@ -96,7 +96,7 @@ func (s *security) apparmorProfile(in Input) string {
 		return ""
 	case s.apparmor != "":
 		return s.apparmor
-	case in.Host.Privileged:
+	case in.Host.Privileged, s.nesting: // an engine mounts, which the default profile denies
 		return "unconfined"
 	}
 	return in.Security.AppArmor

@@ -23,6 +23,8 @@ func TestSecurityDefaults(t *testing.T) {
 		{privileged: true, apparmor: "unconfined", noNewPrivileges: true},
 		{privileged: true, opts: []string{"apparmor=mine", "seccomp=" + own}, apparmor: "mine", seccomp: "SCMP_ACT_LOG", noNewPrivileges: true},
 		{opts: []string{"apparmor=unconfined", "seccomp=unconfined", "no-new-privileges=false"}, apparmor: "unconfined"},
+		{opts: []string{"nesting=true", "apparmor=mine"}, apparmor: "mine", seccomp: "SCMP_ACT_LOG", noNewPrivileges: true},
+		{opts: []string{"nesting=true"}, apparmor: "unconfined", seccomp: "SCMP_ACT_LOG", noNewPrivileges: true},
 		{opts: []string{"seccomp=builtin"}, apparmor: "lade-default", seccomp: "SCMP_ACT_ERRNO", noNewPrivileges: true},
 		{opts: []string{"apparmor=mine"}, withoutAA: true, seccomp: "SCMP_ACT_LOG", noNewPrivileges: true},
 	} {
