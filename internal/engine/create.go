@@ -110,12 +110,8 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	args := slices.Concat(config.Entrypoint, config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
 	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
-	if err == nil && rec.UserNS != nil && hc.Runtime != DefaultRuntime {
-		// Layers and binds are mapped by the runtime, and only ours does.
-		err = errdefs.Invalidf("runtime %s cannot do this: a user namespace with mapped layers", hc.Runtime)
-	}
 	if err == nil {
-		err = e.ownRuntime(&rec)
+		err = e.userRuntime(&rec)
 	}
 	if err == nil {
 		err = e.label(&rec)

@@ -406,11 +406,14 @@ func (e *host) prepareSpare(r *container.Record) {
 }
 
 // ownsNetwork reports whether a container needs a network namespace that belongs
-// to its user namespace.
+// to its user namespace: other runtimes enter that first, and have no power over
+// what is the host's any more.
 func ownsNetwork(r *container.Record) bool {
 	mode := r.HostConfig.NetworkMode
-	return spec.OwnsNetwork(r.HostConfig) && !mode.IsContainer() && !mode.IsHost()
+	return (spec.OwnsNetwork(r.HostConfig) || othersRuntime(r)) && !mode.IsContainer() && !mode.IsHost()
 }
+
+func othersRuntime(r *container.Record) bool { return r.HostConfig.Runtime != DefaultRuntime }
 
 // launchUser is the user namespace of a start. Its zero value is the host's.
 type launchUser struct {
@@ -436,13 +439,14 @@ func (e *host) launchUser(ctx context.Context, r *container.Record) (u launchUse
 	u.ids = r.UserNS.IDs
 	if ready := e.ranges.take(r.ID); ready != nil {
 		<-ready.done
-		if ready.err == nil {
+		if ready.err == nil && (ready.net != nil || !ownsNetwork(r)) {
 			u.user, u.net = ready.user, ready.net
 			return u, nil
 		}
+		ready.close() // it was made for a container that needs less
 	}
-	if ownsNetwork(r) {
-		u.user, u.net, err = e.sup.makeUser(ctx, u.ids, true)
+	if net := ownsNetwork(r); net || othersRuntime(r) {
+		u.user, u.net, err = e.sup.makeUser(ctx, u.ids, net)
 	}
 	return u, err
 }
@@ -523,12 +527,15 @@ func makeSource(dir string, ns *container.UserNS) error {
 	return nil
 }
 
-// ownRuntime refuses a user namespace to containers of other runtimes, whose
-// roots are mounted as the host sees them. Errors: NotImplemented.
-func (e *host) ownRuntime(r *container.Record) error {
+// userRuntime refuses a user namespace to containers of LXC: OCI runtimes join
+// the one that they are shown, LXC would make its own. Errors: Invalid.
+func (e *host) userRuntime(r *container.Record) error {
 	other, err := e.runtime(r)
-	if err == nil && other != nil && r.UserNS != nil {
-		return errdefs.NotImplementedf("user namespaces with runtime %s are not implemented: use --userns=host", other.Name)
+	if err != nil || other == nil || r.UserNS == nil {
+		return err
 	}
-	return err
+	if other.Kind == kindLXC {
+		return errdefs.Invalidf("runtime %s cannot do this: a user namespace (use --userns=host, or an OCI runtime)", other.Name)
+	}
+	return nil
 }

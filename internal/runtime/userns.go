@@ -39,7 +39,7 @@ type user struct {
 
 // enterUser opens or makes the container's user namespace, if it has one.
 func (b *builder) enterUser(ctx context.Context, c *Container) error {
-	i := slices.IndexFunc(c.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	i := userNamespace(c.Spec.Linux)
 	if i < 0 {
 		return nil
 	}
@@ -69,6 +69,11 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 	}
 	b.user = u
 	return nil
+}
+
+// userNamespace returns where in the list of namespaces it is, or -1.
+func userNamespace(li *specs.Linux) int {
+	return slices.IndexFunc(li.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
 }
 
 // joinUser notes the user namespace of a running container, if it is not ours.

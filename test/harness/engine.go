@@ -87,6 +87,9 @@ func StartFrom(t testing.TB, bin string, env []string, flags ...string) *Engine 
 	need.Root(t)
 	n := serial.Add(1)
 	dir, err := os.MkdirTemp("", "lade-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711) // as /run is: other runtimes pass there as the root of a user namespace
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func TestAttached(t *testing.T) {
 		ID: "one", User: "app", NetNS: -1, Init: true, Rootfs: runtime.Rootfs{Path: source},
 		Spec: &specs.Spec{Process: &specs.Process{Args: []string{"true"}}, Linux: &specs.Linux{}},
 	}
-	root, s, err := b.Prepare(c, "/init", sys.Probe())
+	root, s, err := b.Prepare(c, "/init", sys.Probe(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestAttached(t *testing.T) {
 		t.Errorf("mounts of the host:\n%s", after)
 	}
 	c.User = "nobody-there"
-	if _, _, err := b.Prepare(c, "/init", sys.Probe()); err == nil {
+	if _, _, err := b.Prepare(c, "/init", sys.Probe(), nil); err == nil {
 		t.Error("a user that is not there")
 	}
 }

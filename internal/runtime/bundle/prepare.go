@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/sys"
@@ -37,10 +39,17 @@ func (r *Root) Close() {
 // Prepare makes the container's root, and of its specification one that is
 // complete without the rest of the description: root, user, network namespace
 // and init are in it. The namespace is named by a descriptor of this process,
-// so it must stay open until the runtime has joined it. The caller closes the
-// root. Errors: *runtime.StartError for a user that is not there.
-func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) (_ *Root, _ *specs.Spec, err error) {
-	fd, err := c.Rootfs.Mount(f)
+// so it must stay open until the runtime has joined it. With m, which may be nil,
+// root and binds are translated, and the user namespace is named likewise; m must
+// stay as long. The caller closes the root. Errors: *runtime.StartError for a user
+// that is not there.
+func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, m *runtime.Mapped) (_ *Root, _ *specs.Spec, err error) {
+	fd := -1
+	if m != nil {
+		fd, err = m.Root(&c.Rootfs)
+	} else {
+		fd, err = c.Rootfs.Mount(f)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -55,11 +64,18 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 		return nil, nil, err
 	}
 	s.Root = &specs.Root{Path: b.Rootfs(), Readonly: c.Spec.Root != nil && c.Spec.Root.Readonly}
-	if s.Mounts, err = b.borrow(root, s.Mounts); err != nil {
+	if s.Mounts, err = b.borrow(root, s.Mounts, m); err != nil {
 		return nil, nil, err
 	}
 	linux := *s.Linux
 	s.Linux = &linux
+	if m != nil {
+		if err := b.open(); err != nil {
+			return nil, nil, err
+		}
+		join(&linux, specs.UserNamespace, m.FD())
+		linux.UIDMappings, linux.GIDMappings = m.Lines().UID, m.Lines().GID
+	}
 	// A unit's group is there already: the runtime need not talk with systemd.
 	if scope, ok := cgroup.ParseScope(linux.CgroupsPath); ok {
 		if linux.CgroupsPath, err = scope.Path(); err != nil {
@@ -67,9 +83,7 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 		}
 	}
 	if c.NetNS >= 0 {
-		linux.Namespaces = slices.Clone(linux.Namespaces)
-		linux.Namespaces = slices.DeleteFunc(linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
-		linux.Namespaces = append(linux.Namespaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: ours(c.NetNS)})
+		join(&linux, specs.NetworkNamespace, c.NetNS)
 	}
 	if c.Init {
 		return root, runtime.WithInit(&s, initPath), nil
@@ -77,15 +91,45 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features) 
 	return root, &s, nil
 }
 
-// borrow takes what mounts bind from other processes' mount namespaces, and
-// binds it from the bundle instead.
-func (b *Bundle) borrow(root *Root, mounts []specs.Mount) ([]specs.Mount, error) {
+// join makes a namespace one that this process has open.
+func join(li *specs.Linux, kind specs.LinuxNamespaceType, fd int) {
+	li.Namespaces = slices.DeleteFunc(slices.Clone(li.Namespaces), func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	li.Namespaces = append(li.Namespaces, specs.LinuxNamespace{Type: kind, Path: ours(fd)})
+}
+
+// open lets the root of a user namespace pass to the container's root: a runtime
+// goes there by its path, with no power over the host's directories. Errors:
+// Conflict for one that is not ours to open.
+func (b *Bundle) open() error {
+	if err := errors.Join(os.Chmod(filepath.Dir(b.Dir), 0o711), os.Chmod(b.Dir, 0o711)); err != nil {
+		return err
+	}
+	for p := b.Dir; p != "/"; p = filepath.Dir(p) {
+		fi, err := os.Stat(p)
+		if err != nil {
+			return err
+		}
+		if fi.Mode()&1 == 0 {
+			return errdefs.Conflictf("the directory %s keeps the root of user namespaces out, which other runtimes need: chmod o+x, or another --exec-root", p)
+		}
+	}
+	return nil
+}
+
+// borrow takes what mounts bind from other processes' mount namespaces, or with
+// a map, and binds it from the bundle instead.
+func (b *Bundle) borrow(root *Root, mounts []specs.Mount, m *runtime.Mapped) ([]specs.Mount, error) {
 	out := slices.Clone(mounts)
 	for i := range out {
 		if out[i].Type != "bind" {
 			continue
 		}
 		fd, ok, err := runtime.MountOf(out[i].Source)
+		if err == nil && !ok && m != nil {
+			if fd, ok, err = m.Bind(&out[i]); ok {
+				mapped(&out[i])
+			}
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -108,6 +152,12 @@ func (b *Bundle) borrow(root *Root, mounts []specs.Mount) ([]specs.Mount, error)
 		}
 	}
 	return out, nil
+}
+
+// mapped takes out of a mount what was done.
+func mapped(m *specs.Mount) {
+	m.UIDMappings, m.GIDMappings = nil, nil
+	m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "idmap" || o == "ridmap" })
 }
 
 // ours is a path of a descriptor of this process that other processes can use.

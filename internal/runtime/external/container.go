@@ -26,6 +26,8 @@ import (
 type Host struct {
 	InitPath string // of lade-init
 	Features sys.Features
+	// Mapped is runtime.Launcher.Mapped.
+	Mapped func(context.Context, *specs.Spec, int) (*runtime.Mapped, error)
 	// Cgroup opens a control group by its path in a specification.
 	Cgroup func(path string) (*cgroup.Group, error)
 }
@@ -55,7 +57,14 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		defer cancel()
 		err = errors.Join(err, c.discard(clean, a.Spec))
 	}()
-	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features)
+	mapped, err := c.h.Mapped(ctx, a.Spec, a.UserNS)
+	if err != nil {
+		return nil, err
+	}
+	if mapped != nil {
+		defer mapped.Close()
+	}
+	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features, mapped)
 	if err != nil {
 		return nil, err
 	}

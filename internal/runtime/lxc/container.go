@@ -55,7 +55,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		defer cancel()
 		err = errors.Join(err, c.discard(clean, a.Spec))
 	}()
-	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features)
+	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"context"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
+	"lade/internal/linux/mount"
+	"lade/internal/linux/sys"
+)
+
+// Mapped makes mounts as the user namespace of one container has them, for
+// runtimes that cannot translate ids.
+type Mapped struct{ b *builder }
+
+// Mapped is for containers in the user namespace user, a descriptor that stays
+// the caller's, or, if that is 0, the one that s joins by its path; otherwise it
+// returns nil. The caller must Close. Errors: NotImplemented for a user namespace
+// that the runtime is to make.
+func (l *Launcher) Mapped(ctx context.Context, s *specs.Spec, user int) (*Mapped, error) {
+	i := -1
+	if s.Linux != nil {
+		i = userNamespace(s.Linux)
+	}
+	if i < 0 {
+		return nil, nil
+	}
+	if user <= 0 && s.Linux.Namespaces[i].Path == "" {
+		return nil, errdefs.NotImplementedf("a user namespace that another runtime makes")
+	}
+	// A builder without a program: it knows of user namespaces and their maps.
+	m := &Mapped{&builder{l: l}}
+	err := m.b.enterUser(ctx, &Container{Spec: s, UserNS: user})
+	if err == nil {
+		err = m.b.makeMaps(ctx, s)
+	}
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// FD is the user namespace.
+func (m *Mapped) FD() int { return m.b.user.fd }
+
+// Close gives back what was opened. The mounts stay.
+func (m *Mapped) Close() { m.b.close() }
+
+// Root is Rootfs.Mount, with the files translated.
+func (m *Mapped) Root(r *Rootfs) (int, error) { return m.b.mountUser(r) }
+
+// Bind clones the source of a bind mount that asks for a map; ok is false for
+// others. The descriptor is the caller's.
+func (m *Mapped) Bind(s *specs.Mount) (fd int, ok bool, err error) {
+	o := mount.Parse(s.Options)
+	if s.Type != "bind" && !o.Bind || !o.IDMap && !o.IDMapAll && len(s.UIDMappings)+len(s.GIDMappings) == 0 {
+		return -1, false, nil
+	}
+	if fd, err = cloneHost(s.Source, &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: unix.MS_PRIVATE}); err != nil {
+		return -1, true, err
+	}
+	if err := m.b.translate(fd, o, s); err != nil {
+		sys.CloseAll(fd)
+		return -1, true, err
+	}
+	return fd, true, nil
+}
+
+// Lines is the map, for a specification.
+func (m *Mapped) Lines() idmap.Map { return m.b.user.ids }

@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// TestUsernsRuntimes gives containers of other OCI runtimes user namespaces: the
+// engine translates root and volumes, the runtime joins the namespace.
+func TestUsernsRuntimes(t *testing.T) {
+	need.Program(t, "runc", "Debian's runc")
+	e := harness.Start(t, "--add-runtime", "other="+need.Binary(t, "lade-runtime"))
+	for _, r := range []string{"runc", "other"} {
+		t.Run(r, func(t *testing.T) {
+			run := func(args ...string) []string {
+				return append([]string{"run", "--runtime", r, "--userns=auto"}, args...)
+			}
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			name, volume := r+"-user", r+"-volume"
+			defer func() {
+				out, _, _ := e.Try("inspect", "-f", "{{json .State}}", name)
+				logs, errs, _ := e.Try("logs", name)
+				t.Log("DBG", out, logs, errs)
+			}()
+			defer func() { e.Try("volume", "rm", volume) }()
+			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1::80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; exec sleep 1000")...)
+			for _, c := range []struct{ command, want string }{
+				{"cat /new /data/file", "here\nthere"},
+				{"stat -c %u:%g /new /data/file /bin /etc/hosts /proc/1", "0:0\n0:0\n0:0\n0:0\n0:0"},
+				{"id -u", "0"},
+			} {
+				if out := strings.TrimSpace(e.Run("exec", name, "sh", "-c", c.command)); out != c.want {
+					t.Errorf("%s: %q, want %q", c.command, out, c.want)
+				}
+			}
+			uids := strings.Fields(e.Run("exec", name, "cat", "/proc/self/uid_map"))
+			if len(uids) != 3 || uids[1] == "0" {
+				t.Errorf("the map is %v", uids)
+			}
+			pid := strings.TrimSpace(e.Run("inspect", "-f", "{{.State.Pid}}", name))
+			status, err := os.ReadFile("/proc/" + pid + "/status")
+			if err != nil || !strings.Contains(string(status), "Uid:\t"+uids[1]+"\t") {
+				t.Errorf("outside it is not user %s: %v\n%s", uids[1], err, status)
+			}
+			e.Run("cp", name+":/new", dir+"/copied")
+			if out := e.Run("diff", name); !strings.Contains(out, "A /new") {
+				t.Errorf("diff: %s", out)
+			}
+			e.Run("restart", "-t", "0", name)
+			if out := strings.TrimSpace(e.Run("exec", name, "stat", "-c", "%u:%g", "/new")); out != "0:0" {
+				t.Errorf("after a restart: %s", out)
+			}
+			// A bind is as the host has it, unless a map is asked for.
+			for options, want := range map[string]string{"": "denied", ",idmap": "0:0"} {
+				mount := "type=bind,source=" + dir + ",target=/host" + options
+				if options != "" {
+					mount = dir + ":/host:idmap"
+				}
+				flag := map[string]string{"": "--mount", ",idmap": "-v"}[options]
+				out := e.Run(run("--rm", flag, mount, "lade/hello", "sh", "-c", "cat /host/mine >/dev/null 2>&1 && stat -c %u:%g /host/mine || echo denied")...)
+				if strings.TrimSpace(out) != want {
+					t.Errorf("bind%s: %q, want %s", options, out, want)
+				}
+			}
+		})
+	}
+}
