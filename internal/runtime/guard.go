@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lade/internal/errdefs"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
@@ -49,9 +48,6 @@ func inOurUser(pid int) bool {
 
 // guarded starts an exec in two steps.
 func (l *Launcher) guarded(ctx context.Context, e *Exec, began time.Time) (_ *Process, err error) {
-	if e.Listener != nil {
-		return nil, errdefs.NotImplementedf("a seccomp listener in a container with CAP_SYS_PTRACE")
-	}
 	p, err := program.New(program.Apart)
 	if err != nil {
 		return nil, err
@@ -79,17 +75,27 @@ func (l *Launcher) guarded(ctx context.Context, e *Exec, began time.Time) (_ *Pr
 		return nil, err
 	}
 	o.PidNS = -1
+	if b.listener != nil {
+		b.listener.guarded = true
+		b.listener.forward()
+	}
 	r, err := l.submit(ctx, &job{p: p, o: o, spawn: true}, strconv.Itoa(e.Pid))
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, b.forwarded())
 	}
 	b.release(b.guard.theirs)
 	_, _, waited := pidfd.Wait(r.Pidfd)
 	sys.CloseAll(r.Pidfd)
+	passed := b.forwarded()
 	if waited != nil {
 		return nil, waited
 	}
-	return b.second(r, began)
+	second, err := b.second(r, began)
+	if err == nil && passed != nil {
+		l.discard(program.Result{Pid: second.Pid, Pidfd: second.Pidfd})
+		return nil, passed
+	}
+	return second, err
 }
 
 // second takes the second child over, or says why there is none.
@@ -136,6 +142,9 @@ func (b *builder) split(files []string) {
 	b.send(open, body, b.guard.at)
 	b.p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
 	leader.ThenNext()
+	if b.listener != nil {
+		b.introduce()
+	}
 	if b.guard.terminal {
 		b.p.Sys("ioctl", "TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}

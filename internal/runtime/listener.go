@@ -41,6 +41,10 @@ type listener struct {
 	theirs int
 	at     uint64 // where the child has its end
 	done   chan error
+	// guarded says that it comes from the first child of a guard, and the process
+	// number from the second, which never has it: a process of the container that
+	// took it from there could answer for the agent.
+	guarded bool
 }
 
 // listenerTime is how long a Listener may keep a start waiting.
@@ -91,6 +95,14 @@ func (b *builder) keepListener(socket ref, at uint64) uint64 {
 func (b *builder) sendListener(o program.Op) {
 	b.stage("unable to pass the seccomp listener on", "")
 	b.send(o, b.p.Space(1), b.listener.at)
+}
+
+// introduce tells our side the process number, in a message of its own.
+func (b *builder) introduce() {
+	b.stage("unable to pass the seccomp listener on", "")
+	body := b.p.Space(1)
+	message := b.p.Words(0, 0, b.p.Words(program.Address(body), uint64(len(body))), 1, 0, 0, 0)
+	b.p.Sys("sendmsg", "", unix.SYS_SENDMSG, b.listener.at, message, unix.MSG_NOSIGNAL)
 }
 
 // order is the machine's order of bytes.
@@ -150,28 +162,46 @@ func (b *builder) forwarded() error {
 // pass receives the child's listener and sends it on. If that fails the child
 // would wait for ever: it is killed.
 func (l *listener) pass() error {
-	control := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
-	var n, cn int
-	err := sys.Retry(func() (err error) {
-		n, cn, _, _, err = unix.Recvmsg(l.ours, make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
-		return err
-	})
-	if err != nil {
-		return sys.Error("recvmsg", "seccomp listener", err)
-	}
-	if n == 0 { // it failed before; that is told elsewhere
-		return nil
-	}
-	fd, pid, err := received(control[:cn])
-	if err != nil {
+	fd, pid, err := l.receive()
+	if err != nil || pid == 0 {
 		return err
 	}
 	defer sys.CloseAll(fd)
+	if fd < 0 {
+		return unix.EBADMSG
+	}
+	if l.guarded {
+		more := -1
+		more, pid, err = l.receive()
+		sys.CloseAll(more)
+		if err != nil || pid == 0 {
+			return err
+		}
+	}
 	if err := l.send(fd, pid); err != nil {
 		failed := &StartError{Code: codeFailed, Op: "unable to pass the seccomp listener on", Path: l.Path, Errno: errnoOf(err)}
 		return errors.Join(failed, end(pid))
 	}
 	return nil
+}
+
+// receive returns the descriptor of a message, or -1, and who has sent it; 0
+// means that nothing comes any more: the child has failed, which is told
+// elsewhere.
+func (l *listener) receive() (fd, pid int, err error) {
+	control := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
+	var n, cn int
+	err = sys.Retry(func() (err error) {
+		n, cn, _, _, err = unix.Recvmsg(l.ours, make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
+	if err != nil {
+		return -1, 0, sys.Error("recvmsg", "seccomp listener", err)
+	}
+	if n == 0 {
+		return -1, 0, nil
+	}
+	return received(control[:cn])
 }
 
 // received takes a message's descriptor and its sender apart.
@@ -189,7 +219,8 @@ func received(control []byte) (fd, pid int, err error) {
 			pid = int(c.Pid)
 		}
 	}
-	if fd < 0 || pid <= 0 {
+	if pid <= 0 {
+		sys.CloseAll(fd)
 		return -1, 0, unix.EBADMSG
 	}
 	return fd, pid, nil

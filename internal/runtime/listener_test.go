@@ -172,13 +172,24 @@ func TestListener(t *testing.T) {
 		}
 		proc := *c.Spec.Process
 		proc.NoNewPrivileges, proc.Args = nnp, []string{payload, "try", "mkdir=/tmp/made"}
-		out, exit = s.exec(r, &Exec{Process: &proc, Filter: code, FilterFlags: flags,
-			Listener: &Listener{Path: a.path, State: specs.State{ID: c.ID, Status: specs.StateRunning, Pid: r.Pid}}})
-		if exit != 0 || !strings.Contains(out, "invalid cross-device link") {
-			t.Errorf("exec, no_new_privs %v: %d, %s", nnp, exit, out)
-		}
-		if got := a.received(); got.Pid == r.Pid || got.State.Pid != r.Pid {
-			t.Errorf("state of the exec %+v", got)
+		for _, traced := range []bool{false, true} {
+			out, exit = s.exec(r, &Exec{Process: &proc, Filter: code, FilterFlags: flags, Traced: traced,
+				Listener: &Listener{Path: a.path, State: specs.State{ID: c.ID, Status: specs.StateRunning, Pid: r.Pid}}})
+			if exit != 0 || !strings.Contains(out, "invalid cross-device link") {
+				t.Errorf("exec, no_new_privs %v, traced %v: %d, %s", nnp, traced, exit, out)
+			}
+			got := a.received()
+			if got.Pid == r.Pid || got.State.Pid != r.Pid {
+				t.Errorf("state of the exec %+v", got)
+			}
+			for its := false; !its; {
+				select {
+				case q := <-a.calls:
+					its = int(q.pid) == got.Pid && q.nr == unix.SYS_EXECVE
+				case <-time.After(need.Patience(10 * time.Second)):
+					t.Fatalf("traced %v: no call of process %d, of which the agent was told", traced, got.Pid)
+				}
+			}
 		}
 	}
 }

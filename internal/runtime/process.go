@@ -107,21 +107,21 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 		b.p.Sys("ioctl", "TIOCSCTTY", unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 0)
 	}
 	first := uint64(3 + b.preserve)
-	var socket ref
+	var listener, guard ref
 	if b.listener != nil {
-		socket = b.high(b.listener.theirs) // its number may be one that is about to be taken
+		listener = b.high(b.listener.theirs) // its number may be one that is about to be taken
 	}
 	if b.guard != nil {
-		socket = b.high(b.guard.theirs)
+		guard = b.high(b.guard.theirs)
 	}
 	if b.park != nil {
 		first = b.keepParking()
 	}
 	if b.listener != nil {
-		first = b.keepListener(socket, first)
+		first = b.keepListener(listener, first)
 	}
 	if b.guard != nil {
-		first = b.keepGuard(socket, first)
+		first = b.keepGuard(guard, first)
 	}
 	b.p.Sys("close_range", "", unix.SYS_CLOSE_RANGE, first, fileLimit, 0)
 }
