@@ -180,6 +180,12 @@ func (c *Control) Find(name string) (d Device, found bool, err error) {
 	return Device(h.dev), h.dev != 0, err
 }
 
+// Live is Find for a device that answers: it has a table and is not suspended.
+func (c *Control) Live(name string) (d Device, live bool, err error) {
+	h, err := c.status(name)
+	return Device(h.dev), h.flags&activePresent != 0 && h.flags&suspended == 0, err
+}
+
 // status asks for the state of a device; of none that state is empty.
 func (c *Control) status(name string) (header, error) {
 	h, err := named(name)

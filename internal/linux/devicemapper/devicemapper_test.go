@@ -67,6 +67,18 @@ func TestDevice(t *testing.T) {
 	if _, err := c.Create(name, false); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("twice: %v", err)
 	}
+	if err := c.Suspend(d); err != nil {
+		t.Error(err)
+	}
+	if _, live, err := c.Live(name); live || err != nil {
+		t.Errorf("suspended: %v, %v", live, err)
+	}
+	if got, found, err := c.Recover(name); got != d || !found || err != nil {
+		t.Errorf("%v, %v, %v", got, found, err)
+	}
+	if _, live, err := c.Live(name); !live || err != nil {
+		t.Errorf("resumed: %v, %v", live, err)
+	}
 	f, err := os.Open(d.Path())
 	if err != nil {
 		t.Fatal(err)

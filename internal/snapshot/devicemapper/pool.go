@@ -53,10 +53,30 @@ func openPool(root string, o Options) (_ *pool, err error) {
 	default:
 		err = p.make(root, o)
 	}
+	if err == nil {
+		err = p.recover()
+	}
 	if err != nil {
 		return nil, errors.Join(err, p.Control.Close())
 	}
 	return p, nil
+}
+
+// recover lets devices go on that a process held back when it died: whoever
+// reads them waits.
+func (p *pool) recover() error {
+	all, err := p.List()
+	if err != nil {
+		return err
+	}
+	for name := range all {
+		if strings.HasPrefix(name, p.prefix) {
+			if _, _, err := p.Recover(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // find takes the pool of a node.
@@ -165,11 +185,11 @@ func (p *pool) snapshot(id, origin uint64) (err error) {
 		return errdefs.Exhaustedf("the thin pool has no more numbers for devices")
 	}
 	message := fmt.Sprintf("create_snap %d %d", id, origin)
-	d, active, err := p.Recover(p.name(origin))
+	d, live, err := p.Live(p.name(origin))
 	if err != nil {
 		return err
 	}
-	if active { // somebody looks at it
+	if live { // somebody looks at it
 		if err := p.Suspend(d); err != nil {
 			return err
 		}
