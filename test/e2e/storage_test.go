@@ -131,7 +131,7 @@ func TestStorageBtrfs(t *testing.T) {
 func TestStorageDevicemapper(t *testing.T) {
 	need.Root(t)
 	need.Program(t, "docker", "docker-cli")
-	if err := devicemapper.Probe(""); err != nil {
+	if err := devicemapper.Probe(t.TempDir()); err != nil {
 		t.Skip(err)
 	}
 	t.Setenv("TMPDIR", "/dev/shm")

@@ -11,10 +11,12 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/atomicfile"
 	dm "lade/internal/linux/devicemapper"
+	"lade/internal/linux/sys"
 	"lade/internal/snapshot"
 )
 
@@ -35,9 +37,22 @@ type Driver struct {
 
 var _ snapshot.Snapshotter = (*Driver)(nil)
 
-// Probe tells whether the driver can work. Errors: Unavailable with the reason
-// why not.
-func Probe(string) error {
+// Probe tells whether the driver is one to choose for dir, which is made if it
+// is missing: the kernel has what it takes, and dir is a place for the files of a
+// pool. On an overlay the engine is in a container, most often, which sees no
+// nodes of new devices. Errors: Unavailable with the reason why not.
+func Probe(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return sys.Error("statfs", dir, err)
+	}
+	switch uint32(st.Type) {
+	case unix.OVERLAYFS_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC:
+		return errdefs.Unavailablef("%s is on %s, where no thin pool is made unless the driver is named", dir, snapshot.FileSystem(st.Type))
+	}
 	c, err := dm.Open()
 	if err != nil {
 		return err
