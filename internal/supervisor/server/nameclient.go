@@ -9,10 +9,12 @@ import (
 	"lade/internal/dns"
 )
 
+// What a container can make the supervisor keep is bounded: a megabyte or two.
 const (
-	maxClients    = 32 // of one name server, over TCP
-	maxPipelined  = 16 // questions of a client that others are asked
-	maxUnread     = 128 << 10
+	maxClients    = 16 // of one name server, over TCP
+	maxPipelined  = 4  // questions of a client that others are asked
+	maxUnread     = 16 << 10
+	maxQuestion   = 4 << 10          // bytes; a name, its type, and EDNS0 options
 	clientPatient = 10 * time.Second // for a client that says nothing
 )
 
@@ -60,7 +62,7 @@ func (c *nameClient) ready(events uint32) {
 	if c.fd < 0 || c.over || events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR) == 0 {
 		return
 	}
-	in := c.r.s.names.in
+	in := c.r.s.names.in[:maxQuestion]
 	n, err := unix.Read(c.fd, in)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
@@ -80,6 +82,10 @@ func (c *nameClient) ready(events uint32) {
 func (c *nameClient) take() {
 	for c.fd >= 0 && len(c.in) >= 2 && c.room() {
 		n := 2 + int(binary.BigEndian.Uint16(c.in))
+		if n > maxQuestion {
+			c.close()
+			return
+		}
 		if len(c.in) < n {
 			break
 		}

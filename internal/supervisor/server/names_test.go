@@ -526,6 +526,9 @@ func TestNamesFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if got := exchange(t, b.dial("udp", "127.0.0.11:53"), append(question("web.", typeA), make([]byte, maxQuestion)...)); got != "Refused" {
+		t.Errorf("a long question: %q", got)
+	}
 	tcp := b.dial("tcp", "127.0.0.11:53")
 	if _, err := tcp.Write(bytes.Repeat([]byte{0, 3, 'b', 'a', 'd'}, 100)); err != nil {
 		t.Fatal(err)

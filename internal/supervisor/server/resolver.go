@@ -213,6 +213,10 @@ func (w *udpWatch) ready(uint32) {
 // received answers a message, or asks others. It came from an address over UDP,
 // or from a client over TCP.
 func (r *resolver) received(msg []byte, from unix.Sockaddr, client *nameClient) {
+	if len(msg) > maxQuestion {
+		r.reply(dns.Refused(r.s.names.out[:0], msg), from, client)
+		return
+	}
 	reply, verdict := r.view.Answer(r.s.names.out[:0], msg, client != nil)
 	switch verdict {
 	case dns.Answered:
