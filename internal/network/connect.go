@@ -195,10 +195,8 @@ func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr,
 	return nil
 }
 
-// introduce tells the host where an endpoint's IPv6 address is: for some
-// milliseconds the container does not hear who asks for it (the kernel joins the
-// multicast group in the background, addrconf_dad_work), and who asked asks
-// again after a second.
+// introduce tells the host where an endpoint's IPv6 address is, so that it need
+// not ask: whoever is not heard asks again after a second only.
 func (n *Networks) introduce(p *pool, e *endpointRecord) {
 	if !e.IPv6.IsValid() {
 		return

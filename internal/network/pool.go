@@ -72,7 +72,31 @@ func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 			r.AddDefaultRoute(s.device, gw)
 		}
 	}
-	return trace.Begin(trace.Net, "address", s.link).End(s.conn.Do(&r))
+	span := trace.Begin(trace.Net, "address", s.link)
+	err := s.conn.Do(&r)
+	if err == nil && e.IPv6.IsValid() {
+		err = settle6(s.conn, e.IPv6.Addr())
+	}
+	return span.End(err)
+}
+
+// settle6 returns when a new IPv6 address works: what is sent to it before is
+// dropped, because the kernel makes it local in the background
+// (addrconf_dad_work), some microseconds later or, on a busy machine, some
+// milliseconds.
+func settle6(c *netlink.Conn, ip netip.Addr) error {
+	const tries, between = 100, time.Millisecond
+	for range tries {
+		rt, err := c.RouteTo(ip)
+		if err == nil && rt.Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENETUNREACH) && !errors.Is(err, unix.EHOSTUNREACH) {
+			return err
+		}
+		<-time.After(between)
+	}
+	return nil // it is only late
 }
 
 // linkLocalBits is the length of link-local subnets (RFC 3927, RFC 4291 2.5.6).

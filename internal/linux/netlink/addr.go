@@ -136,6 +136,19 @@ func (c *Conn) Routes() ([]Route, error) { return c.routes(unix.AF_INET) }
 // AllRoutes returns the routes of all families and tables.
 func (c *Conn) AllRoutes() ([]Route, error) { return c.routes(unix.AF_UNSPEC) }
 
+// RouteTo returns the route that the kernel takes to an address. Errors:
+// ENETUNREACH, EHOSTUNREACH.
+func (c *Conn) RouteTo(ip netip.Addr) (rt Route, err error) {
+	var r Request
+	r.Message(unix.RTM_GETROUTE, 0)
+	var h [unix.SizeofRtMsg]byte
+	h[0], h[1] = family(ip), uint8(ip.BitLen())
+	r.Header(h[:]...)
+	r.Attr(unix.RTA_DST, ip.AsSlice())
+	err = c.Get(&r, func(m Message) { rt, _ = parseRoute(m) })
+	return rt, err
+}
+
 func (c *Conn) routes(family uint8) (routes []Route, err error) {
 	var r Request
 	r.Message(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
