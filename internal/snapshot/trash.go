@@ -66,25 +66,38 @@ func (t *trash) work() {
 }
 
 // delete removes trees. It keeps few directories open, however deep they are.
+// What cannot be deleted is tried again when others are: a snapshot may hold up
+// the one that it lay on.
 func (t *trash) delete(names []string) error {
 	root, err := unix.Open(t.dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: t.dir, Err: err}
 	}
 	defer unix.Close(root)
-	var all error
-	for len(names) > 0 {
-		name := names[len(names)-1]
-		names = names[:len(names)-1]
+	for {
+		failed, err := t.deleteOnce(root, names)
+		if len(failed) == 0 || len(failed) >= len(names) {
+			return err
+		}
+		names = failed
+	}
+}
+
+// deleteOnce removes trees, first come, first served, and returns those that it
+// could not.
+func (t *trash) deleteOnce(root int, names []string) (failed []string, all error) {
+	for queue := names; len(queue) > 0; {
+		name := queue[0]
+		queue = queue[1:]
 		err := t.discard(t.dir + "/" + name)
 		if err == nil {
-			err = t.remove(root, root, name, 0, &names)
+			err = t.remove(root, root, name, 0, &queue)
 		}
 		if err != nil {
-			all = errors.Join(all, err)
+			failed, all = append(failed, name), errors.Join(all, err)
 		}
 	}
-	return all
+	return failed, all
 }
 
 // maxOpen is how many levels of directories are open at once. What is deeper
