@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lade/internal/need"
 	"lade/test/harness"
@@ -26,7 +27,16 @@ func TestUsernsRuntimes(t *testing.T) {
 			}
 			name, volume := r+"-user", r+"-volume"
 			defer func() { e.Run("rm", "-f", "-v", name); e.Run("volume", "rm", volume) }()
-			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1::80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; exec sleep 1000")...)
+			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1::80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; echo ready; sleep 1000")...)
+			ready := func(times int) {
+				t.Helper()
+				for end := time.Now().Add(need.Patience(10 * time.Second)); strings.Count(e.Run("logs", name), "ready") < times; time.Sleep(10 * time.Millisecond) {
+					if time.Now().After(end) {
+						t.Fatal("the container does not begin")
+					}
+				}
+			}
+			ready(1)
 			for _, c := range []struct{ command, want string }{
 				{"cat /new /data/file", "here\nthere"},
 				{"stat -c %u:%g /new /data/file /bin /etc/hosts /proc/1", "0:0\n0:0\n0:0\n0:0\n0:0"},
@@ -54,7 +64,11 @@ func TestUsernsRuntimes(t *testing.T) {
 				t.Errorf("diff: %s", out)
 			}
 			e.Run("restart", "-t", "0", name)
+			ready(2)
 			outside()
+			if out := strings.TrimSpace(e.Run("exec", name, "stat", "-c", "%u:%g", "/new")); out != "0:0" {
+				t.Errorf("after a restart: %s", out)
+			}
 			// A bind is as the host has it, unless a map is asked for.
 			for options, want := range map[string]string{"": "denied", ",idmap": "0:0"} {
 				mount := "type=bind,source=" + dir + ",target=/host" + options
