@@ -374,9 +374,11 @@ func launch(t *testing.T, args ...string) *daemonProcess {
 	return d
 }
 
-func (d *daemonProcess) get(path string) (string, error) {
+func (d *daemonProcess) get(path string) (string, error) { return d.getFrom(d.socket, path) }
+
+func (d *daemonProcess) getFrom(socket, path string) (string, error) {
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", d.socket)
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
 	res, err := c.Get("http://d" + path)
 	if err != nil {

@@ -112,8 +112,11 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 		return nil, errdefs.Invalidf("can't create unix socket %s: is a file or directory", path)
 	default:
 		if c, err := net.DialTimeout("unix", path, answer); err == nil {
+			lives := served(c)
 			c.Close()
-			return nil, errdefs.Conflictf("cannot listen on unix://%s: another daemon answers there", path)
+			if lives {
+				return nil, errdefs.Conflictf("cannot listen on unix://%s: another daemon answers there", path)
+			}
 		} else if !errors.Is(err, unix.ECONNREFUSED) {
 			return nil, errdefs.Conflictf("cannot listen on unix://%s: %w", path, err)
 		}
@@ -148,6 +151,14 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	return &unixListener{UnixListener: l, path: path, made: fi}, nil
+}
+
+// served reports whether the process that listens lives. One that was killed
+// while it started a program has left its sockets to the child, until that calls
+// execve(2).
+func served(c net.Conn) bool {
+	cred, err := peer(c)
+	return err != nil || cred.Pid == 0 || !errors.Is(unix.Kill(int(cred.Pid), 0), unix.ESRCH)
 }
 
 // unixListener removes its socket when it is closed, unless another daemon has

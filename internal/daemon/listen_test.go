@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -19,6 +20,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
 )
 
 // TestDefaultSockets: Docker's socket is served only where no Docker lives,
@@ -63,6 +68,45 @@ func TestDefaultSockets(t *testing.T) {
 	}
 	if got := addrs(&Config{}); got != "lade.sock" {
 		t.Error(got)
+	}
+}
+
+// TestLeftSockets: a daemon was killed, and a child that it was about to start
+// still has its sockets. The next one takes its place; one beside a daemon that
+// lives does not.
+func TestLeftSockets(t *testing.T) {
+	first := launch(t)
+	again := []string{"-H", "unix://" + first.socket}
+	c := &Config{API: API{Hosts: []string{again[1]}}}
+	if ls, err := listen(c, discard(), "", ""); errdefs.KindOf(err) != errdefs.Conflict {
+		closeAll(ls)
+		t.Errorf("beside one that lives: %v", err)
+	}
+	pidfd, err := unix.PidfdOpen(first.Process.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	for n := range 64 {
+		if link, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", first.Process.Pid, n)); !strings.HasPrefix(link, "socket:") {
+			continue
+		}
+		fd, err := unix.PidfdGetfd(pidfd, n, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+	}
+	first.Process.Kill()
+	first.Wait()
+	conn, err := net.Dial("unix", first.socket)
+	if err != nil {
+		t.Fatalf("the sockets are gone with the daemon: %v", err)
+	}
+	conn.Close()
+	second := launch(t, again...)
+	if got, err := second.getFrom(first.socket, "/hello"); err != nil || got != "hello" {
+		t.Errorf("%q, %v\n%s", got, err, second.log)
 	}
 }
 

@@ -84,22 +84,32 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 // peerLogger notes who connects, at debug level.
 func peerLogger(log *slog.Logger) func(context.Context, net.Conn) context.Context {
 	return func(ctx context.Context, c net.Conn) context.Context {
-		u, ok := c.(*net.UnixConn)
-		if !ok || !log.Enabled(ctx, slog.LevelDebug) {
+		if !log.Enabled(ctx, slog.LevelDebug) {
 			return ctx
 		}
-		raw, err := u.SyscallConn()
-		if err != nil {
-			return ctx
+		if cred, err := peer(c); err == nil {
+			log.Debug("connection", "pid", cred.Pid, "uid", cred.Uid, "gid", cred.Gid)
 		}
-		var cred *unix.Ucred
-		var credErr error
-		if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || credErr != nil {
-			return ctx
-		}
-		log.Debug("connection", "pid", cred.Pid, "uid", cred.Uid, "gid", cred.Gid)
 		return ctx
 	}
+}
+
+// peer tells who has the other end of a connection over a unix socket: the
+// process that called connect(2), or listen(2). Its number is 0 when it is in
+// another PID namespace (unix(7), SO_PEERCRED).
+func peer(c net.Conn) (*unix.Ucred, error) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	return cred, errors.Join(err, credErr)
 }
 
 // signals acts on the signals that a daemon gets: the returned context ends on
