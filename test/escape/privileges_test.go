@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,6 +59,7 @@ func TestUserOverflow(t *testing.T) {
 // host's root.
 func TestReleaseAgent(t *testing.T) {
 	w := newWorld(t)
+	t.Cleanup(func() { dropHierarchies(t) })
 	mark := filepath.Join(w.dir, "executed")
 	agent := w.file("agent", "#!/bin/sh\ntouch '"+mark+"'\n", 0o755)
 	executed := func(patience time.Duration) bool {
@@ -112,6 +114,35 @@ func TestDevice(t *testing.T) {
 	withstood(t, "default", w.attack(nil, "device", "7", "0"))
 	withstood(t, "seccomp unconfined", w.attack(options{"--security-opt", "seccomp=unconfined"}, "device", "7", "0"))
 	succeeded(t, "privileged", w.attack(options{"--privileged"}, "device", "7", "0"))
+}
+
+// dropHierarchies ends the hierarchies of control groups that attackers have made.
+// One whose last group was removed a moment ago outlives its last mount, and goes
+// with another one (kernel/cgroup/cgroup.c, cgroup_kill_sb: only without children).
+func dropHierarchies(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	for end := time.Now().Add(need.Patience(10 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
+		raw, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		left := regexp.MustCompile(`name=lade-escape-\d+`).FindAllString(string(raw), -1)
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("hierarchies are left: %v", left)
+		}
+		for _, name := range left {
+			if err := unix.Mount("cgroup", dir, "cgroup", 0, "none,"+name); err == nil {
+				err = unix.Unmount(dir, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 }
 
 // TestKeyring looks for the key of another container: the kernel's keyrings know
