@@ -117,30 +117,30 @@ func TestDevice(t *testing.T) {
 }
 
 // dropHierarchies ends the hierarchies of control groups that attackers have made.
-// One whose last group was removed a moment ago outlives its last mount, and goes
-// with another one (kernel/cgroup/cgroup.c, cgroup_kill_sb: only without children).
+// One whose last group was removed a moment before its last mount went outlives
+// it, and goes with another mount (kernel/cgroup/cgroup.c, cgroup_kill_sb: only
+// without children), a while later.
 func dropHierarchies(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	for end := time.Now().Add(need.Patience(10 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
+	left := func() []string {
 		raw, err := os.ReadFile("/proc/self/cgroup")
 		if err != nil {
 			t.Fatal(err)
 		}
-		left := regexp.MustCompile(`name=lade-escape-\d+`).FindAllString(string(raw), -1)
-		if len(left) == 0 {
-			return
+		return regexp.MustCompile(`name=lade-escape-\d+`).FindAllString(string(raw), -1)
+	}
+	for _, name := range left() {
+		if err := unix.Mount("cgroup", dir, "cgroup", 0, "none,"+name); err != nil {
+			t.Fatal(err)
 		}
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for end := time.Now().Add(need.Patience(10 * time.Second)); len(left()) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("hierarchies are left: %v", left)
-		}
-		for _, name := range left {
-			if err := unix.Mount("cgroup", dir, "cgroup", 0, "none,"+name); err == nil {
-				err = unix.Unmount(dir, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
+			t.Fatalf("hierarchies are left: %v", left())
 		}
 	}
 }
