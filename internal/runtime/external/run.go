@@ -68,6 +68,23 @@ func exited(what string, code int) *runtime.StartError {
 	return &runtime.StartError{Code: runtime.Failed, Op: what + ": exit status " + strconv.Itoa(code)}
 }
 
+// goWords puts what a runtime in C says into the words of those in Go, by which
+// Docker's client picks its exit status (126 or 127), and it minds the case.
+func goWords(msg string) string {
+	before, rest, ok := strings.Cut(msg, "executable file `")
+	if name, after, there := strings.Cut(rest, "` not found in $PATH"); ok && there {
+		why := "executable file not found in $PATH" + strings.TrimPrefix(after, ": No such file or directory")
+		if strings.Contains(name, "/") { // it was not looked for
+			why = "stat " + name + ": no such file or directory"
+		}
+		msg = before + `exec: "` + name + `": ` + why
+	}
+	for _, words := range []string{"No such file or directory", "Permission denied", "Exec format error", "Is a directory", "Not a directory"} {
+		msg = strings.ReplaceAll(msg, ": "+words, ": "+strings.ToLower(words[:1])+words[1:])
+	}
+	return msg
+}
+
 // explain finds out what a failure is to blame on: runtimes tell it in words
 // only, and by those dockerd decides, too.
 func explain(msg string) *runtime.StartError {
@@ -76,7 +93,8 @@ func explain(msg string) *runtime.StartError {
 			msg = after
 		}
 	}
-	e := &runtime.StartError{Code: runtime.Failed, Op: strings.TrimSpace(msg)}
+	msg = goWords(strings.TrimSpace(msg))
+	e := &runtime.StartError{Code: runtime.Failed, Op: msg}
 	low := strings.ToLower(msg)
 	has := func(words ...string) bool {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(low, w) })

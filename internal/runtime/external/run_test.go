@@ -17,11 +17,13 @@ func TestExplain(t *testing.T) {
 		code int
 	}{
 		`runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH`: {`exec: "nope": executable file not found in $PATH`, 127},
-		"executable file `nope` not found in $PATH: No such file or directory":                                    {"executable file `nope` not found in $PATH: No such file or directory", 127},
+		"executable file `nope` not found in $PATH: No such file or directory":                                    {`exec: "nope": executable file not found in $PATH`, 127},
+		"executable file `/no/such` not found in $PATH: No such file or directory":                                {`exec: "/no/such": stat /no/such: no such file or directory`, 127},
+		"exec `/etc/passwd`: Permission denied":                                                                   {"exec `/etc/passwd`: permission denied", 126},
 		`runc create failed: unable to start container process: exec: "/etc": permission denied`:                  {`exec: "/etc": permission denied`, 126},
-		`exec: "/x": exec format error`:                                                                         {`exec: "/x": exec format error`, 126},
-		`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`:                                   {`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`, 127},
-		`unable to start container process: error during container init: error mounting "x": permission denied`: {`error mounting "x": permission denied`, 128},
+		`exec: "/x": exec format error`:                                                                           {`exec: "/x": exec format error`, 126},
+		`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`:                                     {`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`, 127},
+		`unable to start container process: error during container init: error mounting "x": permission denied`:   {`error mounting "x": permission denied`, 128},
 		"something else": {"something else", 128},
 	} {
 		if got := explain(msg); got.Error() != want.said || got.Code != want.code {
