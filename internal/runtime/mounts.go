@@ -234,7 +234,7 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	case "":
 		return errdefs.Invalidf("%s: the mount has no type", what)
 	default:
-		fd, err := hostFilesystem(m.Type, m.Source, o)
+		fd, err := mount.New(m.Type, "", o) // the source is among its options: name
 		if err != nil {
 			return fail(err)
 		}
@@ -297,37 +297,6 @@ func (b *builder) modeOf(dest string) (string, bool) {
 	}
 	m := st.Mode & 0o7777
 	return string([]byte{'0' + byte(m>>9&7), '0' + byte(m>>6&7), '0' + byte(m>>3&7), '0' + byte(m&7)}), true
-}
-
-// hostFilesystem mounts a file system that needs the host: a block device, a
-// server.
-func hostFilesystem(kind, source string, o *mount.Options) (fd int, err error) {
-	span := trace.Begin(trace.Mount, "fsmount", kind+" "+source)
-	defer func() { err = span.End(err) }()
-	fs, err := unix.Fsopen(kind, unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, sys.Error("fsopen", kind, err)
-	}
-	defer sys.CloseAll(fs)
-	super := o.Super
-	if o.ReadOnly() {
-		super = append(slices.Clip(super), "ro")
-	}
-	for _, s := range super {
-		if k, v, ok := strings.Cut(s, "="); ok {
-			err = unix.FsconfigSetString(fs, k, v)
-		} else {
-			err = unix.FsconfigSetFlag(fs, s)
-		}
-		if err != nil {
-			return -1, sys.Error("fsconfig", s, err)
-		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, sys.Error("fsconfig", kind, err)
-	}
-	fd, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(o.Set))
-	return fd, sys.Error("fsmount", kind, err)
 }
 
 // terminal makes the container's devpts and a terminal in it.
