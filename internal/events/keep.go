@@ -125,7 +125,8 @@ func (j *journal) add(m *events.Message) error {
 
 // turn begins a new file.
 func (j *journal) turn() error {
-	if err := os.Rename(j.path, j.path+former); err != nil {
+	// It is gone where an earlier turn could not make the new one.
+	if err := os.Rename(j.path, j.path+former); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	old := j.f
