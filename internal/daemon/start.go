@@ -89,7 +89,8 @@ func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar,
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 
-	ctx, stop := signals(ctx, log, func() { c = reload(args, c, e, log, level) })
+	holds := c // of the goroutine of signals
+	ctx, stop := signals(ctx, log, func() { holds = reload(args, holds, e, log, level) })
 	defer stop()
 	after := context.AfterFunc(ctx, func() { tell(log, "STOPPING=1") })
 	defer after()
