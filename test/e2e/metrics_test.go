@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"lade/internal/need"
 	"lade/test/harness"
@@ -53,9 +54,9 @@ func TestMetrics(t *testing.T) {
 	e.Run("run", "-d", "--name", "idle", "lade/hello", "sleep", "1000")
 	e.Run("exec", "busy", "true")
 	e.Run("pause", "idle")
-	for range 200 { // until it has worked
-		if out := e.Run("logs", "busy"); strings.TrimSpace(out) == "209715200" {
-			break
+	for end := time.Now().Add(need.Patience(30 * time.Second)); strings.TrimSpace(e.Run("logs", "busy")) != "209715200"; {
+		if time.Now().After(end) {
+			t.Fatal("it has not worked")
 		}
 	}
 	code, text := get("/metrics")
