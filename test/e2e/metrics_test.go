@@ -50,7 +50,7 @@ func TestMetrics(t *testing.T) {
 		}
 		return v
 	}
-	e.Run("run", "-d", "--name", "busy", "--memory", "64m", "lade/hello", "sh", "-c", "head -c 200m /dev/zero | wc -c; exec sleep 1000")
+	e.Run("run", "-d", "--name", "busy", "--memory", "64m", "lade/hello", "sh", "-c", "head -c 209715200 /dev/zero | wc -c; exec sleep 1000")
 	e.Run("run", "-d", "--name", "idle", "lade/hello", "sleep", "1000")
 	e.Run("exec", "busy", "true")
 	e.Run("pause", "idle")
