@@ -113,7 +113,9 @@ func (a *agent) serve(c *net.UnixConn) {
 	for {
 		// Level-triggered: POLLHUP when the last process with the filter has ended.
 		p := []unix.PollFd{{Fd: int32(fds[0]), Events: unix.POLLIN}}
-		if _, err := unix.Poll(p, -1); err != nil && err != unix.EINTR || p[0].Revents&unix.POLLIN == 0 {
+		if _, err := unix.Poll(p, -1); err == unix.EINTR {
+			continue
+		} else if err != nil || p[0].Revents&unix.POLLIN == 0 {
 			return
 		}
 		var q seccompNotif

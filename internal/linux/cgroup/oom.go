@@ -79,17 +79,42 @@ func (g *Group) OOMKills() (uint64, error) {
 	return g.oomKills(m, g.path)
 }
 
-func (g *Group) oomKills(m *hierarchy, group string) (uint64, error) {
-	file := "memory.oom_control" // counts the group alone
+// oomFile is the file that counts kills for memory.
+func (m *hierarchy) oomFile() string {
 	if m.v2 {
-		file = "memory.events" // counts what is below too
+		return "memory.events" // counts what is below too
 	}
-	content, err := m.read(group, file)
+	return "memory.oom_control" // counts the group alone
+}
+
+// OOMFile returns the file that counts the processes of the group at path which
+// the kernel killed for memory, there or not; ReadOOMKills understands it.
+// Errors: Invalid; Unavailable if the host has no memory controller.
+func (h *Host) OOMFile(path string) (string, error) {
+	rel, err := clean(path)
+	if err != nil {
+		return "", err
+	}
+	g := &Group{h: h, path: rel}
+	m, err := g.memory()
+	if err != nil {
+		return "", err
+	}
+	return m.name(rel, m.oomFile()), nil
+}
+
+// ReadOOMKills returns the count that the content of an OOMFile has.
+func ReadOOMKills(content string) uint64 {
+	v, _ := field(content, "oom_kill")
+	return number(v)
+}
+
+func (g *Group) oomKills(m *hierarchy, group string) (uint64, error) {
+	content, err := m.read(group, m.oomFile())
 	if err != nil {
 		return 0, g.missing(m, err)
 	}
-	v, _ := field(content, "oom_kill")
-	n := number(v)
+	n := ReadOOMKills(content)
 	if m.v2 {
 		return n, nil
 	}

@@ -26,6 +26,8 @@ type places struct {
 	seccomp string // "": no filter
 	pid     string // a pipe for the container's process number
 	gate    string // a pipe on which LXC waits for a line after that
+	counts  string // where the kernel counts kills for memory; "": nowhere
+	kills   string // where LXC copies that before it removes the control group
 	groups  string // of LXC's own processes, as spec.linux.cgroupsPath
 }
 
@@ -61,6 +63,9 @@ func translate(s *specs.Spec, limits []cgroup.Setting, p places) ([]byte, error)
 		c.set("lxc.rootfs.options", "ro")
 	}
 	c.set("lxc.hook.start-host", `/bin/sh -c 'echo "$LXC_PID" >"`+p.pid+`"; read line <"`+p.gate+`"'`)
+	if p.counts != "" {
+		c.set("lxc.hook.stop", `/bin/sh -c 'cat <"`+p.counts+`" >"`+p.kills+`"'`)
+	}
 	c.set("lxc.log.file", p.log)
 	c.set("lxc.log.level", "INFO")
 	if p.seccomp != "" {

@@ -93,6 +93,7 @@ const (
 	fileGate    = "gate"    // another one
 	fileMonitor = "monitor" // lxc-start's process number
 	fileGroups  = "groups"  // the path of LXC's own control groups
+	fileKills   = "kills"   // what the kernel counted in the container's group
 	dirMount    = "mnt"
 )
 
@@ -100,6 +101,13 @@ const (
 func (c *Container) configure(s *specs.Spec) error {
 	p := places{
 		rootfs: c.b.Rootfs(), mount: c.b.Path(dirMount), log: c.b.Path(fileLog), pid: c.b.Path(filePid), gate: c.b.Path(fileGate), groups: s.Linux.CgroupsPath + ".lxc",
+		kills: c.b.Path(fileKills),
+	}
+	if s.Linux.CgroupsPath != "" {
+		var err error
+		if p.counts, err = c.h.Cgroups.OOMFile(s.Linux.CgroupsPath); err != nil && !errors.Is(err, errdefs.Unavailable) {
+			return err
+		}
 	}
 	if s.Linux.Seccomp != nil {
 		policy, err := filter(s.Linux.Seccomp)
@@ -297,6 +305,14 @@ func (c *Container) Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process
 
 // Started reports whether the container's command was started.
 func (c *Container) Started() bool { return c.b.Started() }
+
+// OOMKills returns how many processes of the container the kernel killed for
+// memory, once LXC has removed the control group. Errors: fs.ErrNotExist if it
+// has not been that far.
+func (c *Container) OOMKills() (uint64, error) {
+	raw, err := os.ReadFile(c.b.Path(fileKills))
+	return cgroup.ReadOOMKills(string(raw)), err
+}
 
 // group opens the container's control group.
 func (c *Container) group(s *specs.Spec) (*cgroup.Group, error) {

@@ -6,7 +6,9 @@
 //	  lxc-start ──────────────────────▶ namespaces, mounts, control groups
 //	  process number ◀── start-host hook, the container's process waits
 //	  lxc-wait RUNNING|STOPPED ───────▶ its command was executed, or could not be
-//	  pidfd of the process              waits for its end, removes the groups
+//	  pidfd of the process              waits for its end
+//	                                    stop hook: keeps the count of OOM kills
+//	                                    removes the groups
 //	  …
 //	  waits for the end of the monitor
 //

@@ -176,3 +176,21 @@ func TestStartFails(t *testing.T) {
 		})
 	}
 }
+
+// TestOOMKills counts what the kernel killed after LXC has removed the control
+// group that counted it.
+func TestOOMKills(t *testing.T) {
+	_, c, err := run(t, func(a *runtime.Container) {
+		limit := int64(16 << 20)
+		a.Spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &limit}}
+	}, "/bin/sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=200M count=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.endMonitor(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.OOMKills(); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}

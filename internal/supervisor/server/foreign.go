@@ -42,6 +42,9 @@ type (
 	teller interface {
 		ExitStatus() (unix.WaitStatus, bool)
 	}
+	accountant interface {
+		OOMKills() (uint64, error)
+	}
 )
 
 // launcher is what starts a container's processes.

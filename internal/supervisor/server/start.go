@@ -544,10 +544,16 @@ func (c *container) dropOOM() {
 // oomKilled asks the kernel whether it killed a process of the container for
 // memory, and remembers it.
 func (c *container) oomKilled() bool {
+	var n uint64
+	var err error = errdefs.NotFound
 	if c.group != nil {
-		if n, err := c.group.OOMKills(); err == nil && n > 0 {
-			c.kills, c.oom = n, true
-		}
+		n, err = c.group.OOMKills()
+	}
+	if f, ok := c.foreign.(accountant); ok && err != nil {
+		n, err = f.OOMKills()
+	}
+	if err == nil && n > 0 {
+		c.kills, c.oom = n, true
 	}
 	return c.oom
 }
