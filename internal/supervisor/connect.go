@@ -106,8 +106,15 @@ func launch(ctx context.Context, o Options) error {
 	return errdefs.Unavailablef("%s: %s", o.Binary, strings.TrimSpace(string(said)))
 }
 
-// environment returns what of our environment a supervisor is given.
-func environment() (env []string) {
+// calm turns off the signals by which the Go runtime takes a processor away:
+// nothing in a supervisor computes for long, and every thread that got one keeps
+// the pages of its signal stack (70 kB in all).
+const calm = "GODEBUG=asyncpreemptoff=1"
+
+// environment returns what of our environment a supervisor is given, and calm:
+// of two values the last one counts.
+func environment() []string {
+	env := []string{calm}
 	for _, v := range os.Environ() {
 		for _, keep := range []string{"PATH=", "LADE_", "GOTRACEBACK=", "GODEBUG=", "TMPDIR="} {
 			if strings.HasPrefix(v, keep) {
