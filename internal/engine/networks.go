@@ -61,12 +61,12 @@ func (e *Engine) NetworkCreate(ctx context.Context, q network.CreateRequest) (ne
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
-	e.publishNetworkChange(events.ActionCreate, id, q.Name)
+	e.publishNetworkChange(events.ActionCreate, id, q.Name, e.Networks.Driver(q.Name))
 	return network.CreateResponse{ID: id}, nil
 }
 
-func (e *host) publishNetworkChange(action events.Action, id, name string) {
-	e.events.Publish(events.NetworkEventType, action, id, map[string]string{"name": name, "type": "bridge"})
+func (e *host) publishNetworkChange(action events.Action, id, name, driver string) {
+	e.events.Publish(events.NetworkEventType, action, id, map[string]string{"name": name, "type": driver})
 }
 
 // NetworkRemove removes a network. Errors: as network.Networks.Remove.
@@ -75,11 +75,11 @@ func (e *Engine) NetworkRemove(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	id := e.Networks.ID(name)
+	id, driver := e.Networks.ID(name), e.Networks.Driver(name)
 	if err := e.Networks.Remove(ctx, name); err != nil {
 		return err
 	}
-	e.publishNetworkChange(events.ActionDestroy, id, name)
+	e.publishNetworkChange(events.ActionDestroy, id, name, driver)
 	return nil
 }
 

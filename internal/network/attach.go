@@ -133,20 +133,20 @@ func (n *Networks) extend(b *bridge, r Request, old, c *containerRecord, e *endp
 	if err := n.bindPorts(c, e, steps); err != nil {
 		return err
 	}
-	pool, err := n.poolOf(b)
+	from, err := n.sourceFor(b, e)
 	if err != nil {
 		return err
 	}
-	s, err := pool.add(r.NetNS, e.Inside)
+	s, err := from.add(r.NetNS, e.Inside)
 	if err != nil {
 		return fmt.Errorf("make the interface %s: %w", e.Inside, err)
 	}
 	defer s.close()
-	steps.add(func() { n.delEnd(s.link) })
+	steps.add(func() { n.removeEnd(r.NetNS, e) })
 	if err := n.configure(s, e, [2]netip.Addr{}, steps); err != nil {
 		return err
 	}
-	n.introduce(pool, e)
+	n.introduce(b, e)
 	if err := setSysctls(r.NetNS, r.Sysctls, e.Inside); err != nil {
 		return err
 	}
@@ -229,9 +229,9 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 		return err
 	}
 	failpoint.Hit("network.detached")
-	if e.Link != "" {
+	if e.Link != "" || e.Kind != "" {
 		n.rerouteIn(ns, old, c)
-		n.delEnd(e.Link)
+		n.removeEnd(ns, e)
 		if e.Limits.Out != 0 {
 			n.unshape(e.Link)
 		}

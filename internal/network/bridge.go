@@ -26,11 +26,14 @@ import (
 // defaultMTU is Docker's.
 const defaultMTU = 1500
 
-// bridge is a network of containers on this host: one link, addresses, rules.
+// bridge is a network of containers: one link, addresses, rules. One of the
+// drivers macvlan and ipvlan has children of a link that is not its own instead,
+// and no rules.
 type bridge struct {
-	network  string // name of the network
-	id       string // of the network
-	link     string // name of the interface
+	network  string    // name of the network
+	id       string    // of the network
+	link     string    // name of the interface; "" with children
+	children *children // nil: containers have pairs of links, with an end in the bridge
 	v4, v6   side
 	mtu      int // 0: see makeBridge
 	icc      bool
@@ -51,7 +54,7 @@ type bridge struct {
 type side struct {
 	subnet  netip.Prefix // masked; zero: the family is not in use
 	address netip.Prefix // of the link; zero: none
-	gateway netip.Addr   // default route of containers; zero: none
+	gateway netip.Addr   // default route of containers; zero: none; unspecified: their interface
 	masq    bool
 	mode    string
 	addrs   allocator
@@ -69,6 +72,14 @@ func (b *bridge) side(six bool) *side {
 		return &b.v6
 	}
 	return &b.v4
+}
+
+// hostLink returns the name of the bridge or of the parent.
+func (b *bridge) hostLink() string {
+	if b.children != nil {
+		return b.children.parent
+	}
+	return b.link
 }
 
 // open sets up the books of addresses of a side whose subnet is set: those in
@@ -191,6 +202,9 @@ func hostPrefixes(rt *netlink.Conn, except int) (taken []netip.Prefix, err error
 // is the administrator's. Then it writes the parameters of the host that the
 // bridge needs.
 func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error) {
+	if b.children != nil {
+		return b.children.make(rt)
+	}
 	link, made, err = b.link4(rt)
 	if err != nil {
 		return link, made, err

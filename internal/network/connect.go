@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -101,6 +102,11 @@ func (n *Networks) newEndpoint(r Request) (*endpointRecord, *bridge, error) {
 	if b == nil {
 		return &endpointRecord{ID: ids.New(), Network: name}, nil, nil
 	}
+	if b.children != nil {
+		if err := b.children.checkMAC(r.MAC); err != nil {
+			return nil, nil, err
+		}
+	}
 	e := &endpointRecord{
 		ID: ids.New(), Network: name, Limits: limits, Inside: cmp.Or(r.Interface, inside), LinkLocal: r.LinkLocal,
 		Aliases: r.Aliases, Links: r.Links, Priority: r.Priority,
@@ -145,7 +151,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.bindPorts(c, e, steps); err != nil {
 		return nil, err
 	}
-	pool, s, err := n.slotFor(b, r)
+	s, err := n.slotFor(b, r, e)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
@@ -153,11 +159,11 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
 		return nil, err
 	}
-	n.introduce(pool, e)
+	n.introduce(b, e)
 	if err := n.open(&containerRecord{}, c, steps); err != nil {
 		return nil, err
 	}
-	return &lease{pool: pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || r.Interface != ""}, nil
+	return &lease{pool: b.pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || r.Interface != ""}, nil
 }
 
 // bindPorts publishes the ports that the container can have now.
@@ -197,12 +203,12 @@ func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr,
 
 // introduce tells the host where an endpoint's IPv6 address is, so that it need
 // not ask: whoever is not heard asks again after a second only.
-func (n *Networks) introduce(p *pool, e *endpointRecord) {
-	if !e.IPv6.IsValid() {
+func (n *Networks) introduce(b *bridge, e *endpointRecord) {
+	if !e.IPv6.IsValid() || b.children != nil {
 		return
 	}
 	var r netlink.Request
-	r.SetNeighbour(int(p.bridge.Load()), e.IPv6.Addr(), e.mac())
+	r.SetNeighbour(int(b.pool.bridge.Load()), e.IPv6.Addr(), e.mac())
 	if err := n.rt.Do(&r); err != nil { // then it is asked for
 		n.log.Warn("cannot set a neighbour", "address", e.IPv6, "error", err)
 	}
@@ -226,19 +232,35 @@ func (n *Networks) open(was, now *containerRecord, steps *undo) error {
 // created, from its first container on.
 const networkPool = 4
 
+// source makes the interfaces of a network's containers: a pool, or a nursery.
+type source interface {
+	// take returns an interface eth0 in a namespace of its own.
+	take() (*slot, error)
+	// make makes one in a namespace that nobody uses yet.
+	make(unshare inNew, name string) (*slot, error)
+	// add makes a further one in a namespace that is in use.
+	add(ns *os.File, name string) (*slot, error)
+}
+
+// sourceFor returns the source of an endpoint's interface.
+func (n *Networks) sourceFor(b *bridge, e *endpointRecord) (source, error) {
+	if b.children != nil {
+		return nursery{n, b, e}, nil
+	}
+	return n.poolOf(b)
+}
+
 // slotFor returns a slot of the bridge's pool, or one in a namespace that is
 // given or with an interface of another name.
-func (n *Networks) slotFor(b *bridge, r Request) (*pool, *slot, error) {
-	p, err := n.poolOf(b)
+func (n *Networks) slotFor(b *bridge, r Request, e *endpointRecord) (*slot, error) {
+	from, err := n.sourceFor(b, e)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if r.NetNS == nil && r.Interface == "" {
-		s, err := p.take()
-		return p, s, err
+		return from.take()
 	}
-	s, err := p.make(madeIn(r.NetNS), cmp.Or(r.Interface, inside))
-	return p, s, err
+	return from.make(madeIn(r.NetNS), cmp.Or(r.Interface, inside))
 }
 
 // madeIn is netns.New for a namespace that is there already; nil: a new one.
@@ -277,13 +299,25 @@ func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *und
 	}
 	b.users++
 	steps.add(func() { n.releaseAddrs(e) })
-	mac := r.MAC
-	if mac == nil && e.IPv4.IsValid() {
-		mac = hardware(e.IPv4.Addr())
-	} else if mac == nil {
-		mac = hardware(e.IPv6.Addr())
+	e.MAC = b.hardware(r.MAC, e).String()
+	return nil
+}
+
+// hardware returns the hardware address of an endpoint: the one asked for, else
+// one that comes of its address; none where it is the parent's.
+func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.HardwareAddr {
+	ip := e.IPv4.Addr()
+	if !ip.IsValid() {
+		ip = e.IPv6.Addr()
 	}
-	e.MAC = mac.String()
+	switch {
+	case asked != nil:
+		return asked
+	case b.children == nil:
+		return hardware(ip)
+	case b.children.ownMAC():
+		return b.children.hardware(b.id, ip)
+	}
 	return nil
 }
 
@@ -374,7 +408,7 @@ func (n *Networks) forget(c *containerRecord) {
 			udp = append(udp, b.HostPort)
 		}
 	}
-	e, _ := n.gatewayOf(c, false)
+	e := n.portsOf(c, false)
 	if len(udp) == 0 || e == nil {
 		return
 	}

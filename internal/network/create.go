@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -62,11 +63,9 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err != nil {
 		return "", err
 	}
-	if err := n.checkLink(b); err != nil {
+	if r.Made, err = n.checkLink(b); err != nil {
 		return "", err
 	}
-	_, err = n.rt.LinkState(0, b.link)
-	r.Made = errors.Is(err, unix.ENODEV)
 	var batch store.Batch
 	if err := putNetwork(&batch, q.Name, r); err != nil {
 		return "", err
@@ -107,10 +106,10 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 		return errdefs.Unavailablef("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
 	}
 	switch q.Driver {
-	case "", "default", driverBridge:
+	case "", "default", driverBridge, driverMacvlan, driverIPVLAN:
 	case "host", "null":
 		return errdefs.Forbiddenf("only one instance of %q network is allowed", q.Driver)
-	case "macvlan", "ipvlan", "overlay":
+	case "overlay":
 		return errdefs.NotImplementedf("network driver %q is not implemented yet", q.Driver)
 	default:
 		return errdefs.NotFoundf("plugin %q not found", q.Driver)
@@ -131,7 +130,10 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 
 // complete returns the network that is asked for, with all addresses.
 func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
-	u := &userNetwork{Driver: driverBridge, Options: maps.Clone(q.Options), Labels: maps.Clone(q.Labels), Internal: q.Internal, Attachable: q.Attachable}
+	u := &userNetwork{Driver: cmp.Or(q.Driver, driverBridge), Options: maps.Clone(q.Options), Labels: maps.Clone(q.Labels), Internal: q.Internal, Attachable: q.Attachable}
+	if u.Driver == "default" {
+		u.Driver = driverBridge
+	}
 	enabled := map[bool]bool{false: true, true: false} // by family
 	for six, o := range map[bool]struct {
 		field *bool
@@ -160,7 +162,7 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 		for _, c := range q.IPAM.Config {
 			six := familyOf(c)
 			if _, two := asked[six]; two {
-				return nil, errdefs.Forbiddenf("bridge driver doesn't support multiple subnets")
+				return nil, errdefs.Forbiddenf("%s driver doesn't support multiple subnets", u.Driver)
 			}
 			asked[six] = c
 		}
@@ -302,7 +304,11 @@ func (n *Networks) pools6() []ipam.Pool {
 func newBridge(name string, r networkRecord) (*bridge, error) {
 	u := r.User
 	b := &bridge{network: name, id: r.ID, internal: u.Internal}
-	if err := b.options(u.Options); err != nil {
+	read := b.options
+	if u.Driver == driverMacvlan || u.Driver == driverIPVLAN {
+		read = func(o map[string]string) error { return b.readChildren(u.Driver, o) }
+	}
+	if err := read(u.Options); err != nil {
 		return nil, err
 	}
 	for i := range u.Pools {
@@ -324,6 +330,9 @@ func (b *bridge) addresses(c *network.IPAMConfig) error {
 	var aux []netip.Addr
 	for _, a := range c.AuxAddress {
 		aux = append(aux, a)
+	}
+	if b.children != nil {
+		return b.addressesOfChildren(s, c.Gateway, c.IPRange, aux)
 	}
 	if s.mode == modeIsolated {
 		return s.open(c.IPRange, append(aux, c.Gateway)...)
@@ -374,9 +383,7 @@ func (b *bridge) options(o map[string]string) (err error) {
 		case optMode6:
 			b.v6.mode, err = v, b.checkMode(v)
 		case optMTU:
-			if b.mtu, err = strconv.Atoi(v); err == nil && (b.mtu < 68 || b.mtu > 65535) {
-				err = errors.New("not between 68 and 65535")
-			}
+			b.mtu, err = parseMTU(v)
 		case optIPv4, optIPv6, netrate.InName, netrate.OutName, netrate.BurstName:
 		default:
 			if strings.HasPrefix(name, "com.docker.network.") || strings.HasPrefix(name, "lade.") {
@@ -384,7 +391,7 @@ func (b *bridge) options(o map[string]string) (err error) {
 			}
 		}
 		if err != nil {
-			return errdefs.Invalidf("invalid value for driver-opt %q: %q: %w", name, v, err)
+			return badOption(name, v, err)
 		}
 	}
 	b.v4.masq, b.v6.masq = masq, masq
@@ -392,6 +399,19 @@ func (b *bridge) options(o map[string]string) (err error) {
 		return err
 	}
 	return nil
+}
+
+// badOption says what is wrong with an option of a network.
+func badOption(name, value string, err error) error {
+	return errdefs.Invalidf("invalid value for driver-opt %q: %q: %w", name, value, err)
+}
+
+func parseMTU(v string) (int, error) {
+	mtu, err := strconv.Atoi(v)
+	if err == nil && (mtu < 68 || mtu > 65535) {
+		err = errors.New("not between 68 and 65535")
+	}
+	return mtu, err
 }
 
 func (b *bridge) checkMode(mode string) error {
@@ -407,21 +427,26 @@ func (b *bridge) checkMode(mode string) error {
 	return fmt.Errorf("unknown gateway mode %s", mode)
 }
 
-// checkLink refuses a bridge that another network has, or that is none.
-func (n *Networks) checkLink(b *bridge) error {
+// checkLink refuses a bridge that another network has, or that is none, and a
+// parent that cannot be one. It reports whether the link is ours to make and to
+// remove.
+func (n *Networks) checkLink(b *bridge) (made bool, err error) {
+	if b.children != nil {
+		return n.checkParent(b)
+	}
 	for _, o := range n.allBridges() {
 		if o.link == b.link {
-			return errdefs.Forbiddenf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", b.id, b.link, o.id, o.link)
+			return false, errdefs.Forbiddenf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", b.id, b.link, o.id, o.link)
 		}
 	}
 	l, err := n.rt.LinkState(0, b.link)
 	switch {
 	case errors.Is(err, unix.ENODEV):
-		return nil
+		return true, nil
 	case err == nil && l.Kind != "bridge":
-		return errdefs.Invalidf("existing interface %s is not a bridge", b.link)
+		return false, errdefs.Invalidf("existing interface %s is not a bridge", b.link)
 	}
-	return err
+	return false, err
 }
 
 // Remove removes a network. Errors: NotFound, Forbidden for a predefined one and
@@ -459,15 +484,7 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	if err := n.wall.govern(n.policies()); err != nil {
 		return back(err)
 	}
-	if r.Made {
-		l, err := n.rt.LinkState(0, b.link)
-		if err == nil {
-			err = n.delLink(l)
-		}
-		if err != nil && !errors.Is(err, unix.ENODEV) {
-			return back(err)
-		}
-	} else if err := n.leave(b); err != nil {
+	if err := n.unmake(b, r.Made); err != nil {
 		return back(err)
 	}
 	failpoint.Hit("network.removed")
@@ -477,6 +494,26 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 		return back(err)
 	}
 	return nil
+}
+
+// unmake removes what a network has in the host.
+func (n *Networks) unmake(b *bridge, made bool) error {
+	switch {
+	case !made && b.children == nil:
+		return n.leave(b)
+	case !made:
+		return nil
+	case b.children != nil:
+		return n.forsake(b)
+	}
+	l, err := n.rt.LinkState(0, b.link)
+	if err == nil {
+		err = n.delLink(l)
+	}
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return err
 }
 
 // leave takes our addresses from a bridge that is not ours.

@@ -61,12 +61,23 @@ func (n *Networks) reroute(conn *netlink.Conn, old, c *containerRecord) error {
 	return conn.Do(&r)
 }
 
+// portsOf returns the endpoint whose address a container's published ports of a
+// family lead to: that of its default route, if its network can publish any; nil
+// otherwise. In networks without a bridge -p has no effect, as in Docker.
+func (n *Networks) portsOf(c *containerRecord, six bool) *endpointRecord {
+	e, _ := n.gatewayOf(c, six)
+	if e == nil || n.bridge(e.Network).children != nil {
+		return nil
+	}
+	return e
+}
+
 // rules returns what the firewall has to know of a container: where its
 // published ports lead, and which of its own ports a routed network opens.
 func (n *Networks) rules(c *containerRecord) published {
 	p := published{to: map[hostPort]netip.AddrPort{}, open: map[hostPort]bool{}}
 	for _, six := range families() {
-		e, _ := n.gatewayOf(c, six)
+		e := n.portsOf(c, six)
 		if e == nil {
 			continue
 		}
@@ -116,7 +127,7 @@ func (n *Networks) publish(c *containerRecord, steps *undo) error {
 
 // publishedAt returns where a port is published in a family, and whether it is.
 func (n *Networks) publishedAt(c *containerRecord, p Publish, six bool) (at place, ok bool) {
-	e, _ := n.gatewayOf(c, six)
+	e := n.portsOf(c, six)
 	if e == nil {
 		return at, false
 	}
@@ -137,8 +148,7 @@ func (n *Networks) publishedAt(c *containerRecord, p Publish, six bool) (at plac
 // checkPorts refuses what could never be published: also an address of a family
 // in which the container has no way out, unless it has none at all.
 func (n *Networks) checkPorts(c *containerRecord) error {
-	four, _ := n.gatewayOf(c, false)
-	six, _ := n.gatewayOf(c, true)
+	four, six := n.portsOf(c, false), n.portsOf(c, true)
 	for _, p := range c.Asked {
 		if err := p.check(); err != nil {
 			return err

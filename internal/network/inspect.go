@@ -208,22 +208,40 @@ func (n *Networks) endpoint(c *containerRecord, r *endpointRecord) *Endpoint {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	e := &Endpoint{
-		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, Driver: driverOf(r.Network), EndpointID: r.ID, SandboxID: c.Sandbox,
+		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, Driver: n.driverLocked(r.Network), EndpointID: r.ID, SandboxID: c.Sandbox,
 		Interface: r.Inside, MAC: r.mac(), IPv4: r.IPv4, IPv6: r.IPv6, Aliases: r.Aliases, Ports: c.portMap(), Limits: r.Limits,
 	}
 	if b := n.bridges[r.Network]; b != nil && !b.internal {
-		e.Gateway, e.Gateway6 = b.v4.gateway, b.v6.gateway
+		e.Gateway, e.Gateway6 = b.v4.via(), b.v6.via()
 	}
 	return e
 }
 
-// driverOf returns the driver of a network, by its name.
-func driverOf(name string) string {
+// via returns the address of the gateway; zero where there is none or the
+// default route is the interface.
+func (s *side) via() netip.Addr {
+	if s.gateway.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return s.gateway
+}
+
+// Driver returns the driver of the network with a name.
+func (n *Networks) Driver(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.driverLocked(name)
+}
+
+func (n *Networks) driverLocked(name string) string {
 	switch name {
 	case network.NetworkHost:
 		return "host"
 	case network.NetworkNone:
 		return "null"
+	}
+	if u := n.records[name].User; u != nil {
+		return u.Driver
 	}
 	return driverBridge
 }
@@ -253,9 +271,28 @@ func (c *containerRecord) networks() []string {
 	return out
 }
 
+// count returns the counters of one interface. Errors: ENODEV.
+func (n *Networks) count(e *endpointRecord) (c Counters, err error) {
+	switch {
+	case e.Kind != "":
+		l, err := n.rt.LinkOf(e.NSID, e.Inside)
+		if errors.Is(err, unix.EINVAL) { // its namespace is gone
+			err = unix.ENODEV
+		}
+		return inner(l.Stats), err
+	case e.Link == "":
+		return c, unix.ENODEV
+	}
+	l, err := n.rt.Link(0, e.Link)
+	c = counters(l.Stats)
+	c.subtract(e.Noise)
+	return c, err
+}
+
 // Stats returns the counters of a container's interfaces by their names inside
 // (eth0); none on host and none. They are read from the host's end of the
-// pair, where each packet counts in the other direction.
+// pair, where each packet counts in the other direction, or in the container's
+// namespace by its number.
 // Errors: NotFound for a container that is not connected.
 func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
 	c, ok := n.record(containerID)
@@ -264,19 +301,14 @@ func (n *Networks) Stats(containerID string) (map[string]Counters, error) {
 	}
 	out := map[string]Counters{}
 	for _, e := range c.Endpoints {
-		if e.Link == "" {
-			continue
-		}
-		l, err := n.rt.Link(0, e.Link)
-		if errors.Is(err, unix.ENODEV) { // the container has just ended
-			continue
-		}
-		if err != nil {
+		count, err := n.count(e)
+		switch {
+		case errors.Is(err, unix.ENODEV): // without an interface, or the container has just ended
+		case err != nil:
 			return nil, err
+		default:
+			out[e.Inside] = count
 		}
-		count := counters(l.Stats)
-		count.subtract(e.Noise)
-		out[e.Inside] = count
 	}
 	return out, nil
 }

@@ -368,3 +368,8 @@ func (n *Networks) first(container string) (*endpointRecord, bool) {
 	}
 	return c.Endpoints[0], true
 }
+
+func readFile(name string) (string, error) {
+	b, err := os.ReadFile(name)
+	return string(b), err
+}

@@ -296,6 +296,9 @@ func (n *Networks) keep(id string, c *containerRecord) {
 // makeBridge makes the link of a network, and notes whether it was there.
 func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
 	link, made, err := b.make(n.rt)
+	if err == nil && b.children != nil {
+		return n.setMade(ctx, b.network, made || n.madeBy(b.network) || n.inherits(b))
+	}
 	if err == nil && made && len(n.linksOf(b)) > 0 {
 		err = n.rejoin(b, link.Index)
 	}
@@ -318,6 +321,13 @@ func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
 		return nil
 	}
 	return n.setMade(ctx, b.network, true)
+}
+
+// madeBy reports whether the link of a network is ours to remove.
+func (n *Networks) madeBy(name string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.records[name].Made
 }
 
 // setMade records whether a network's bridge is ours to remove.
@@ -451,18 +461,17 @@ func (n *Networks) Destroy(ctx context.Context) error {
 	}
 	links, err := n.rt.Links()
 	errs = append(errs, err)
-	made := map[string]string{} // link to network
+	made := map[string][]string{} // link to networks
 	for _, b := range n.allBridges() {
 		if n.records[b.network].Made {
-			made[b.link] = b.network
+			made[b.hostLink()] = append(made[b.hostLink()], b.network)
 		}
 	}
 	for _, l := range links {
-		name, own := made[l.Name]
-		if own || n.ours(l, links) || n.ourIFB(l, links) {
+		if made[l.Name] != nil || n.ours(l, links) || n.ourIFB(l, links) {
 			errs = append(errs, n.delLink(l))
 		}
-		if own {
+		for _, name := range made[l.Name] {
 			errs = append(errs, n.setMade(ctx, name, false))
 		}
 	}
@@ -498,6 +507,14 @@ func counters(s netlink.Stats) Counters {
 	return Counters{
 		RxBytes: s.TxBytes, RxPackets: s.TxPackets, RxErrors: s.TxErrors, RxDropped: s.TxDropped,
 		TxBytes: s.RxBytes, TxPackets: s.RxPackets, TxErrors: s.RxErrors, TxDropped: s.RxDropped,
+	}
+}
+
+// inner are the counters of the interface in the container itself.
+func inner(s netlink.Stats) Counters {
+	return Counters{
+		RxBytes: s.RxBytes, RxPackets: s.RxPackets, RxErrors: s.RxErrors, RxDropped: s.RxDropped,
+		TxBytes: s.TxBytes, TxPackets: s.TxPackets, TxErrors: s.TxErrors, TxDropped: s.TxDropped,
 	}
 }
 

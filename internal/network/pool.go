@@ -34,7 +34,7 @@ type slot struct {
 	ns      *os.File
 	conn    *netlink.Conn  // works inside ns
 	sockets *netns.Sockets // of ns
-	link    string         // the end in the host
+	link    string         // the end in the host; "": there is none
 	inside  string         // the end in ns
 	device  int            // its index
 	noise   Counters       // what eth0 heard before it was used again
@@ -58,11 +58,17 @@ func (s *slot) close() {
 // addresses, and the default routes through the gateways that are valid.
 func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 	var r netlink.Request
-	r.SetMAC(s.device, e.mac())
-	for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
-		if p.IsValid() {
-			r.AddAddr(s.device, p)
-		}
+	if e.Kind == "" {
+		r.SetMAC(s.device, e.mac())
+	}
+	if e.IPv4.IsValid() {
+		r.AddAddr(s.device, e.IPv4)
+	}
+	if e.Kind != "" { // it tells the wire of its addresses as it comes up (arp_notify)
+		r.SetUp(s.device, "")
+	}
+	if e.IPv6.IsValid() {
+		r.AddAddr(s.device, e.IPv6)
 	}
 	for _, ip := range e.LinkLocal {
 		r.AddAddr(s.device, netip.PrefixFrom(ip, linkLocalBits(ip)))
@@ -425,16 +431,21 @@ func (p *pool) configure6(name string) error {
 	}
 	conf := "net/ipv6/conf/" + name + "/"
 	if !p.inet6 {
-		err := netns.Sysctl(conf+"disable_ipv6", "1")
-		if errors.Is(err, os.ErrNotExist) { // its packets are too small for IPv6
-			return nil
-		}
-		return err
+		return disable6(name)
 	}
 	return errors.Join(
 		netns.Sysctl(conf+"disable_ipv6", "0"),
 		netns.Sysctl(conf+"accept_ra", "0"),
 	)
+}
+
+// disable6 keeps IPv6 from an interface in the namespace of the calling thread.
+func disable6(name string) error {
+	err := netns.Sysctl("net/ipv6/conf/"+name+"/disable_ipv6", "1")
+	if errors.Is(err, os.ErrNotExist) { // its packets are too small for IPv6
+		return nil
+	}
+	return err
 }
 
 // settle returns a link when it works. A link that has got its carrier drops

@@ -77,6 +77,10 @@ type endpointRecord struct {
 	// Noise is what the interface had heard before this container.
 	Noise  Counters       `json:"noise,omitzero"`
 	Limits netrate.Limits `json:"limits,omitzero"`
+	// Kind is that of an interface without an end in the host (see children), and
+	// NSID the number of its namespace there.
+	Kind string `json:"kind,omitempty"`
+	NSID int    `json:"nsid,omitempty"`
 }
 
 func (c *containerRecord) put(s *store.Store, container string) error {

@@ -43,6 +43,9 @@ func (p policy) in(f nft.Family) familyPolicy {
 func (n *Networks) policies() []policy {
 	var out []policy
 	for _, b := range n.allBridges() {
+		if b.children != nil {
+			continue
+		}
 		of := func(s side) familyPolicy {
 			return familyPolicy{subnet: s.subnet, mode: s.mode, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}

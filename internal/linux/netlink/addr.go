@@ -66,7 +66,8 @@ func last(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(a)
 }
 
-// AddDefaultRoute sends everything that no other route takes to gateway.
+// AddDefaultRoute sends everything that no other route takes to gateway; to the
+// link itself when that is unspecified (0.0.0.0 or ::).
 func (r *Request) AddDefaultRoute(index int, gateway netip.Addr) {
 	r.Message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
 	r.defaultRoute(index, gateway)
@@ -76,8 +77,13 @@ func (r *Request) defaultRoute(index int, gateway netip.Addr) {
 	var h [unix.SizeofRtMsg]byte
 	h[0] = family(gateway)
 	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
+	if gateway.IsUnspecified() && gateway.Is4() {
+		h[6] = unix.RT_SCOPE_LINK
+	}
 	r.Header(h[:]...)
-	r.Attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	if !gateway.IsUnspecified() {
+		r.Attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	}
 	r.Uint32(unix.RTA_OIF, uint32(index))
 }
 
@@ -145,7 +151,7 @@ func (c *Conn) RouteTo(ip netip.Addr) (rt Route, err error) {
 	h[0], h[1] = family(ip), uint8(ip.BitLen())
 	r.Header(h[:]...)
 	r.Attr(unix.RTA_DST, ip.AsSlice())
-	err = c.Get(&r, func(m Message) { rt, _ = parseRoute(m) })
+	err = c.Get(&r, func(m Message) { rt, _ = ParseRoute(m) })
 	return rt, err
 }
 
@@ -156,14 +162,15 @@ func (c *Conn) routes(family uint8) (routes []Route, err error) {
 	h[0] = family
 	r.Header(h[:]...)
 	err = c.Dump(&r, func() { routes = nil }, func(m Message) {
-		if rt, ok := parseRoute(m); ok {
+		if rt, ok := ParseRoute(m); ok {
 			routes = append(routes, rt)
 		}
 	})
 	return routes, err
 }
 
-func parseRoute(m Message) (rt Route, ok bool) {
+// ParseRoute reads an RTM_NEWROUTE message.
+func ParseRoute(m Message) (rt Route, ok bool) {
 	if m.Type != unix.RTM_NEWROUTE || len(m.Data) < unix.SizeofRtMsg {
 		return rt, false
 	}

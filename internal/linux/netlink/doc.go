@@ -1,7 +1,7 @@
 // Package netlink speaks netlink(7): requests of several messages in one
 // sendmsg(2), their acknowledgements, dumps and notifications; and the few
-// rtnetlink(7) messages that networks of containers need: links (bridge,
-// veth), addresses, routes.
+// rtnetlink(7) messages that networks of containers need: links (bridge, veth,
+// macvlan, ipvlan, vlan, …), addresses, routes, the numbers of namespaces.
 //
 //	request:  message, message, …            one datagram, handled in order
 //	message:  length u32 | type u16 | flags u16 | sequence u32 | port u32

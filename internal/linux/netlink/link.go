@@ -24,6 +24,7 @@ type Link struct {
 	Index  int
 	Name   string
 	Kind   string // "bridge", "veth", …; "" for hardware
+	Group  uint32 // see Child.Group
 	Master int    // index of the bridge it is a port of, or 0
 	MTU    int
 	Up     bool // asked to be up
@@ -237,6 +238,8 @@ func ParseLink(m Message) (l Link, ok bool) {
 			l.Qdisc = Text(v)
 		case unix.IFLA_MASTER:
 			l.Master = int(Uint32(v))
+		case unix.IFLA_GROUP:
+			l.Group = Uint32(v)
 		case unix.IFLA_LINKINFO:
 			for t, v := range Attrs(v) {
 				if t == unix.IFLA_INFO_KIND {

@@ -66,7 +66,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for m := range messages(b) {
 			ParseLink(m)
-			parseRoute(m)
+			ParseRoute(m)
 			if a, ok := parseAddr(m); ok && !a.Prefix.IsValid() {
 				t.Error("an address that is none")
 			}
