@@ -147,6 +147,7 @@ func (n *Networks) extend(b *bridge, r Request, old, c *containerRecord, e *endp
 		return err
 	}
 	n.introduce(b, e)
+	e.Sysctls = r.Sysctls
 	if err := setSysctls(r.NetNS, r.Sysctls, e.Inside); err != nil {
 		return err
 	}

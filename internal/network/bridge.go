@@ -360,37 +360,62 @@ func forward(six bool) error {
 }
 
 // repair makes the bridge anew when somebody removed it, and puts all of our
-// links back into it.
+// links back into it; or the parent, and has its containers visited.
 func (n *Networks) repair(b *bridge) error {
 	b.repairing.Lock()
 	defer b.repairing.Unlock()
-	link, _, err := b.make(n.rt)
+	link, made, err := b.make(n.rt)
 	if err != nil {
 		return err
 	}
-	if b.pool.bridge.Swap(int64(link.Index)) == int64(link.Index) {
+	if p := n.poolIn(b); p != nil {
+		made = p.bridge.Swap(int64(link.Index)) != int64(link.Index)
+	}
+	if !made {
 		return nil
 	}
-	n.log.Warn("somebody removed the bridge; it is made anew", "bridge", b.link)
-	return n.rejoin(b, link.Index)
+	n.log.Warn("somebody removed the link of a network; it is made anew", "network", b.network, "link", b.hostLink())
+	if b.children == nil {
+		return n.rejoin(b, link.Index)
+	}
+	for _, id := range n.Containers() {
+		if c, _ := n.record(id); c != nil && c.in(b.network) != nil {
+			n.ask(id, b.network)
+		}
+	}
+	return nil
+}
+
+// poolIn returns the pool of a bridge if it has one by now.
+func (n *Networks) poolIn(b *bridge) *pool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return b.pool
 }
 
 // rejoin makes the links of a bridge that was removed its ports again.
 func (n *Networks) rejoin(b *bridge, index int) error {
 	links, err := n.rt.Links()
 	errs := []error{err}
-	mine := n.linksOf(b)
+	mine, p := n.linksOf(b), n.poolIn(b)
 	for _, l := range links {
-		if l.Master != 0 || !mine[l.Name] && (b.pool == nil || !b.pool.has(l.Name)) {
+		if l.Master != 0 || !mine[l.Name] && (p == nil || !p.has(l.Name)) {
 			continue
 		}
 		var r netlink.Request
 		r.AddPort(l.Index, "", index)
 		r.SetPort(l.Index, "", true, !b.icc)
 		err := trace.Begin(trace.Net, "attach", l.Name).End(n.rt.Do(&r))
+		if err == nil {
+			_, err = settle(n.rt, l.Index, "")
+		}
 		if !errors.Is(err, unix.ENODEV) { // its container ended meanwhile
 			errs = append(errs, err)
 		}
+	}
+	if len(mine) > 0 {
+		_, err = settle(n.rt, index, "")
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

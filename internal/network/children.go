@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -433,6 +434,54 @@ func (n *Networks) removeEnd(ns *os.File, e *endpointRecord) {
 	case e.Link != "":
 		n.delEnd(e.Link)
 	}
+}
+
+// orphan removes the children of a container that ended: its namespace goes in
+// the background, and until then nobody else can have their addresses on the
+// parent.
+func (n *Networks) orphan(c *containerRecord) {
+	for _, e := range c.Endpoints {
+		if e.Kind == "" {
+			continue
+		}
+		var r netlink.Request
+		r.DelLinkOf(e.NSID, e.Inside)
+		err := trace.Begin(trace.Net, "delete link", e.Inside).End(n.rt.Do(&r))
+		if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.EINVAL) { // it has gone
+			n.log.Warn("cannot remove the interface of a container", "container", c.Name, "interface", e.Inside, "error", err)
+		}
+	}
+}
+
+// appear gives a child its addresses and turns it on: IPv4 before, because it
+// tells the wire of it as it comes up, and IPv6 after, because it then tells of
+// each. The kernel refuses an address for as long as another child has it which
+// is going away with its namespace, in the background.
+func (s *slot) appear(e *endpointRecord) error {
+	var steps []func(*netlink.Request)
+	if e.IPv4.IsValid() {
+		steps = append(steps, func(r *netlink.Request) { r.AddAddr(s.device, e.IPv4) })
+	}
+	steps = append(steps, func(r *netlink.Request) { r.SetUp(s.device, "") })
+	if e.IPv6.IsValid() {
+		steps = append(steps, func(r *netlink.Request) { r.AddAddr(s.device, e.IPv6) })
+	}
+	const tries, between = 400, 5 * time.Millisecond
+	for _, step := range steps {
+		for try := 0; ; try++ {
+			var r netlink.Request
+			step(&r)
+			err := s.conn.Do(&r)
+			if err == nil {
+				break
+			}
+			if try == tries || !errors.Is(err, unix.EADDRINUSE) && !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+			<-time.After(between)
+		}
+	}
+	return nil
 }
 
 // forsake removes the parent of a network that is removed, if it is ours and no

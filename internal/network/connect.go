@@ -63,6 +63,7 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 		}
 	}
 	if err == nil && ns != nil {
+		e.Sysctls = r.Sysctls
 		err = setSysctls(ns, r.Sysctls, e.Inside)
 	}
 	failpoint.Hit("network.connect")
@@ -383,6 +384,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 			n.wg.Go(func() { n.unshape(e.Link) })
 		}
 	}
+	n.orphan(c)
 	again := n.reuse(l, c)
 	for _, e := range c.Endpoints {
 		n.releaseAddrs(e)
@@ -495,6 +497,7 @@ func (n *Networks) sweep(ctx context.Context) {
 	}
 	prefixes := slices.Clone(n.prefixes)
 	n.mu.Unlock()
+	n.lookAll()
 	for _, l := range links {
 		now := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(l.Name, p) || strings.HasPrefix(l.Name, ifbOf(p)) })
 		if (n.ours(l, links) || n.ourIFB(l, links)) && !now && !known[l.Name] {

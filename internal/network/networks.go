@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -44,10 +45,13 @@ type Networks struct {
 	leases     map[string]*lease           // by container: what it has of a pool
 	prefixes   []string                    // of the pools' links
 	changed    func(name string)           // see OnChange
+	visit      Visit                       // see Visits
 
 	shaping sync.Mutex // limits and their records change one after the other
 
 	monitor *nft.Monitor
+	links   *netlink.Monitor
+	claim   *net.UnixListener  // to the bridge's name; nil without
 	cancel  context.CancelFunc // of what Restore began
 	wg      sync.WaitGroup
 }
@@ -75,8 +79,16 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if n.rt, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
 		return nil, err
 	}
+	if n.claim, err = claimed(c.Bridge, n.log); err != nil {
+		return nil, err
+	}
 	if err := n.load(ctx); err != nil {
 		return nil, err
+	}
+	if n.def != nil {
+		if err := n.crowded(n.def); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.makeBridges(ctx); err != nil {
 		return nil, err
@@ -86,7 +98,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 			return nil, err
 		}
 	}
-	return n, nil
+	return n, n.listen()
 }
 
 // load reads the containers' endpoints, and reads or writes the networks.
@@ -404,7 +416,7 @@ func (n *Networks) linksOf(b *bridge) map[string]bool {
 // the table goes, too; the bridge stays.
 func (n *Networks) Close() error {
 	n.cancel()
-	var errs []error
+	errs := []error{n.deaf()}
 	if n.monitor != nil {
 		errs = append(errs, n.monitor.Close())
 	}
@@ -425,6 +437,9 @@ func (n *Networks) Close() error {
 	}
 	if n.rt != nil {
 		errs = append(errs, n.rt.Close())
+	}
+	if n.claim != nil {
+		errs = append(errs, n.claim.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -454,7 +469,7 @@ func (n *Networks) idle() bool {
 // next New makes their bridges again. Containers that still run lose their
 // network.
 func (n *Networks) Destroy(ctx context.Context) error {
-	var errs []error
+	errs := []error{n.deaf()} // of what goes now
 	n.closePools()
 	if n.wall != nil {
 		errs = append(errs, n.wall.destroy())

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"encoding/base32"
 	"encoding/binary"
@@ -58,17 +59,17 @@ func (s *slot) close() {
 // addresses, and the default routes through the gateways that are valid.
 func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 	var r netlink.Request
-	if e.Kind == "" {
+	if e.Kind != "" {
+		if err := s.appear(e); err != nil {
+			return err
+		}
+	} else {
 		r.SetMAC(s.device, e.mac())
-	}
-	if e.IPv4.IsValid() {
-		r.AddAddr(s.device, e.IPv4)
-	}
-	if e.Kind != "" { // it tells the wire of its addresses as it comes up (arp_notify)
-		r.SetUp(s.device, "")
-	}
-	if e.IPv6.IsValid() {
-		r.AddAddr(s.device, e.IPv6)
+		for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+			if p.IsValid() {
+				r.AddAddr(s.device, p)
+			}
+		}
 	}
 	for _, ip := range e.LinkLocal {
 		r.AddAddr(s.device, netip.PrefixFrom(ip, linkLocalBits(ip)))
@@ -78,7 +79,7 @@ func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 			r.AddDefaultRoute(s.device, gw)
 		}
 	}
-	span := trace.Begin(trace.Net, "address", s.link)
+	span := trace.Begin(trace.Net, "address", cmp.Or(s.link, s.inside))
 	err := s.conn.Do(&r)
 	if err == nil && e.IPv6.IsValid() {
 		err = settle6(s.conn, e.IPv6.Addr())

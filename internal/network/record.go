@@ -77,6 +77,8 @@ type endpointRecord struct {
 	// Noise is what the interface had heard before this container.
 	Noise  Counters       `json:"noise,omitzero"`
 	Limits netrate.Limits `json:"limits,omitzero"`
+	// Sysctls are those that were asked for with the endpoint.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
 	// Kind is that of an interface without an end in the host (see children), and
 	// NSID the number of its namespace there.
 	Kind string `json:"kind,omitempty"`

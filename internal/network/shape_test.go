@@ -517,6 +517,8 @@ func TestLimitsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	b.crash()
+	defer b.start()
 	bad := b.c
 	bad.Store, bad.Limits.Burst = s, 3
 	if n, err := New(t.Context(), bad); errdefs.KindOf(err) != errdefs.Invalid {

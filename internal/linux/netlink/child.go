@@ -171,6 +171,14 @@ func (c *Conn) LinkOf(nsid int, name string) (l Link, err error) {
 	return l, err
 }
 
+// DelLinkOf is DelLink in the namespace with the number nsid (see NSID).
+func (r *Request) DelLinkOf(nsid int, name string) {
+	r.Message(unix.RTM_DELLINK, 0)
+	r.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+	r.Uint32(unix.IFLA_IF_NETNSID, uint32(nsid))
+	r.String(unix.IFLA_IFNAME, name)
+}
+
 // uint16 adds a number of 16 bits to the message.
 func (r *Request) uint16(typ uint16, v uint16) {
 	r.Attr(typ, binary.NativeEndian.AppendUint16(nil, v))
