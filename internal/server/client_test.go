@@ -552,9 +552,14 @@ func TestLasting(t *testing.T) {
 	}
 }
 
+// broken is an engine that fails in a way that nobody has thought of.
+type broken struct{ fake }
+
+func (*broken) ContainerStart(context.Context, string) error { panic("nobody has thought of it") }
+
 func TestPanic(t *testing.T) {
 	rec := httptest.NewRecorder()
-	New(&fake{Backend: nil}, Options{}).ServeHTTP(rec, httptest.NewRequest("POST", "/containers/x/attach", nil)) // nil method
+	New(&broken{}, Options{}).ServeHTTP(rec, httptest.NewRequest("POST", "/containers/x/start", nil))
 	if rec.Code != http.StatusInternalServerError || !strings.Contains(rec.Body.String(), "internal error ") {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}

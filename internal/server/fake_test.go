@@ -137,6 +137,12 @@ func (f *fake) ContainerWait(ctx context.Context, _ string, until container.Wait
 	c <- res
 	return c, err
 }
+func (f *fake) ContainerAttach(ctx context.Context, _ string, _ engine.AttachOptions) error {
+	return f.none(ctx, "ContainerAttach")
+}
+func (f *fake) ImageCommit(ctx context.Context, _ archive.CommitOptions) (container.CommitResponse, error) {
+	return canned[container.CommitResponse](f, ctx, "ImageCommit")
+}
 func (f *fake) ContainerResize(ctx context.Context, _ string, _, _ uint16) error {
 	return f.none(ctx, "ContainerResize")
 }

@@ -84,30 +84,6 @@ func TestRouting(t *testing.T) {
 	}
 }
 
-// TestComplete: every operation of the newest API has its route.
-func TestComplete(t *testing.T) {
-	b, err := os.ReadFile("testdata/operations.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var have []string
-	for _, r := range (&server{}).routes() {
-		have = append(have, r.method+" "+regexp.MustCompile(`\{\w+\}`).ReplaceAllString(r.path, "{}"))
-		if r.operation == "" || r.handle == nil {
-			t.Errorf("%s %s has no operation", r.method, r.path)
-		}
-	}
-	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	if len(lines) < 100 {
-		t.Fatalf("%d operations", len(lines))
-	}
-	for _, line := range lines {
-		if !slices.Contains(have, line) {
-			t.Errorf("no route for %s", line)
-		}
-	}
-}
-
 func TestStatus(t *testing.T) {
 	for k := errdefs.Internal; k.Error() != "unknown kind"; k++ {
 		want := map[errdefs.Kind]int{
