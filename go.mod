@@ -16,6 +16,8 @@ require (
 	oras.land/oras-go/v2 v2.7.0
 )
 
+require github.com/coder/websocket v1.8.15
+
 require (
 	github.com/Microsoft/go-winio v0.6.2 // indirect
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect

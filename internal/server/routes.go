@@ -19,7 +19,7 @@ type route struct {
 // 2 when several processors can share it.
 func (r *route) load() int {
 	switch r.operation {
-	case "Events", "ContainerWait", "ContainerAttach", "ContainerLogs", "ContainerStats", "ExecStart", "SystemShutdown":
+	case "Events", "ContainerWait", "ContainerAttach", "ContainerAttachWebsocket", "ContainerLogs", "ContainerStats", "ExecStart", "SystemShutdown":
 		return 0
 	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract", "ImageCommit",
 		"VolumeExport", "VolumeImport", "VolumeClone", "VolumeSnapshot",
@@ -69,7 +69,7 @@ func (s *server) routes() []route {
 		{"ContainerPause", post, "/containers/{id}/pause", s.containerPause},
 		{"ContainerUnpause", post, "/containers/{id}/unpause", s.containerUnpause},
 		{"ContainerAttach", post, "/containers/{id}/attach", s.containerAttach},
-		{"ContainerAttachWebsocket", get, "/containers/{id}/attach/ws", nil},
+		{"ContainerAttachWebsocket", get, "/containers/{id}/attach/ws", s.containerAttachWebsocket},
 		{"ContainerWait", post, "/containers/{id}/wait", s.containerWait},
 		{"ContainerRemove", del, "/containers/{id}", s.containerRemove},
 		{"ContainerArchiveStat", head, "/containers/{id}/archive", s.containerArchiveStat},

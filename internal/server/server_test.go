@@ -63,7 +63,6 @@ func TestRouting(t *testing.T) {
 		{"POST", "/session", 501, ""},
 		{"DELETE", "/networks/x", 204, "NetworkRemove"},
 		{"POST", "/networks/x/connect", 200, "NetworkConnect"},
-		{"GET", "/containers/x/attach/ws", 501, ""},
 		{"POST", "/swarm/leave", 503, ""},
 		{"GET", "/tasks", 503, ""},
 		{"POST", "/services/create", 503, ""},
