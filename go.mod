@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/BurntSushi/toml v1.4.1-0.20240526193622-a339e1f7089c
+	github.com/coder/websocket v1.8.15
 	github.com/klauspost/compress v1.20.3
 	github.com/moby/docker-image-spec v1.3.1
 	github.com/moby/moby/api v1.56.1
@@ -15,8 +16,6 @@ require (
 	golang.org/x/sys v0.49.0
 	oras.land/oras-go/v2 v2.7.0
 )
-
-require github.com/coder/websocket v1.8.15
 
 require (
 	github.com/Microsoft/go-winio v0.6.2 // indirect

@@ -33,7 +33,7 @@ var rows = [][]string{
 	{"internal/linux/..."},
 	{"internal/linux/systemd", "internal/linux/selinux"}, // of control groups; of extended attributes
 	// mechanisms
-	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/dns"},
+	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/dns", "internal/plugin"},
 	// domains
 	{"internal/snapshot", "internal/network/...", "internal/logs/..."},
 	{"internal/snapshot/...", "internal/image", "internal/network", "internal/volume", "internal/supervisor", "internal/runtime"},

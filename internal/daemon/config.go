@@ -44,6 +44,8 @@ type API struct {
 	// TLSCACert signed. TLSChosen tells an explicit --tls=false from no word.
 	TLS, TLSVerify, TLSChosen  bool
 	TLSCACert, TLSCert, TLSKey string
+	// Authorization are the plugins that must agree to each request.
+	Authorization []string
 	// Metrics is the address, host:port, at which Prometheus finds the numbers,
 	// and nothing else; "": none. They are at /metrics of every socket, too.
 	Metrics string

@@ -21,8 +21,10 @@ import (
 	"lade/internal/linux/systemd"
 	"lade/internal/network"
 	"lade/internal/network/ipam"
+	"lade/internal/plugin"
 	"lade/internal/registry"
 	"lade/internal/server"
+	"lade/internal/server/authz"
 	"lade/internal/store"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -50,8 +52,15 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 			return nil, err
 		}
 		p.engine.Resume()
-		handler := server.New(p.engine, server.Options{Version: b.Version, Logger: log, Load: newProcessors().change})
-		return &engineService{Handler: handler, Reload: p.reload, Close: func() error { return p.close(log) }}, nil
+		authorization := authz.NewChain(c.Authorization, plugin.Docker())
+		handler := server.New(p.engine, server.Options{
+			Version: b.Version, Logger: log, Load: newProcessors().change, Authorization: authorization,
+		})
+		reload := func(c *Config, changed []change) {
+			authorization.Replace(c.Authorization)
+			p.reload(c, changed)
+		}
+		return &engineService{Handler: handler, Reload: reload, Close: func() error { return p.close(log) }}, nil
 	})
 }
 

@@ -91,6 +91,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.string(&c.TLSCACert, "tlscacert", "", "tlscacert", "Trust certs signed only by this CA")
 	t.string(&c.TLSCert, "tlscert", "", "tlscert", "Path to TLS certificate file")
 	t.string(&c.TLSKey, "tlskey", "", "tlskey", "Path to TLS key file")
+	t.strings(&c.Authorization, "authorization-plugin", "", "authorization-plugins", "Authorization plugins to load")
 	t.string(&c.Metrics, "metrics-addr", "", "metrics-addr", "Address and port to serve the metrics API on")
 
 	t.string(&c.DataRoot, "data-root", "", "data-root", "Root directory of persistent state")
@@ -178,7 +179,6 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("bool", "allow-direct-routing", "allow-direct-routing", false)
 	t.without("list", "allow-nondistributable-artifacts", "allow-nondistributable-artifacts", true)
 	t.without("string", "apparmor-profile", "apparmor-profile", false)
-	t.without("list", "authorization-plugin", "authorization-plugins", false)
 	t.without("string", "bridge-accept-fwmark", "bridge-accept-fwmark", false)
 	t.without("map", "", "builder", false)
 	t.without("list", "cdi-spec-dir", "cdi-spec-dirs", false)

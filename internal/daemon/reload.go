@@ -39,6 +39,7 @@ func (c *Config) follow(said *Config) *Config {
 	now := *c
 	now.Debug, now.LogLevel = said.Debug, said.LogLevel
 	now.Labels = said.Labels
+	now.Authorization = said.Authorization
 	now.Disk = said.Disk
 	now.Runtimes, now.DefaultRuntime = said.Runtimes, said.DefaultRuntime
 	now.LogDriver, now.LogOptions = said.LogDriver, said.LogOptions

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 
+	"lade/internal/server/authz"
 	"lade/internal/server/compat"
 	"lade/internal/server/metrics"
 )
@@ -19,6 +20,8 @@ type Options struct {
 	// Load is told of the work that requests are: of more when one begins, of so
 	// much less when it is answered. It is called by several goroutines. May be nil.
 	Load func(change int)
+	// Authorization is who must agree to each request; nil: nobody.
+	Authorization *authz.Chain
 }
 
 type server struct {
@@ -28,6 +31,7 @@ type server struct {
 	agent   string // the Server header
 	builder string
 	load    func(change int)
+	authz   *authz.Chain
 	buffers sync.Pool // of *bytes.Buffer
 
 	operations metrics.Operations
@@ -44,6 +48,7 @@ func New(backend Backend, o Options) http.Handler {
 		agent:   "Docker/" + o.Version + " (linux)",
 		builder: o.Builder,
 		load:    o.Load,
+		authz:   o.Authorization,
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
 	if s.log == nil {
@@ -60,7 +65,15 @@ func New(backend Backend, o Options) http.Handler {
 		mux.Handle(r.method+" "+r.path, s.serve(r))
 	}
 	mux.HandleFunc("/", s.pageNotFound)
-	return normalise(mux)
+	if s.authz == nil {
+		return normalise(mux)
+	}
+	return normalise(s.authz.Handler(mux, asked, s.log))
+}
+
+// asked is what a request is for, as normalise has understood it.
+func asked(r *http.Request) string {
+	return authz.Canonical(callOf(r.Context()).named, r.URL.Path, r.URL.RawQuery)
 }
 
 // call is what is known of a request beside the request itself.

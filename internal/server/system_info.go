@@ -10,5 +10,8 @@ func (s *server) systemInfo(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if s.authz != nil {
+		info.Plugins.Authorization = s.authz.Names()
+	}
 	return s.reply(w, r, http.StatusOK, info)
 }
