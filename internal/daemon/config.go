@@ -44,6 +44,9 @@ type API struct {
 	// TLSCACert signed. TLSChosen tells an explicit --tls=false from no word.
 	TLS, TLSVerify, TLSChosen  bool
 	TLSCACert, TLSCert, TLSKey string
+	// MinVersion is the oldest version of the API that is spoken, such as 1.44;
+	// "": all that the server knows.
+	MinVersion string
 	// Authorization are the plugins that must agree to each request.
 	Authorization []string
 	// Metrics is the address, host:port, at which Prometheus finds the numbers,

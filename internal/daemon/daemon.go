@@ -25,6 +25,7 @@ import (
 	"lade/internal/registry"
 	"lade/internal/server"
 	"lade/internal/server/authz"
+	"lade/internal/server/compat"
 	"lade/internal/store"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -53,8 +54,14 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 		}
 		p.engine.Resume()
 		authorization := authz.NewChain(c.Authorization, plugin.Docker())
+		oldest := compat.Oldest
+		if c.MinVersion != "" {
+			if oldest, err = compat.Check(c.MinVersion); err != nil {
+				return nil, err
+			}
+		}
 		handler := server.New(p.engine, server.Options{
-			Version: b.Version, Logger: log, Load: newProcessors().change, Authorization: authorization,
+			Version: b.Version, Logger: log, Load: newProcessors().change, Oldest: oldest, Authorization: authorization,
 		})
 		reload := func(c *Config, changed []change) {
 			authorization.Replace(c.Authorization)

@@ -91,13 +91,13 @@ func TestLoad(t *testing.T) {
 
 func TestLoadFileForms(t *testing.T) {
 	c, err := Load([]string{config(t, "\xef\xbb\xbf"+`{"default-shm-size":"64M","default-ulimits":{"nofile":{"Hard":2,"Soft":1}},"shutdown-timeout":-1,
-		"runtimes":{"x":{"path":"/x","runtimeArgs":["--a"]}},"default-address-pools":[{"base":"10.0.0.0/8","size":16}],"log-opts":{"a":"b"},"features":{"f":true},
+		"runtimes":{"x":{"path":"/x","runtimeArgs":["--a"]}},"default-address-pools":[{"base":"10.0.0.0/8","size":16}],"log-opts":{"max-file":"2"},"features":{"f":true},
 		"builder":{"gc":{"enabled":true}},"hosts":["unix:///h"],"tls":false}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.ShmSize != 64<<20 || c.Ulimits["nofile"].Name != "nofile" || c.Runtimes["x"].Args[0] != "--a" || c.AddressPools[0].Size != 16 ||
-		c.LogOptions["a"] != "b" || !c.Features["f"] || c.Hosts[0] != "unix:///h" || !c.TLSChosen || c.ShutdownTimeout < time.Hour {
+		c.LogOptions["max-file"] != "2" || !c.Features["f"] || c.Hosts[0] != "unix:///h" || !c.TLSChosen || c.ShutdownTimeout < time.Hour {
 		t.Errorf("%+v", c)
 	}
 }
@@ -160,6 +160,16 @@ func TestLoadErrors(t *testing.T) {
 			t.Errorf("%q %s: %v", x.args, x.file, err)
 		}
 	}
+	// All that is wrong is said at once.
+	_, err := Load([]string{"--bip=x", "--dns=y", config(t, `{"mtu":-1,"debug":1,"nope":2,"log-driver":"papyrus","min-api-version":"1.2","live-restore":"yes"}`)})
+	for _, want := range []string{
+		"don't match any configuration option: nope", "debug: json: cannot unmarshal number", "live-restore: json: cannot unmarshal string", "invalid default MTU: -1",
+		"invalid CIDR address: x", "not correctly formatted: y", "papyrus", `invalid min-api-version "1.2"`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not said: %v", want, err)
+		}
+	}
 	if _, err := Load([]string{"--help"}); !errors.Is(err, pflag.ErrHelp) {
 		t.Error(err)
 	}
@@ -199,7 +209,8 @@ func FuzzFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		c, flags := Default(), newFlags()
 		if c.apply([]byte(text), flags, declare(c, flags)) == nil {
-			c.validate()
+			var wrong problems
+			c.validate(&wrong)
 		}
 	})
 }
@@ -480,6 +491,7 @@ func TestAsk(t *testing.T) {
 	}{
 		{[]string{"--version"}, 0, "lade version 0.0-test, build"},
 		{[]string{"--validate", "--debug"}, 0, "configuration OK\n"},
+		{[]string{"--validate", "--oom-score-adjust=-500"}, 0, "oom-score-adjust has no effect: it is the service manager's: OOMScoreAdjust=\nconfiguration OK\n"},
 		{[]string{"--help"}, 0, "Usage:  laded [OPTIONS]"},
 		{[]string{"--validate", "--mtu=-5"}, 1, "invalid default MTU: -5\n"},
 	} {

@@ -37,12 +37,9 @@ func Load(args []string) (*Config, error) {
 	if flags.NArg() > 0 {
 		return nil, errdefs.Invalidf("laded accepts no arguments, got %q", flags.Args())
 	}
-	if err := c.readFile(flags, list); err != nil {
-		return nil, err
-	}
-	if err := c.readEnvironment(flags); err != nil {
-		return nil, err
-	}
+	var wrong problems
+	wrong.add(c.readFile(flags, list))
+	wrong.add(c.readEnvironment(flags))
 	for _, o := range list {
 		if o.idle && (o.said || o.flag != "" && flags.Changed(o.flag)) {
 			name := o.flag
@@ -57,7 +54,8 @@ func Load(args []string) (*Config, error) {
 	if c.Debug {
 		c.LogLevel = "debug"
 	}
-	if err := c.validate(); err != nil {
+	c.validate(&wrong)
+	if err := wrong.err(); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -137,29 +135,34 @@ func (c *Config) apply(raw []byte, flags *pflag.FlagSet, list []*option) error {
 			unknown = append(unknown, key)
 		case o.flag != "" && flags.Changed(o.flag):
 			var v any
-			if err := json.Unmarshal(said[key], &v); err != nil {
+			if err := json.Unmarshal(said[key], &v); err != nil { // cannot be: said is valid
 				return err
 			}
 			conflicts = append(conflicts, fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, flags.Lookup(o.flag).Value, v))
 		}
 	}
+	var wrong problems
 	if len(unknown) > 0 {
-		return fmt.Errorf("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
+		wrong.invalid("the following directives don't match any configuration option: %s", strings.Join(unknown, ", "))
 	}
 	if len(conflicts) > 0 {
-		return fmt.Errorf("the following directives are specified both as a flag and in the configuration file: %s", strings.Join(conflicts, ", "))
+		wrong.invalid("the following directives are specified both as a flag and in the configuration file: %s", strings.Join(conflicts, ", "))
 	}
 	for _, key := range keys {
 		o := byKey[key]
+		if o == nil {
+			continue
+		}
 		if err := decode(said[key], o.target); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+			wrong.invalid("%s: %w", key, err)
+			continue
 		}
 		o.said = true
 		if key == "tls" || key == "tlsverify" {
 			c.TLSChosen = true
 		}
 	}
-	return nil
+	return wrong.err()
 }
 
 func decode(raw []byte, target any) error {

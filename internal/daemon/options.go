@@ -85,6 +85,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	flags.BoolVarP(&c.ShowVersion, "version", "v", false, "Print version information and quit")
 
 	t.strings(&c.Hosts, "host", "H", "hosts", "Daemon socket(s) to connect to")
+	t.add("", "min-api-version", &c.MinVersion)
 	t.string(&c.Group, "group", "G", "group", "Group for the unix socket")
 	t.bool(&c.TLS, "tls", "", "tls", "Use TLS; implied by --tlsverify")
 	t.bool(&c.TLSVerify, "tlsverify", "", "tlsverify", "Use TLS and verify the remote")
@@ -189,7 +190,6 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("string", "firewall-backend", "firewall-backend", false)
 	t.without("string", "", "host-gateway-ip", false)
 	t.without("bool", "ip-forward-no-drop", "ip-forward-no-drop", false)
-	t.without("string", "", "min-api-version", false)
 	t.without("list", "node-generic-resource", "node-generic-resources", false)
 	t.without("string", "nri-opts", "nri-opts", false)
 	t.without("int", "oom-score-adjust", "oom-score-adjust", false)

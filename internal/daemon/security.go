@@ -27,26 +27,35 @@ func securityDefaults(ctx context.Context, c *Config, log *slog.Logger) (spec.Se
 	if c.SELinux {
 		d.SELinux = selinuxContexts(log)
 	}
-	switch c.SeccompProfile {
-	case "", "builtin":
+	if d.SeccompName == "" {
 		d.SeccompName = "builtin"
-	case "unconfined":
-		d.Seccomp = c.SeccompProfile
-	default:
-		b, err := os.ReadFile(c.SeccompProfile)
-		if err != nil {
-			return d, errdefs.Invalidf("opening seccomp profile (%s) failed: %w", c.SeccompProfile, err)
-		}
-		profile, err := seccomp.LoadProfile(b, nil)
-		if err != nil {
-			return d, errdefs.Invalidf("seccomp profile %s: %w", c.SeccompProfile, err)
-		}
-		d.Seccomp = string(b)
-		if profile == nil { // it filters nothing
-			d.Seccomp = "unconfined"
-		}
 	}
-	return d, nil
+	var err error
+	d.Seccomp, err = seccompDefault(c.SeccompProfile)
+	return d, err
+}
+
+// seccompDefault reads the profile that is configured: its text, "unconfined",
+// or "" for the built-in one. Errors: Invalid.
+func seccompDefault(name string) (string, error) {
+	switch name {
+	case "", "builtin":
+		return "", nil
+	case "unconfined":
+		return name, nil
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", errdefs.Invalidf("opening seccomp profile (%s) failed: %w", name, err)
+	}
+	profile, err := seccomp.LoadProfile(b, nil)
+	if err != nil {
+		return "", errdefs.Invalidf("seccomp profile %s: %w", name, err)
+	}
+	if profile == nil { // it filters nothing
+		return "unconfined", nil
+	}
+	return string(b), nil
 }
 
 // defaultProfile loads the engine's AppArmor profile and returns its name, or

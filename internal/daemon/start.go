@@ -46,6 +46,9 @@ func start(ctx context.Context, b engine.Build, args []string, stdout, stderr io
 		fmt.Fprintf(stdout, "lade version %s, build %s\n", b.Version, b.Commit[:min(7, len(b.Commit))])
 		return 0
 	case c.Validate:
+		for _, name := range c.Without {
+			fmt.Fprintf(stdout, "%s has no effect: %s\n", name, reason(name))
+		}
 		fmt.Fprintln(stdout, "configuration OK")
 		return 0
 	}

@@ -2,38 +2,54 @@ package daemon
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
+
 	"lade/internal/engine"
+	"lade/internal/engine/logdriver"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
+	"lade/internal/server/compat"
 )
 
-// validate checks every field by itself and with others. Errors are Invalid.
-func (c *Config) validate() error {
-	for _, check := range []func() error{
-		c.API.validate, c.Paths.validate, c.Logging.validate, c.Bridge.validate, c.Registries.validate, c.Containers.validate, c.Storage.validate,
+// validate checks every field by itself and with others, and completes what is
+// left out. It notes all that is wrong.
+func (c *Config) validate(p *problems) {
+	for _, check := range []func(*problems){
+		c.API.validate, c.Paths.validate, c.Logging.validate, c.Bridge.validate, c.Registries.validate, c.Containers.validate,
 	} {
-		if err := check(); err != nil {
-			return err
-		}
+		check(p)
 	}
-	return nil
+	p.add(c.Storage.validate())
 }
 
-func (a *API) validate() error {
+func (a *API) validate(p *problems) {
 	for i, h := range a.Hosts {
 		host, err := parseHost(h, a.TLS)
 		if err != nil {
-			return err
+			p.add(err)
+			continue
 		}
 		a.Hosts[i] = host
 	}
-	return a.checkMetrics()
+	if a.MinVersion != "" {
+		_, err := compat.Check(a.MinVersion)
+		if err != nil {
+			p.invalid("invalid min-api-version %q: must be from %s to %s", a.MinVersion, compat.Oldest, compat.Newest)
+		}
+	}
+	for _, n := range a.Authorization {
+		if n == "" || strings.ContainsRune(n, '/') {
+			p.invalid("invalid authorization plugin %q: must be a name", n)
+		}
+	}
+	p.add(a.checkMetrics())
 }
 
 // parseHost completes an address to listen on. A lone host:port is TCP.
@@ -77,51 +93,49 @@ func parseHost(h string, tls bool) (string, error) {
 	return scheme + "://" + addr, nil
 }
 
-func (p *Paths) validate() error {
-	for _, d := range []struct {
+func (d *Paths) validate(p *problems) {
+	for _, x := range []struct {
 		name string
 		path *string
-	}{{"data-root", &p.DataRoot}, {"exec-root", &p.ExecRoot}} {
-		if *d.path == "" {
-			return errdefs.Invalidf("invalid %s: must not be empty", d.name)
+	}{{"data-root", &d.DataRoot}, {"exec-root", &d.ExecRoot}} {
+		if *x.path == "" {
+			p.invalid("invalid %s: must not be empty", x.name)
+			continue
 		}
-		abs, err := filepath.Abs(*d.path)
+		abs, err := filepath.Abs(*x.path)
 		if err != nil {
-			return errdefs.Invalidf("invalid %s: %w", d.name, err)
+			p.invalid("invalid %s: %w", x.name, err)
+			continue
 		}
-		*d.path = abs
+		*x.path = abs
 	}
-	if p.DataRoot == p.ExecRoot {
-		return errdefs.Invalidf("invalid exec-root: must not be the data-root %s", p.DataRoot)
+	if d.DataRoot == d.ExecRoot {
+		p.invalid("invalid exec-root: must not be the data-root %s", d.DataRoot)
 	}
-	if p.PIDFile == "" {
-		p.PIDFile = filepath.Join(p.ExecRoot, "laded.pid")
+	if d.PIDFile == "" {
+		d.PIDFile = filepath.Join(d.ExecRoot, "laded.pid")
 	}
-	return nil
 }
 
-func (l *Logging) validate() error {
+func (l *Logging) validate(p *problems) {
 	if l.LogLevel == "warning" {
 		l.LogLevel = "warn"
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error", "fatal"}, l.LogLevel) {
-		return errdefs.Invalidf("invalid logging level: %s", l.LogLevel)
+		p.invalid("invalid logging level: %s", l.LogLevel)
 	}
 	if l.LogFormat != "text" && l.LogFormat != "json" {
-		return errdefs.Invalidf("invalid log format: %s", l.LogFormat)
+		p.invalid("invalid log format: %s", l.LogFormat)
 	}
-	return nil
 }
 
-func (b *Bridge) validate() error {
+func (b *Bridge) validate(p *problems) {
 	if b.MTU < 0 {
-		return errdefs.Invalidf("invalid default MTU: %d", b.MTU)
+		p.invalid("invalid default MTU: %d", b.MTU)
 	}
-	if err := b.Limits.Check(cmp.Or(b.MTU, 1500)); err != nil {
-		return err
-	}
+	p.add(b.Limits.Check(cmp.Or(max(b.MTU, 0), 1500)))
 	if b.Bridge == "none" && b.BIP != "" {
-		return errdefs.Invalidf("bip cannot be set when the default bridge is disabled (bridge: none)")
+		p.invalid("bip cannot be set when the default bridge is disabled (bridge: none)")
 	}
 	for _, x := range []struct{ name, value string }{
 		{"bip", b.BIP}, {"bip6", b.BIP6}, {"fixed-cidr", b.FixedCIDR}, {"fixed-cidr-v6", b.FixedCIDR6},
@@ -129,44 +143,45 @@ func (b *Bridge) validate() error {
 		if x.value == "" {
 			continue
 		}
-		p, err := netip.ParsePrefix(x.value)
+		prefix, err := netip.ParsePrefix(x.value)
 		if err != nil {
-			return errdefs.Invalidf("invalid %s: invalid CIDR address: %s", x.name, x.value)
+			p.invalid("invalid %s: invalid CIDR address: %s", x.name, x.value)
+			continue
 		}
-		if six := strings.Contains(x.name, "6"); p.Addr().Is4() == six {
-			return errdefs.Invalidf("invalid %s: %s is of the other address family", x.name, x.value)
+		if six := strings.Contains(x.name, "6"); prefix.Addr().Is4() == six {
+			p.invalid("invalid %s: %s is of the other address family", x.name, x.value)
 		}
 	}
 	for _, x := range []struct{ name, value string }{
 		{"default-gateway", b.DefaultGateway}, {"default-gateway-v6", b.DefaultGateway6}, {"ip", b.HostIP},
 	} {
 		if _, err := netip.ParseAddr(x.value); x.value != "" && err != nil {
-			return errdefs.Invalidf("invalid %s: %s is not an ip address", x.name, x.value)
+			p.invalid("invalid %s: %s is not an ip address", x.name, x.value)
 		}
 	}
 	for _, d := range b.DNS {
 		if _, err := netip.ParseAddr(strings.TrimSpace(d)); err != nil {
-			return errdefs.Invalidf("IP address is not correctly formatted: %s", d)
+			p.invalid("IP address is not correctly formatted: %s", d)
 		}
 	}
 	for _, d := range b.HostGatewayIPs {
 		if _, err := netip.ParseAddr(d); err != nil {
-			return errdefs.Invalidf("invalid host-gateway-ip: IP address is not correctly formatted: %s", d)
+			p.invalid("invalid host-gateway-ip: IP address is not correctly formatted: %s", d)
 		}
 	}
 	for _, pool := range b.AddressPools {
 		base, err := netip.ParsePrefix(pool.Base)
 		if err != nil {
-			return errdefs.Invalidf("invalid base pool %q: invalid CIDR address: %s", pool.Base, pool.Base)
+			p.invalid("invalid base pool %q: invalid CIDR address: %s", pool.Base, pool.Base)
+			continue
 		}
 		if pool.Size < base.Bits() || pool.Size > base.Addr().BitLen() {
-			return errdefs.Invalidf("invalid pools size: size %d of pool %s", pool.Size, pool.Base)
+			p.invalid("invalid pools size: size %d of pool %s", pool.Size, pool.Base)
 		}
 	}
-	return nil
 }
 
-func (r *Registries) validate() error {
+func (r *Registries) validate(p *problems) {
 	for _, x := range []struct {
 		name string
 		n    int
@@ -175,92 +190,96 @@ func (r *Registries) validate() error {
 		{"max transfers", r.MaxTransfers, 0}, {"max concurrent downloads", r.MaxDownloads, 0}, {"max concurrent uploads", r.MaxUploads, 0}, {"max download attempts", r.MaxDownloadAttempts, 1},
 	} {
 		if x.n < x.min {
-			return errdefs.Invalidf("invalid %s: %d", x.name, x.n)
+			p.invalid("invalid %s: %d", x.name, x.n)
 		}
 	}
 	for i, m := range r.Mirrors {
 		u, err := url.Parse(m)
 		if err != nil {
-			return errdefs.Invalidf("invalid mirror: %q is not a valid URI: %w", m, err)
+			p.invalid("invalid mirror: %q is not a valid URI: %w", m, err)
+			continue
 		}
 		if u.Scheme != "http" && u.Scheme != "https" {
-			return errdefs.Invalidf("invalid mirror: unsupported scheme %q in %q", u.Scheme, m)
+			p.invalid("invalid mirror: unsupported scheme %q in %q", u.Scheme, m)
 		}
 		if u.RawQuery != "" || u.Fragment != "" {
-			return errdefs.Invalidf("invalid mirror: query or fragment in %q", m)
+			p.invalid("invalid mirror: query or fragment in %q", m)
 		}
 		r.Mirrors[i] = strings.TrimSuffix(m, "/") + "/"
 	}
 	for name, h := range r.Named {
-		if err := h.Check(name); err != nil {
-			return err
-		}
+		p.add(h.Check(name))
 	}
 	for _, h := range r.Insecure {
 		if strings.Contains(h, "://") {
-			return errdefs.Invalidf("insecure registry %s should not contain '://'", h)
+			p.invalid("insecure registry %s should not contain '://'", h)
 		}
 	}
-	return nil
 }
 
-func (c *Containers) validate() error {
+func (c *Containers) validate(p *problems) {
 	for i, l := range c.Labels {
 		key, value, ok := strings.Cut(l, "=")
 		if !ok || key == "" {
-			return errdefs.Invalidf("bad attribute format: %s", l)
+			p.invalid("bad attribute format: %s", l)
+			continue
 		}
 		for _, other := range c.Labels[:i] {
 			if k, v, _ := strings.Cut(other, "="); k == key && v != value {
-				return errdefs.Invalidf("conflict labels for %s=%s and %s=%s", key, v, key, value)
+				p.invalid("conflict labels for %s=%s and %s=%s", key, v, key, value)
 			}
 		}
 	}
 	switch c.CgroupNamespace {
 	case "", "host", "private":
 	default:
-		return errdefs.Invalidf("default cgroup namespace mode %q is invalid. Use \"host\" or \"private\"", c.CgroupNamespace)
+		p.invalid("default cgroup namespace mode %q is invalid. Use \"host\" or \"private\"", c.CgroupNamespace)
 	}
 	if c.IPCMode != "private" && c.IPCMode != "shareable" {
-		return errdefs.Invalidf("invalid IPC mode: IPC mode %q is not supported", c.IPCMode)
+		p.invalid("invalid IPC mode: IPC mode %q is not supported", c.IPCMode)
 	}
 	if c.ShmSize < 0 {
-		return errdefs.Invalidf("invalid default-shm-size: %d", c.ShmSize)
+		p.invalid("invalid default-shm-size: %d", c.ShmSize)
 	}
 	if c.StopTimeout < 0 {
-		return errdefs.Invalidf("invalid default-stop-timeout: %d", c.StopTimeout)
+		p.invalid("invalid default-stop-timeout: %d", c.StopTimeout)
 	}
 	if c.ShutdownTimeout < 0 {
 		c.ShutdownTimeout = 1 << 62 // dockerd's -1: wait
 	}
-	for name, r := range c.Runtimes {
+	for _, name := range slices.Sorted(maps.Keys(c.Runtimes)) {
+		r := c.Runtimes[name]
 		if engine.ReservedRuntime(name) {
-			return errdefs.Invalidf("runtime name '%s' is reserved", name)
+			p.invalid("runtime name '%s' is reserved", name)
 		}
 		if r.Path == "" && r.Type == "" {
-			return errdefs.Invalidf("runtime %s: either a runtimeType or a path must be configured", name)
+			p.invalid("runtime %s: either a runtimeType or a path must be configured", name)
 		}
 		if r.Path != "" && r.Type != "" {
-			return errdefs.Invalidf("runtime %s: cannot configure both path and runtimeType for the same runtime", name)
+			p.invalid("runtime %s: cannot configure both path and runtimeType for the same runtime", name)
 		}
 		if r.Type != "" && r.binary() == "" {
-			return errdefs.Invalidf("runtime %s: runtimeType %s is a shim of containerd, which lade does not use: configure the path of the runtime itself", name, r.Type)
+			p.invalid("runtime %s: runtimeType %s is a shim of containerd, which lade does not use: configure the path of the runtime itself", name, r.Type)
 		}
 	}
 	all := runtimesOf(c)
 	if _, _, err := all.Find(""); err != nil {
-		return errdefs.Invalidf("specified default runtime '%s' does not exist", c.DefaultRuntime)
+		p.invalid("specified default runtime '%s' does not exist", c.DefaultRuntime)
 	}
 	for _, o := range c.ExecOptions {
 		key, value, _ := strings.Cut(o, "=")
 		if key != "native.cgroupdriver" {
-			return errdefs.Invalidf("invalid exec-opt %q: unknown option", o)
+			p.invalid("invalid exec-opt %q: unknown option", o)
+			continue
 		}
 		if value != "cgroupfs" && value != "systemd" {
-			return errdefs.Invalidf("native.cgroupdriver option %s not supported", value)
+			p.invalid("native.cgroupdriver option %s not supported", value)
 		}
 	}
-	return spec.CheckCgroupParent(c.CgroupParent, c.systemdGroups())
+	p.add(spec.CheckCgroupParent(c.CgroupParent, c.systemdGroups()))
+	p.add(logdriver.Check(container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}))
+	_, err := seccompDefault(c.SeccompProfile)
+	p.add(err)
 }
 
 // systemdGroups reports whether control groups are to be units of systemd; of

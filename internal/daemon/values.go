@@ -220,12 +220,3 @@ func (p pools) String() string {
 }
 func (p pools) Type() string                   { return "pool-options" }
 func (p pools) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, p.list) }
-
-// unused accepts any value of an option without effect; it holds the kind of
-// value that usage shows.
-type unused string
-
-func (u unused) Set(string) error           { return nil }
-func (u unused) String() string             { return "" }
-func (u unused) Type() string               { return string(u) }
-func (u unused) UnmarshalJSON([]byte) error { return nil }

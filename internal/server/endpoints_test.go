@@ -38,7 +38,9 @@ func TestEndpoints(t *testing.T) {
 	newest := swagger.Load(t, swagger.Newest)
 	var table strings.Builder
 	fmt.Fprintf(&table, "%s\nOf %d endpoints of API 1.%d; in all versions from 1.24 on.\n\n| endpoint | answer |\n|---|---|\n", tableBegin, len(newest.Operations())+len(beyond), swagger.Newest)
-	row := func(method, path string) { fmt.Fprintf(&table, "| `%s %s` | %s |\n", method, path, served(t, "", method, path)) }
+	row := func(method, path string) {
+		fmt.Fprintf(&table, "| `%s %s` | %s |\n", method, path, served(t, "", method, path))
+	}
 	for _, o := range newest.Operations() {
 		row(o.Method, o.Path)
 	}

@@ -84,7 +84,7 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, rt route) erro
 	h["Api-Version"] = []string{compat.Newest.String()}
 	h["Ostype"] = []string{"linux"}
 	var err error
-	if c.version, err = compat.Check(c.named); err != nil {
+	if c.version, err = compat.CheckFrom(c.named, s.oldest); err != nil {
 		return err
 	}
 	h["Docker-Experimental"] = []string{"false"}

@@ -20,6 +20,8 @@ type Options struct {
 	// Load is told of the work that requests are: of more when one begins, of so
 	// much less when it is answered. It is called by several goroutines. May be nil.
 	Load func(change int)
+	// Oldest is the oldest version of the API that is spoken; 0: compat.Oldest.
+	Oldest compat.Version
 	// Authorization is who must agree to each request; nil: nobody.
 	Authorization *authz.Chain
 }
@@ -30,6 +32,7 @@ type server struct {
 	compat  *compat.Table
 	agent   string // the Server header
 	builder string
+	oldest  compat.Version
 	load    func(change int)
 	authz   *authz.Chain
 	buffers sync.Pool // of *bytes.Buffer
@@ -48,6 +51,7 @@ func New(backend Backend, o Options) http.Handler {
 		agent:   "Docker/" + o.Version + " (linux)",
 		builder: o.Builder,
 		load:    o.Load,
+		oldest:  max(o.Oldest, compat.Oldest),
 		authz:   o.Authorization,
 		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}

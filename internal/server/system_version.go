@@ -15,7 +15,7 @@ func (s *server) systemVersion(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	newest, oldest := compat.Newest.String(), compat.Oldest.String()
+	newest, oldest := compat.Newest.String(), s.oldest.String()
 	v.APIVersion, v.MinAPIVersion = newest, oldest
 	v.Components = slices.Clone(v.Components)
 	for i, c := range v.Components {

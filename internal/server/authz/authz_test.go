@@ -133,7 +133,9 @@ func TestAsked(t *testing.T) {
 // TestDenied: who is not allowed, or cannot be asked, does nothing, and hears
 // of it in Docker's words.
 func TestDenied(t *testing.T) {
-	onAnswer := func(method string, _ map[string]any) any { return verdict{Allow: method == "AuthZReq", Msg: "not that"} }
+	onAnswer := func(method string, _ map[string]any) any {
+		return verdict{Allow: method == "AuthZReq", Msg: "not that"}
+	}
 	for _, x := range []struct {
 		name       string
 		implements string

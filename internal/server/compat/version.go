@@ -44,7 +44,10 @@ func (v Version) String() string {
 
 // Check reads the version that a request's path names ("" is the newest) and
 // answers Invalid, in Docker's words, when it is not spoken.
-func Check(s string) (Version, error) {
+func Check(s string) (Version, error) { return CheckFrom(s, Oldest) }
+
+// CheckFrom is Check where the oldest version that is spoken is another one.
+func CheckFrom(s string, oldest Version) (Version, error) {
 	if s == "" {
 		return Newest, nil
 	}
@@ -52,8 +55,8 @@ func Check(s string) (Version, error) {
 	if err != nil {
 		return 0, err
 	}
-	if v < Oldest {
-		return 0, errdefs.Invalidf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", s, Oldest)
+	if v < oldest {
+		return 0, errdefs.Invalidf("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", s, oldest)
 	}
 	if v > Newest {
 		return 0, errdefs.Invalidf("client version %s is too new. Maximum supported API version is %s", s, Newest)
