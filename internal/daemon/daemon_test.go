@@ -219,7 +219,7 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestListenUnix(t *testing.T) {
 	p := filepath.Join(t.TempDir(), "run", "l.sock")
-	l, err := listenUnix(p, "", discard())
+	l, err := listenUnix(p, terms{perm: socketMode}, discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,12 +228,12 @@ func TestListenUnix(t *testing.T) {
 		t.Errorf("%v %v %v", fi.Mode(), l.Addr(), err)
 	}
 	// Someone answers: the second daemon is refused.
-	if _, err := listenUnix(p, "", discard()); errdefs.KindOf(err) != errdefs.Conflict {
+	if _, err := listenUnix(p, terms{perm: socketMode}, discard()); errdefs.KindOf(err) != errdefs.Conflict {
 		t.Error(err)
 	}
 	// A killed daemon leaves its socket: it is replaced.
 	l.(*unixListener).UnixListener.Close()
-	next, err := listenUnix(p, "", discard())
+	next, err := listenUnix(p, terms{perm: socketMode}, discard())
 	if err != nil {
 		t.Fatal(err)
 	}

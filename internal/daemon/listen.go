@@ -55,12 +55,19 @@ func listen(c *Config, log *slog.Logger, own, docker string) (all []net.Listener
 		docker = ""
 	}
 	for _, h := range hosts {
+		h, t, err := cutTerms(h)
+		if err != nil {
+			return all, err
+		}
+		if t.group == "" {
+			t.group = c.Group
+		}
 		scheme, addr, _ := strings.Cut(h, "://")
 		var ls []net.Listener
 		switch scheme {
 		case "unix":
 			var l net.Listener
-			l, err = listenUnix(addr, c.Group, log)
+			l, err = listenUnix(addr, t, log)
 			ls = []net.Listener{l}
 		case "tcp":
 			var l net.Listener
@@ -72,10 +79,15 @@ func listen(c *Config, log *slog.Logger, own, docker string) (all []net.Listener
 		if err != nil {
 			return all, err
 		}
-		all = append(all, ls...)
+		for _, l := range ls {
+			if t.readOnly {
+				l = readOnlyListener{l}
+			}
+			all = append(all, l)
+		}
 	}
 	if docker != "" {
-		switch l, err := listenUnix(docker, c.Group, log); {
+		switch l, err := listenUnix(docker, terms{group: c.Group, perm: socketMode}, log); {
 		case err == nil:
 			all = append(all, l)
 		case errdefs.KindOf(err) == errdefs.Conflict:
@@ -95,10 +107,10 @@ func closeAll(list []net.Listener) {
 	}
 }
 
-// listenUnix listens on a socket that only its owner and a group may connect
-// to. The socket gets its place by a rename, so it never exists with other
+// listenUnix listens on a socket that, unless the terms say otherwise, only its
+// owner and a group may connect to. The socket gets its place by a rename, so it never exists with other
 // rights, and replaces a stale one at once.
-func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
+func listenUnix(path string, t terms, log *slog.Logger) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
@@ -121,7 +133,7 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 			return nil, errdefs.Conflictf("cannot listen on unix://%s: %w", path, err)
 		}
 	}
-	gid, err := socketGroup(group, log)
+	gid, err := socketGroup(t.group, log)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +147,7 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 	fail := func(err error) (net.Listener, error) {
 		return nil, errors.Join(err, l.Close(), os.Remove(temporary))
 	}
-	if err := os.Chmod(temporary, 0o660); err != nil {
+	if err := os.Chmod(temporary, t.perm); err != nil {
 		return fail(err)
 	}
 	if gid != os.Getgid() {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lade/internal/server"
 )
 
 // headerTimeout bounds how long a client may take for a request's header.
@@ -48,9 +51,8 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 			Protocols:         new(http.Protocols),
 		}
 		s.Protocols.SetHTTP1(true) // connections must be ours to take over
-		if l.Addr().Network() == "unix" {
-			s.ConnContext = peerLogger(o.Logger)
-		} else {
+		s.ConnContext = connections(isReadOnly(l), o.Logger)
+		if l.Addr().Network() != "unix" {
 			// A web page must not drive the engine through its reader's browser.
 			s.Handler = http.NewCrossOriginProtection().Handler(h)
 		}
@@ -60,7 +62,7 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 				failed(err)
 			}
 		})
-		o.Logger.Info("API listen on "+l.Addr().String(), "network", l.Addr().Network())
+		o.Logger.Info("API listen on "+l.Addr().String(), "network", l.Addr().Network(), "read-only", isReadOnly(l))
 	}
 	<-stop.Done()
 	endStreams(errors.New("the daemon stops"))
@@ -81,17 +83,28 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 	return context.Cause(stop)
 }
 
-// peerLogger notes who connects, at debug level.
-func peerLogger(log *slog.Logger) func(context.Context, net.Conn) context.Context {
+// connections tells the server of each connection who has it and what he may.
+// Who has it is asked for only where the log says it.
+func connections(readOnly bool, log *slog.Logger) func(context.Context, net.Conn) context.Context {
 	return func(ctx context.Context, c net.Conn) context.Context {
-		if !log.Enabled(ctx, slog.LevelDebug) {
+		of := server.Connection{ReadOnly: readOnly}
+		if log.Enabled(ctx, slog.LevelDebug) {
+			of.Peer = peerName(c)
+			log.Debug("connection", "peer", of.Peer)
+		}
+		if of == (server.Connection{}) {
 			return ctx
 		}
-		if cred, err := peer(c); err == nil {
-			log.Debug("connection", "pid", cred.Pid, "uid", cred.Uid, "gid", cred.Gid)
-		}
-		return ctx
+		return server.WithConnection(ctx, of)
 	}
+}
+
+// peerName describes the other end of a connection for the log.
+func peerName(c net.Conn) string {
+	if cred, err := peer(c); err == nil {
+		return fmt.Sprintf("pid=%d uid=%d gid=%d", cred.Pid, cred.Uid, cred.Gid)
+	}
+	return c.RemoteAddr().String()
 }
 
 // peer tells who has the other end of a connection over a unix socket: the

@@ -55,6 +55,12 @@ func (a *API) validate(p *problems) {
 // parseHost completes an address to listen on. A lone host:port is TCP.
 func parseHost(h string, tls bool) (string, error) {
 	h = strings.TrimSpace(h)
+	whole := h
+	h, _, err := cutTerms(h)
+	if err != nil {
+		return "", err
+	}
+	behind := whole[len(h):]
 	scheme, addr, ok := strings.Cut(h, "://")
 	if !ok {
 		scheme, addr = "tcp", h
@@ -90,7 +96,7 @@ func parseHost(h string, tls bool) (string, error) {
 	default:
 		return "", errdefs.Invalidf("invalid bind address (%s): unsupported proto '%s'", h, scheme)
 	}
-	return scheme + "://" + addr, nil
+	return scheme + "://" + addr + behind, nil
 }
 
 func (d *Paths) validate(p *problems) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/moby/moby/api/types/common"
 
+	"lade/internal/errdefs"
 	"lade/internal/ids"
 	"lade/internal/server/compat"
 )
@@ -57,7 +58,7 @@ func (s *server) serve(rt route) http.Handler {
 			s.operations.Observe(rt.operation, time.Since(start), err != nil)
 		}
 		if s.log.Enabled(r.Context(), slog.LevelDebug) {
-			attrs := []any{"op", rt.operation, "method", r.Method, "path", r.URL.Path, "took", time.Since(start)}
+			attrs := []any{"peer", connectionOf(r.Context()).Peer, "op", rt.operation, "method", r.Method, "path", r.URL.Path, "took", time.Since(start)}
 			if err != nil {
 				attrs = append(attrs, "error", err)
 			}
@@ -88,6 +89,9 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, rt route) erro
 		return err
 	}
 	h["Docker-Experimental"] = []string{"false"}
+	if !rt.reads() && connectionOf(r.Context()).ReadOnly {
+		return errdefs.Forbiddenf("%s is not allowed: this socket is read-only", rt.operation)
+	}
 	if r.URL.RawQuery != "" {
 		c.query = query(r.URL.Query())
 	} else {
