@@ -17,7 +17,7 @@ var version = "dev"
 
 func main() {
 	sys.CalmMonitor(time.Millisecond)
-	b := engine.Build{Version: version}
+	b := engine.Build{Version: version, Commit: "unknown"} // clients expect something there
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			switch s.Key {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -30,6 +31,7 @@ type execution struct {
 	request   apicontainer.ExecCreateRequest
 	keys      []byte
 	ended     chan struct{} // closed at its end, of which nobody asks later; nil: an exec of a client's
+	ready     chan struct{} // closed when its process runs, or has ended
 
 	// guarded by execs.mu
 	started, running bool
@@ -50,6 +52,10 @@ func (x *execs) add(e *execution) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	id := e.container.View().ID
+	e.ready = make(chan struct{})
+	if e.started { // found again
+		e.beReady()
+	}
 	x.byID[e.id] = e
 	list := append(x.of[id], e.id)
 	for i := 0; len(list) > execKeep && i < len(list); {
@@ -115,6 +121,7 @@ func (x *execs) ended(id string, code int) *execution {
 		return nil
 	}
 	e.running, e.started, e.pid = false, true, 0
+	e.beReady()
 	if e.ended != nil && e.code == nil {
 		close(e.ended)
 	}
@@ -155,8 +162,18 @@ func (x *execs) set(e *execution, pid int) bool {
 	defer x.mu.Unlock()
 	if e.running {
 		e.pid = pid
+		e.beReady()
 	}
 	return e.running
+}
+
+// beReady lets those go on who wait for the process; execs.mu is held.
+func (e *execution) beReady() {
+	select {
+	case <-e.ready:
+	default:
+		close(e.ready)
+	}
 }
 
 // usable answers Conflict, in Docker's words, for a container that cannot run
@@ -277,11 +294,24 @@ func (e *host) execEnded(w wire.Exited) {
 	}
 }
 
-// ExecResize sets the size of its terminal.
+// execPatience is how long a terminal's size waits for its process, as in Docker.
+const execPatience = 10 * time.Second
+
+// ExecResize sets the size of its terminal. A client has a connection before
+// the process runs, and tells the size at once: ExecResize waits for the process.
 func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint16) error {
 	x, err := e.execs.find(id)
 	if err != nil {
 		return err
+	}
+	late := time.NewTimer(execPatience)
+	defer late.Stop()
+	select {
+	case <-x.ready:
+	case <-late.C:
+		return errdefs.Internalf("timeout waiting for exec session ready")
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return e.sup.resize(ctx, x.container.View().ID, x.id, height, width)
 }

@@ -1,0 +1,131 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// client is a library or a program that knows Docker's API, and goes through
+// it with an engine of lade. What it checks it tells in TAP.
+type client struct {
+	name    string
+	version func(*testing.T) string
+	command func(*testing.T) *exec.Cmd
+}
+
+// programs are the clients that are libraries, each in a program of its own
+// below clients/.
+var programs = []client{
+	{"python3-docker", debianVersion("python3-docker"), pythonProgram},
+}
+
+// TestClients runs each client, and keeps the table of docs/compatibility.md.
+func TestClients(t *testing.T) {
+	full(t)
+	var all results
+	for _, c := range programs {
+		t.Run(c.name, func(t *testing.T) { all.add(c.name, c.version(t), runProgram(t, c)) })
+	}
+	all.publish(t, "../../docs/compatibility.md")
+}
+
+// TestPython is that one of the clients which starts at once, for every run of
+// the tests.
+func TestPython(t *testing.T) {
+	need.Root(t)
+	if os.Getenv("LADE_CONFORMANCE") != "" {
+		t.Skip("TestClients runs it")
+	}
+	runProgram(t, programs[0])
+}
+
+// runProgram runs a client against an engine of its own; each check that fails
+// is an error.
+func runProgram(t *testing.T, c client) tally {
+	t.Helper()
+	e := harness.Start(t, harness.Apart()...)
+	ctx, cancel := context.WithTimeout(t.Context(), need.Patience(5*time.Minute))
+	defer cancel()
+	cmd := c.command(t)
+	bounded := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
+	bounded.Dir, bounded.Env, bounded.WaitDelay = cmd.Dir, cmd.Env, time.Second
+	bounded.Env = append(e.Command("lade").Env, append(cmd.Env, "IMAGE=lade/hello")...)
+	e.Run("run", "--rm", "lade/hello", "true") // makes the image
+	out, err := bounded.CombinedOutput()
+	got := count(string(out))
+	if err != nil || got.fail > 0 || got.pass == 0 {
+		t.Errorf("%v, %d checks failed\n%s", err, got.fail, out)
+	}
+	return got
+}
+
+func pythonProgram(t *testing.T) *exec.Cmd {
+	// Debian's, whatever others there are: its modules are for no other.
+	need.File(t, "/usr/lib/python3/dist-packages/docker", "Debian's python3-docker")
+	cmd := exec.Command("/usr/bin/python3", "main.py")
+	cmd.Dir, cmd.Env = filepath.Join("clients", "python"), []string{"PYTHONDONTWRITEBYTECODE=1"}
+	return cmd
+}
+
+// debianVersion asks dpkg for the version of a package.
+func debianVersion(name string) func(*testing.T) string {
+	return func(t *testing.T) string {
+		out, err := exec.Command("dpkg-query", "-W", "-f", "${source:Upstream-Version}", name).Output()
+		if err != nil {
+			t.Fatalf("dpkg-query %s: %v", name, err)
+		}
+		return string(out)
+	}
+}
+
+// results are the rows of a table, by client.
+type results struct{ rows [][]string }
+
+func (r *results) add(client, version string, got tally) {
+	r.rows = append(r.rows, []string{client, version, fmt.Sprint(got.pass), fmt.Sprint(got.fail)})
+}
+
+// between are the marks in a page between which a table is made by the tests.
+const begin, end = "<!-- made by make conformance: clients -->\n", "<!-- end -->"
+
+// publish puts the rows into the page; those of clients that were not run stay.
+func (r *results) publish(t *testing.T, page string) {
+	t.Helper()
+	raw, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(raw), begin)
+	old, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", page)
+	}
+	rows := slices.Clone(r.rows)
+	for line := range strings.Lines(old) {
+		cells := regexp.MustCompile(` *\| *`).Split(strings.Trim(line, "| \n"), -1)
+		if len(cells) != 4 || cells[0] == "client" || strings.HasPrefix(cells[0], "---") ||
+			slices.ContainsFunc(rows, func(row []string) bool { return row[0] == cells[0] }) {
+			continue
+		}
+		rows = append(rows, cells)
+	}
+	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(strings.ToLower(a[0]), strings.ToLower(b[0])) })
+	table := "| client | version | passed | failed |\n|---|---|---|---|\n"
+	for _, row := range rows {
+		table += "| " + strings.Join(row, " | ") + " |\n"
+	}
+	if err := os.WriteFile(page, []byte(head+begin+table+end+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
