@@ -9,6 +9,7 @@ import (
 	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/network"
 	"lade/internal/cli/command/registry"
+	"lade/internal/cli/command/secret"
 	"lade/internal/cli/command/system"
 	"lade/internal/cli/command/volume"
 )
@@ -19,6 +20,7 @@ func commands() []app.Command {
 	all := []app.Command{
 		container.Group(), contexts.Group(), image.Group(), network.Group(), system.Group(), volume.Group(),
 	}
+	all = append(all, secret.Groups()...)
 	for _, group := range all[:len(all):len(all)] {
 		for i := range group.Sub {
 			c := &group.Sub[i]

@@ -29,6 +29,8 @@ func notOffered() map[string]bool {
 	return map[string]bool{
 		"volume create": true, "volume ls": true, "build": true, "image build": true,
 		"volume": true,
+		// Docker says "Swarm secrets".
+		"secret": true, "config": true,
 		// Docker does not have these.
 		"volume clone": true, "volume export": true, "volume import": true, "volume rename": true, "volume snapshot": true,
 		"system": true, "system reclaim": true,

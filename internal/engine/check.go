@@ -63,7 +63,7 @@ func Check(ctx context.Context, in CheckInput) ([]string, error) {
 		c.fault("%s: the files belong to no snapshot", s)
 	}
 	c.checkContainers()
-	for _, walk := range []func() error{c.checkDirectories, c.checkVolumes, c.checkImages, c.checkEndpoints, c.checkExits, c.checkGroups} {
+	for _, walk := range []func() error{c.checkDirectories, c.checkVolumes, c.checkSecrets, c.checkImages, c.checkEndpoints, c.checkExits, c.checkGroups} {
 		if err := walk(); err != nil {
 			return nil, err
 		}

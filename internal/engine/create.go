@@ -70,6 +70,10 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err != nil {
 		return r, err
 	}
+	secrets, err := e.askedSecrets(hc.Annotations)
+	if err != nil {
+		return r, err
+	}
 	size, err := e.askedSize(hc.StorageOpt)
 	if err != nil {
 		return r, err
@@ -104,7 +108,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		return r, err
 	}
 	rec := container.Record{
-		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, NetRates: rates, ImageID: img.ID.String(),
+		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, NetRates: rates, Secrets: secrets, ImageID: img.ID.String(),
 		Networks: networks, Driver: e.Snapshots.Name(), State: container.Created,
 	}
 	args := slices.Concat(config.Entrypoint, config.Cmd)
@@ -112,6 +116,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
 	if err == nil {
 		err = e.userRuntime(&rec)
+	}
+	if err == nil {
+		err = e.secrets.Hold(id, rec.Secrets)
 	}
 	if err == nil {
 		err = e.label(&rec)
@@ -123,6 +130,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 		}
 	}
 	if err != nil {
+		e.secrets.Release(id)
 		e.ranges.free(id)
 		e.containers.free(name, id)
 		return r, err
@@ -166,6 +174,9 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 		}
 	}()
 	rec.Mounts = ms
+	if err = checkSecretTargets(rec); err != nil {
+		return err
+	}
 	if err = checkIDMaps(rec); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"lade/internal/engine/health"
 	"lade/internal/engine/prune"
 	"lade/internal/engine/pull"
+	"lade/internal/engine/secrets"
 	"lade/internal/engine/spec"
 	"lade/internal/engine/stats"
 	"lade/internal/engine/top"
@@ -116,6 +117,7 @@ type Engine struct {
 	*stats.Sampler
 	*top.Lister
 	*disk.Collector
+	*secrets.Keeper
 
 	id string
 }
@@ -130,6 +132,7 @@ func assemble(h *host) *Engine {
 		Copier:  copier,
 		Sampler: stats.New(h, h.Networks),
 		Lister:  top.New(h),
+		Keeper:  secrets.New(h.secrets, h.nameOf, h.events.Publish),
 		Puller:  pull.New(pull.Config{Images: h.Images, Registry: h.Registry, Builtin: h.Builtin, Publish: h.PublishImage}),
 		Pruner: prune.New(prune.Config{
 			Containers: v, Images: h.Images, Snapshots: h.Snapshots, Volumes: h.volumes, Events: &h.events, Logger: h.log,

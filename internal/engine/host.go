@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +24,7 @@ import (
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/selinux"
 	"lade/internal/network"
+	"lade/internal/secret"
 	"lade/internal/store"
 	"lade/internal/volume"
 )
@@ -34,6 +36,7 @@ type host struct {
 	Config
 	log        *slog.Logger
 	volumes    *volume.Volumes
+	secrets    *secret.Store
 	events     eventlog.Log
 	containers *index
 	execs      *execs
@@ -55,7 +58,7 @@ var _ container.Host = (*host)(nil)
 
 // newHost returns a host without containers, whose work goes on after ctx ends.
 func newHost(ctx context.Context, c Config) *host {
-	e := &host{Config: c, log: c.Logger, volumes: c.Volumes, containers: newIndex(), execs: newExecs(), filters: newFilterCache()}
+	e := &host{Config: c, log: c.Logger, volumes: c.Volumes, secrets: secret.Open(c.Store, filepath.Join(c.Root, secretKey), c.Logger), containers: newIndex(), execs: newExecs(), filters: newFilterCache()}
 	e.set.Store(&c.Settings)
 	e.names = newNameService(e)
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -150,6 +153,7 @@ func (e *host) Gone(r *container.Record) {
 	e.containers.remove(r.ID)
 	e.ranges.free(r.ID)
 	e.unlabel(r)
+	e.secrets.Release(r.ID)
 	e.execs.forget(r.ID)
 }
 
@@ -209,11 +213,8 @@ func (e *host) Release(r *container.Record) {
 
 // releaseMounts takes away what was mounted for a container.
 func (e *host) releaseMounts(r *container.Record) {
-	for _, m := range r.Mounts {
-		if staged(m) {
-			e.unstage(r.ID)
-			break
-		}
+	if len(r.Secrets) > 0 || slices.ContainsFunc(r.Mounts, staged) {
+		e.unstage(r.ID)
 	}
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeVolume {

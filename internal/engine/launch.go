@@ -326,7 +326,9 @@ func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Names
 		}
 		in.Mounts = append(in.Mounts, sm)
 	}
-	return in, nil
+	secrets, err := e.stageSecrets(r)
+	in.Mounts = append(in.Mounts, secrets...)
+	return in, err
 }
 
 // bindSource makes the missing source of a -v bind, as Docker does.

@@ -121,6 +121,9 @@ func (e *recovery) records() ([]*container.Record, error) {
 				}
 			}
 		}
+		if err := e.secrets.Hold(r.ID, r.Secrets); err != nil {
+			e.log.Warn("a container's secret or config is gone", "container", id, "error", err)
+		}
 		out = append(out, r)
 	}
 	return out, nil

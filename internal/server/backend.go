@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -98,6 +99,21 @@ type Volumes interface {
 	VolumeRename(ctx context.Context, name, to string) (*volume.Volume, error)
 }
 
+// Secrets is what the server needs of the engine for secrets and configs.
+type Secrets interface {
+	SecretCreate(ctx context.Context, s swarm.SecretSpec) (id string, err error)
+	SecretInspect(ctx context.Context, ref string) (swarm.Secret, error)
+	SecretList(ctx context.Context, f filters.Args) ([]swarm.Secret, error)
+	SecretUpdate(ctx context.Context, ref string, version uint64, s swarm.SecretSpec) error
+	SecretRemove(ctx context.Context, ref string) error
+
+	ConfigCreate(ctx context.Context, s swarm.ConfigSpec) (id string, err error)
+	ConfigInspect(ctx context.Context, ref string) (swarm.Config, error)
+	ConfigList(ctx context.Context, f filters.Args) ([]swarm.Config, error)
+	ConfigUpdate(ctx context.Context, ref string, version uint64, s swarm.ConfigSpec) error
+	ConfigRemove(ctx context.Context, ref string) error
+}
+
 // Networks is what the server needs of the engine for networks.
 type Networks interface {
 	NetworkList(ctx context.Context, f filters.Args) ([]network.Summary, error)
@@ -127,6 +143,7 @@ type Backend interface {
 	Execs
 	Images
 	Volumes
+	Secrets
 	Networks
 	System
 }

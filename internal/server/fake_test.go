@@ -352,3 +352,6 @@ func messages(list ...logs.Message) iter.Seq2[logs.Message, error] {
 		}
 	}
 }
+
+func (f *fake) SecretRemove(ctx context.Context, _ string) error { return f.none(ctx, "SecretRemove") }
+func (f *fake) ConfigRemove(ctx context.Context, _ string) error { return f.none(ctx, "ConfigRemove") }

@@ -128,6 +128,17 @@ func (s *server) routes() []route {
 		{"NetworkConnect", post, "/networks/{id}/connect", s.networkConnect},
 		{"NetworkDisconnect", post, "/networks/{id}/disconnect", s.networkDisconnect},
 
+		{"SecretList", get, "/secrets", s.secretList},
+		{"SecretCreate", post, "/secrets/create", s.secretCreate},
+		{"SecretInspect", get, "/secrets/{id}", s.secretInspect},
+		{"SecretUpdate", post, "/secrets/{id}/update", s.secretUpdate},
+		{"SecretRemove", del, "/secrets/{id}", s.secretRemove},
+		{"ConfigList", get, "/configs", s.configList},
+		{"ConfigCreate", post, "/configs/create", s.configCreate},
+		{"ConfigInspect", get, "/configs/{id}", s.configInspect},
+		{"ConfigUpdate", post, "/configs/{id}/update", s.configUpdate},
+		{"ConfigRemove", del, "/configs/{id}", s.configRemove},
+
 		{"PluginList", get, "/plugins", s.pluginList},
 		{"PluginPrivileges", get, "/plugins/privileges", nil},
 		{"PluginPull", post, "/plugins/pull", nil},
@@ -148,9 +159,9 @@ func (s *server) routes() []route {
 		{"SwarmUnlockKey", get, "/swarm/unlockkey", noSwarmManager},
 		{"SwarmUnlock", post, "/swarm/unlock", noSwarm},
 	}
-	// What only a manager of a swarm has.
+	// What only a manager of a swarm has; secrets and configs are there without.
 	for _, o := range []struct{ noun, path string }{
-		{"Node", "/nodes"}, {"Service", "/services"}, {"Task", "/tasks"}, {"Secret", "/secrets"}, {"Config", "/configs"},
+		{"Node", "/nodes"}, {"Service", "/services"}, {"Task", "/tasks"},
 	} {
 		table = append(table,
 			route{o.noun + "List", get, o.path, noSwarmManager},

@@ -66,7 +66,9 @@ func TestRouting(t *testing.T) {
 		{"POST", "/swarm/leave", 503, ""},
 		{"GET", "/tasks", 503, ""},
 		{"POST", "/services/create", 503, ""},
-		{"GET", "/configs/x", 503, ""},
+		{"GET", "/nodes/x", 503, ""},
+		{"DELETE", "/secrets/x", 204, "SecretRemove"},
+		{"DELETE", "/configs/x", 204, "ConfigRemove"},
 	} {
 		f := &fake{}
 		if strings.HasSuffix(x.called, "Inspect") {

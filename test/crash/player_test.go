@@ -56,6 +56,8 @@ type player struct {
 	objects map[string]*object
 	history []string
 	mounts  []mount.Mount // of every container, besides the volume
+	// annotations are of every container.
+	annotations map[string]string
 	// revive is called when a request failed because of who was killed.
 	revive func()
 }
@@ -190,6 +192,8 @@ func (p *player) ask(o *object) (state string, pid int, err error) {
 		_, err = p.c.VolumeInspect(ctx, o.name, client.VolumeInspectOptions{})
 	case "image":
 		_, err = p.c.ImageInspect(ctx, o.name)
+	case "secret":
+		_, err = p.c.SecretInspect(ctx, o.name, client.SecretInspectOptions{})
 	case "network":
 		_, err = p.c.NetworkInspect(ctx, o.name, client.NetworkInspectOptions{})
 	}
@@ -214,7 +218,7 @@ func (p *player) create(o *object, image, volume string) {
 		_, err := p.c.ContainerCreate(ctx, client.ContainerCreateOptions{
 			Name:       o.name,
 			Config:     &container.Config{Image: image, Cmd: []string{"sleep", "100000"}, Volumes: map[string]struct{}{"/anonymous": {}}},
-			HostConfig: &container.HostConfig{Binds: binds, Mounts: p.mounts, AutoRemove: o.auto},
+			HostConfig: &container.HostConfig{Binds: binds, Mounts: p.mounts, Annotations: p.annotations, AutoRemove: o.auto},
 		})
 		return err
 	})
@@ -539,7 +543,7 @@ func (p *player) play(base string) {
 
 // clean checks and removes everything.
 func (p *player) clean() {
-	order := map[string]int{"container": 0, "volume": 1, "image": 2, "network": 3}
+	order := map[string]int{"container": 0, "volume": 1, "image": 2, "network": 3, "secret": 4}
 	all := slices.SortedFunc(maps.Values(p.objects), func(a, b *object) int { return order[a.kind] - order[b.kind] })
 	for _, o := range all {
 		p.check(o)
@@ -555,6 +559,8 @@ func (p *player) clean() {
 			p.removeImage(o)
 		case "network":
 			p.removeNetwork(o)
+		case "secret":
+			p.removeSecret(o)
 		}
 		if o.state != none {
 			p.wrong("%s %s cannot be removed: %s", o.kind, o.name, o.state)

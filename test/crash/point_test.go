@@ -133,6 +133,8 @@ func script(p *player, base string) {
 	}
 	p.loadImage(i)
 	p.makeVolume(v)
+	s := p.object("secret", "s")
+	p.makeSecret(s)
 	image := base
 	if i.state == there {
 		image = i.name
@@ -165,5 +167,6 @@ func script(p *player, base string) {
 	p.removeVolume(copied)
 	p.removeVolume(named)
 	p.removeVolume(v)
+	p.removeSecret(s)
 	p.removeImage(i)
 }

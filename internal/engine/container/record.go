@@ -12,6 +12,7 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/linux/idmap"
 	"lade/internal/netrate"
+	"lade/internal/secret"
 )
 
 // Record is all that is known of a container; its JSON is what is persisted.
@@ -30,6 +31,7 @@ type Record struct {
 	Path       string                               `json:"path"` // what is run: entrypoint and command
 	Args       []string                             `json:"args,omitempty"`
 	Mounts     []Mount                              `json:"mounts,omitempty"`
+	Secrets    []secret.Reference                   `json:"secrets,omitempty"` // and configs
 	Driver     string                               `json:"driver"`            // storage driver of the snapshot
 	UserNS     *UserNS                              `json:"user_ns,omitempty"` // nil: the host's
 	Labels     spec.Labels                          `json:"labels,omitzero"`   // of SELinux

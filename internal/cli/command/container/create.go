@@ -174,6 +174,9 @@ func (c *creation) create(ctx context.Context, e *app.Env, s *spec) (id string, 
 		return "", err
 	}
 	c.rates.annotate(s.host)
+	if err := c.kept.annotate(ctx, api, s.host); err != nil {
+		return "", err
+	}
 	if err := c.onUnhealthy.annotate(s.host); err != nil {
 		return "", err
 	}

@@ -12,6 +12,7 @@ import (
 type flags struct {
 	set   *pflag.FlagSet
 	rates *rates
+	kept  *secrets
 
 	attach, volumes, tmpfs, links, aliases, linkLocalIPs        *opt.List
 	env, envFile, labels, labelFile, deviceRules, devices       *opt.List
@@ -57,6 +58,7 @@ func newFlags(f *pflag.FlagSet) *flags {
 	o.health(f)
 	o.resources(f)
 	o.rates = newRates(f)
+	o.kept = newSecrets(f)
 	return o
 }
 

@@ -14,6 +14,7 @@ import (
 	"lade/internal/cli/command/container"
 	"lade/internal/cli/command/image"
 	"lade/internal/cli/command/network"
+	"lade/internal/cli/command/secret"
 	"lade/internal/cli/command/volume"
 	"lade/internal/cli/format"
 )
@@ -48,6 +49,8 @@ func buildInspect(e *app.Env, f *pflag.FlagSet) app.Run {
 			{"image", image.Lookup(ctx, api)},
 			{"network", network.Lookup(ctx, api, false)},
 			{"volume", volume.Lookup(ctx, api)},
+			{"secret", secret.Secrets(ctx, api)},
+			{"config", secret.Configs(ctx, api)},
 		}
 		return app.Inspect(e, args, *layout, func(ref string) (any, []byte, error) {
 			for _, k := range kinds {
