@@ -30,6 +30,9 @@ lint: $(ASSET)
 	GOARCH=arm64 go build ./...
 	scripts/lint
 
+man:           # bin/man/man1/lade*.1: the client's manual pages
+	go run ./internal/cli/manpages -o bin/man/man1
+
 test-vm: all   # what touches the kernel, on another one; VM_RUN names what boots it
 	scripts/test-vm
 
@@ -48,4 +51,4 @@ sizes:         # the largest of everything, to see it grow
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all run check lint test test-vm conformance bench fuzz sizes clean
+.PHONY: all man run check lint test test-vm conformance bench fuzz sizes clean

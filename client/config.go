@@ -73,6 +73,13 @@ func (c *Config) DetachKeys() string { return c.text("detachKeys") }
 // Format is the configured output format of a command, such as "psFormat".
 func (c *Config) Format(field string) string { return c.text(field) }
 
+// PluginDirs are further directories of programs that Docker's client runs as
+// commands of its own.
+func (c *Config) PluginDirs() (dirs []string) {
+	c.get("cliPluginsExtraDirs", &dirs)
+	return dirs
+}
+
 // Headers are sent with every request.
 func (c *Config) Headers() map[string]string {
 	var h map[string]string

@@ -54,10 +54,10 @@ var rows = [][]string{
 	{"internal/cli/terminal", "internal/cli/opt", "internal/cli/format"},
 	{"internal/cli/..."},
 	{"internal/cli/app"},
-	{"internal/cli/command/..."},
+	{"internal/cli/command/...", "internal/cli/complete"},
 	{"internal/cli/command/system"},
 	{"internal/cli"},
-	{"cmd/...", "internal/builtin/pack"},
+	{"cmd/...", "internal/builtin/pack", "internal/cli/manpages"},
 }
 
 // never lists what a binary must not link, even indirectly.

@@ -43,6 +43,7 @@ func (r *root) help(c *cobra.Command, out io.Writer) {
 	if !c.HasParent() && c.HasAvailableFlags() {
 		b.WriteString("\nGlobal Options:\n" + usages(c) + "\n")
 	}
+	r.writeExamples(&b, c)
 	if c.HasSubCommands() {
 		fmt.Fprintf(&b, "\nRun '%s COMMAND --help' for more information on a command.\n", c.CommandPath())
 	}

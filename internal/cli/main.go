@@ -97,7 +97,7 @@ func newRoot(e *app.Env) *root {
 		CompletionOptions:     cobra.CompletionOptions{HiddenDefaultCmd: true},
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return fmt.Errorf("%[1]s: unknown command: %[1]s %[2]s\n\nRun '%[1]s --help' for more information", app.Name, args[0])
+				return errors.New(unknownCommand(r.Command, args[0]))
 			}
 			return nil
 		},
@@ -109,7 +109,8 @@ func newRoot(e *app.Env) *root {
 	r.SetHelpFunc(func(c *cobra.Command, _ []string) { r.help(c, c.OutOrStdout()) })
 	r.SetUsageFunc(func(c *cobra.Command) error { r.help(c, c.OutOrStderr()); return nil })
 	r.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &app.Exit{Code: 125, Msg: fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, c.UseLine(), c.CommandPath())}
+		msg := fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, c.UseLine(), c.CommandPath())
+		return &app.Exit{Code: 125, Msg: didYouMean(msg, flagLike(c, err))}
 	})
 	r.SetHelpCommand(&cobra.Command{
 		Use:   "help [command]",
@@ -147,6 +148,9 @@ func (r *root) shell(s *app.Command) *cobra.Command {
 	r.specs[c] = s
 	if s.Sub == nil {
 		c.Args = func(c *cobra.Command, args []string) error {
+			if s.More && len(args) >= s.Args.Min {
+				return nil
+			}
 			return s.Args.Check(len(args), c.CommandPath(), c.UseLine())
 		}
 		// Replaced by build; there so that cobra takes it for a command that runs.
@@ -157,7 +161,7 @@ func (r *root) shell(s *app.Command) *cobra.Command {
 		if len(args) == 0 {
 			return nil
 		}
-		return fmt.Errorf("%s: unknown command: %s %s\n\nUsage:  %s\n\nRun '%[2]s --help' for more information", app.Name, c.CommandPath(), args[0], c.UseLine())
+		return errors.New(unknownCommand(c, args[0]))
 	}
 	c.RunE = showHelp(r.env)
 	for i := range s.Sub {
@@ -235,11 +239,19 @@ func (r *root) globals(args []string) ([]string, error) {
 }
 
 func (r *root) execute(ctx context.Context, args []string) error {
-	if name := args[0]; name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd {
-		r.buildAll(r.Command)
-	} else {
-		c, _ := r.find(args)
+	if name := args[0]; len(args) > 1 && (name == cobra.ShellCompRequestCmd || name == cobra.ShellCompNoDescRequestCmd) {
+		args = r.prepareCompletion(args)
+		if c, _ := r.find(args[1:]); c == r.Command && len(args) > 2 {
+			if path := findPlugin(r.env, args[1]); path != "" {
+				return runPlugin(ctx, r.env, path, args)
+			}
+		}
+	} else if c, _ := r.find(args); c != r.Command {
 		r.build(c)
+	} else if path := findPlugin(r.env, args[0]); path != "" {
+		return runPlugin(ctx, r.env, path, args)
+	} else if msg := noPlugin(r.env, args[0]); msg != "" {
+		return errors.New(msg)
 	}
 	r.SetArgs(args)
 	return r.ExecuteContext(ctx)
@@ -256,11 +268,4 @@ func (r *root) find(args []string) (*cobra.Command, []string) {
 		c, args = c.Commands()[i], args[1:]
 	}
 	return c, args
-}
-
-func (r *root) buildAll(c *cobra.Command) {
-	r.build(c)
-	for _, s := range c.Commands() {
-		r.buildAll(s)
-	}
 }

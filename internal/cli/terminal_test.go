@@ -186,3 +186,11 @@ func TestSignals(t *testing.T) {
 		t.Errorf("exit code %d, want the container's", c)
 	}
 }
+
+// resize gives a terminal another width.
+func resize(t *testing.T, f *os.File, columns int) {
+	t.Helper()
+	if err := unix.IoctlSetWinsize(int(f.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: uint16(columns)}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -30,6 +30,8 @@ type Env struct {
 
 	// UserAgent is sent with every request.
 	UserAgent string
+	// NoStart says not to start an engine where none answers.
+	NoStart bool
 
 	once     sync.Once
 	endpoint *client.Endpoint
@@ -92,7 +94,7 @@ func (e *Env) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
 
 // starter starts an engine where we may; nil where not.
 func (e *Env) starter() func(context.Context) error {
-	if !client.MayStart(os.Getenv) {
+	if e.NoStart || !client.MayStart(os.Getenv) {
 		return nil
 	}
 	return client.Daemon{}.Start
@@ -186,6 +188,7 @@ type Command struct {
 	Hidden  bool
 	Own     bool // Docker's client lacks it
 	Args    Args
+	More    bool // takes more arguments than Docker's, which Args says
 	Build   func(*Env, *pflag.FlagSet) Run
 	Sub     []Command
 }

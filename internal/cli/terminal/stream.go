@@ -126,3 +126,9 @@ func Resized() (changed <-chan os.Signal, stop func()) {
 	signal.Notify(c, syscall.SIGWINCH)
 	return c, func() { signal.Stop(c) }
 }
+
+// Colours reports whether text on o may be coloured: it is a terminal that can,
+// and the user did not say NO_COLOR (https://no-color.org).
+func Colours(o *Out) bool {
+	return o.tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}

@@ -15,6 +15,7 @@ func Group() app.Command {
 	}
 	top := func(cmd app.Command, place int) app.Command { cmd.Top = place; return cmd }
 	own := func(cmd app.Command) app.Command { cmd.Own = true; return cmd }
+	more := func(cmd app.Command) app.Command { cmd.More = true; return cmd }
 	ls := top(c("ls [OPTIONS]", "List containers", app.None(), buildList), 3)
 	ls.Paths = []string{"container ls", "container list", "container ps", "ps"}
 	rm := c("rm [OPTIONS] CONTAINER [CONTAINER...]", "Remove one or more containers", app.AtLeast(1), buildRemove)
@@ -29,7 +30,7 @@ func Group() app.Command {
 		c("export [OPTIONS] CONTAINER", "Export a container's filesystem as a tar archive", app.Exactly(1), buildExport),
 		{Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Display detailed information on one or more containers", Args: app.AtLeast(1), Build: buildInspect},
 		c("kill [OPTIONS] CONTAINER [CONTAINER...]", "Kill one or more running containers", app.AtLeast(1), buildKill),
-		c("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", app.Exactly(1), buildLogs),
+		more(c("logs [OPTIONS] CONTAINER", "Fetch the logs of a container", app.Exactly(1), buildLogs)),
 		ls,
 		c("pause CONTAINER [CONTAINER...]", "Pause all processes within one or more containers", app.AtLeast(1), buildPause),
 		c("port CONTAINER [PRIVATE_PORT[/PROTO]]", "List port mappings or a specific mapping for the container", app.Between(1, 2), buildPort),

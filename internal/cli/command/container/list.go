@@ -70,7 +70,11 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 		for i := range res.Items {
 			rows = append(rows, Row(&res.Items[i], !*full))
 		}
-		return format.Write(e.Out, listFormat(*layout, *quiet, o.Size), Header(), rows)
+		show := listFormat(*layout, *quiet, o.Size)
+		if _, width := e.Out.Size(); width > 0 && !*quiet && !*full && (*layout == "" || *layout == format.Table) {
+			show = narrowed(rows, int(width), o.Size)
+		}
+		return format.Write(e.Out, show, Header(), rows)
 	}
 }
 

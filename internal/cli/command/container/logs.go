@@ -33,6 +33,13 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 		if err != nil {
 			return err
 		}
+		if len(args) > 1 {
+			m := &manyLogs{api: api, out: newPrefixed(e, args), options: o, stamps: o.Timestamps}
+			if *grep != "" {
+				m.only = re
+			}
+			return m.run(ctx, args)
+		}
 		// Whether the output is multiplexed only the container's record says.
 		c, err := api.ContainerInspect(ctx, args[0], moby.ContainerInspectOptions{})
 		if err != nil {
