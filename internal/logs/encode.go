@@ -1,9 +1,8 @@
 package logs
 
 import (
-	"encoding/binary"
 	"encoding/json"
-	"math/bits"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -46,37 +45,104 @@ func appendTail(b []byte, s Stream, attrs []byte, at time.Time) []byte {
 	return append(b, "\"}\n"...)
 }
 
+// lines implements encoder.
+func (e jsonEncoder) lines(b *Buffer, stream Stream, at time.Time, data []byte, most int) (used int) {
+	if len(b.tail) == 0 {
+		b.tail = appendTail(b.tail, stream, e.attrs, at)
+	}
+	for len(b.out) < most {
+		begun := len(b.out)
+		b.out = append(b.out, `{"log":"`...)
+		n := b.line(data[used:])
+		if n == 0 {
+			b.out = b.out[:begun]
+			break
+		}
+		b.out = append(b.out, `\n`...)
+		b.out = append(b.out, b.tail...)
+		used += n
+	}
+	return used
+}
+
+// line appends the first line of text, escaped and without its newline, and
+// returns its length; 0 if no newline ends it, or if it is too long for one
+// message.
+func (b *Buffer) line(text []byte) int {
+	for from, i := 0, 0; ; {
+		if i += clean(text[i:]); i >= min(len(text), maxLine) {
+			return 0
+		}
+		b.out = append(b.out, text[from:i]...)
+		if text[i] == '\n' {
+			return i + 1
+		}
+		n := charLen(text[i:])
+		b.out = appendEscape(b.out, text[i:i+n])
+		i += n
+		from = i
+	}
+}
+
 // appendEscaped appends text as the inside of a JSON string, byte for byte as
 // Docker does: <, > and & are escaped, and so is what is no UTF-8.
 func appendEscaped(b, text []byte) []byte {
-	from := 0
-	for i := 0; i < len(text); {
-		if len(text)-i >= 8 {
-			n := plain(binary.LittleEndian.Uint64(text[i:]))
-			if i += n; n == 8 {
-				continue
-			}
+	for {
+		n := clean(text)
+		b = append(b, text[:n]...)
+		if text = text[n:]; len(text) == 0 {
+			return b
 		}
-		c := text[i]
-		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' && c != '<' && c != '>' && c != '&' {
-			i++
-			continue
-		}
-		size := 1
-		if c >= utf8.RuneSelf {
-			var r rune
-			r, size = utf8.DecodeRune(text[i:])
-			if (r != utf8.RuneError || size > 1) && r != '\u2028' && r != '\u2029' {
-				i += size
-				continue
-			}
-		}
-		b = append(b, text[from:i]...)
-		b = appendEscape(b, text[i:i+size])
-		i += size
-		from = i
+		n = charLen(text)
+		b = appendEscape(b, text[:n])
+		text = text[n:]
 	}
-	return append(b, text[from:]...)
+}
+
+// near is how far clean looks byte by byte before it looks at many at a time:
+// where there is one character to escape, often there are others.
+const near = 16
+
+// clean returns how many bytes at the begin of text need no escape.
+func clean(text []byte) int {
+	i := 0
+	for stop := near; i < len(text); {
+		switch c := text[i]; {
+		case safe[c]:
+			if i++; i == stop {
+				i += plain(text[i:])
+				stop = i + near
+			}
+		case c < utf8.RuneSelf:
+			return i
+		default:
+			r, size := utf8.DecodeRune(text[i:])
+			if r == utf8.RuneError && size == 1 || r == '\u2028' || r == '\u2029' {
+				return i
+			}
+			i += size
+			stop = i + near
+		}
+	}
+	return i
+}
+
+// safe says which bytes need no escape, whatever comes before or after them.
+var safe = func() (t [256]bool) {
+	for c := byte(0x20); c < utf8.RuneSelf; c++ {
+		t[c] = !strings.ContainsRune("\"\\<>&", rune(c))
+	}
+	return t
+}()
+
+// charLen is the length of the character at the begin of text, which is not
+// empty; 1 if it is no UTF-8.
+func charLen(text []byte) int {
+	if text[0] < utf8.RuneSelf {
+		return 1
+	}
+	_, n := utf8.DecodeRune(text)
+	return n
 }
 
 // appendEscape appends the escape of one character that needs one.
@@ -94,21 +160,6 @@ func appendEscape(b, char []byte) []byte {
 		return append(b, `\ufffd`...)
 	}
 	return append(b, '\\', 'u', '2', '0', '2', hex[char[len(char)-1]&15]) // U+2028, U+2029
-}
-
-// plain returns how many of the first of eight bytes need no escape: each is
-// at least 0x20, below 0x80, and none of " & < > \.
-func plain(v uint64) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	// A byte's highest bit is set where it is bad. A borrow reaches only bytes
-	// after a bad one, so the lowest bit that is set is right.
-	bad := v                     // 0x80 and above
-	bad |= v - ones*0x20         // below 0x20
-	bad |= (v ^ ones*'"') - ones // zero after the exclusive or
-	bad |= (v ^ ones*'&') - ones
-	bad |= (v&^(ones*2) ^ ones*'<') - ones // < and > differ in one bit
-	bad |= (v ^ ones*'\\') - ones
-	return bits.TrailingZeros64(bad&highs) / 8
 }
 
 // encodeAttrs returns attrs as a JSON object, keys in order; nil if there are

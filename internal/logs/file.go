@@ -3,6 +3,7 @@ package logs
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"strconv"
 )
@@ -42,6 +43,14 @@ func (w *file) close() error {
 
 // full reports whether the file is due for rotation with n more bytes.
 func (w *file) full(n int) bool { return w.limit > 0 && w.size+int64(n) >= w.limit }
+
+// room is how many bytes may be written before the file is due for rotation.
+func (w *file) room() int {
+	if w.limit <= 0 {
+		return math.MaxInt
+	}
+	return int(max(0, w.limit-w.size))
+}
 
 // write appends whole messages and rotates when the file is full. After an
 // error nothing of them is in it.

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"os"
@@ -56,6 +57,21 @@ func (localEncoder) append(b *Buffer, m *Message) {
 	n := uint32(len(b.out) - at - sizeLen)
 	binary.BigEndian.PutUint32(b.out[at:], n)
 	b.out = binary.BigEndian.AppendUint32(b.out, n)
+}
+
+// lines implements encoder.
+func (e localEncoder) lines(b *Buffer, stream Stream, at time.Time, data []byte, most int) (used int) {
+	m := Message{Stream: stream, Time: at}
+	for len(b.out) < most {
+		n := bytes.IndexByte(data[used:], '\n') + 1
+		if n == 0 || n > maxLine {
+			break
+		}
+		m.Line = data[used : used+n]
+		e.append(b, &m)
+		used += n
+	}
+	return used
 }
 
 func appendVarint(b []byte, field int, v uint64) []byte {

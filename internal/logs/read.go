@@ -191,6 +191,10 @@ func (r *reader) successor() (*source, error) {
 	return f, nil
 }
 
+// gap is how many numbers in a row may be missing between files: in the middle
+// of a rotation one is, and another where the next one overtakes us.
+const gap = 2
+
 // locate returns which rotated file of the log a file is now (0: the current
 // one), or was packed into, or -1, and the number of the oldest file there is,
 // or -1.
@@ -205,7 +209,7 @@ func locate(path string, file fs.FileInfo) (i, last int, err error) {
 			last = n
 		case !errors.Is(err, fs.ErrNotExist):
 			return -1, last, err
-		case n > 1: // one of them may be missing in the middle of a rotation
+		case n-last > gap:
 			return -1, last, nil
 		}
 	}
@@ -216,8 +220,8 @@ func locate(path string, file fs.FileInfo) (i, last int, err error) {
 func openAll(path string, form Format) ([]*source, error) {
 	for {
 		var files []*source
-		missing := 0
-		for n := 0; missing < 2; n++ {
+		missing := 0 // in a row
+		for n := 0; missing <= gap; n++ {
 			f, err := openSource(rotated(path, n), form)
 			switch {
 			case err != nil:
@@ -225,6 +229,7 @@ func openAll(path string, form Format) ([]*source, error) {
 				return nil, err
 			case f != nil:
 				files = append([]*source{f}, files...)
+				missing = 0
 			default:
 				missing++
 			}

@@ -44,7 +44,7 @@ type Writer struct {
 	sink  func(Message)
 	enc   encoder // nil: nothing is kept
 	file  *file   // as enc
-	lines [2]partial
+	begun [2]partial
 	m     Message // what take passes on: one for each line would be garbage
 }
 
@@ -60,6 +60,10 @@ type encoder interface {
 	// append appends one message to b.out. Messages of one Write that are whole
 	// lines have the same stream and time, so b.tail may keep what they share.
 	append(b *Buffer, m *Message)
+	// lines appends the whole lines that data begins with, up to one that is too
+	// long for one message, and until b.out has at least most bytes. It returns
+	// the length of what it took. It says what append says of each line.
+	lines(b *Buffer, s Stream, at time.Time, data []byte, most int) (used int)
 }
 
 // Create opens the log for appending and creates it if needed. The caller must
@@ -83,11 +87,17 @@ func Create(o Options, h Hooks) (*Writer, error) {
 // batch are lost and the file ends with a whole line.
 func (w *Writer) Write(b *Buffer, at time.Time, s Stream, data []byte) error {
 	b.out, b.tail = b.out[:0], b.tail[:0]
-	l := &w.lines[s-1]
+	l := &w.begun[s-1]
 	var failed error
 	for len(data) > 0 {
-		n := bytes.IndexByte(data, '\n')
+		used := w.lines(b, at, s, data)
+		data = data[used:]
+		n := -1
+		if used == 0 {
+			n = bytes.IndexByte(data, '\n')
+		}
 		switch {
+		case used > 0:
 		case n >= 0 && len(l.text)+n < maxLine:
 			w.take(b, at, s, data[:n+1], true)
 			data = data[n+1:]
@@ -106,13 +116,22 @@ func (w *Writer) Write(b *Buffer, at time.Time, s Stream, data []byte) error {
 	return errors.Join(failed, w.flush(b))
 }
 
+// lines encodes the whole lines that data begins with, as far as that can be
+// done without looking at each, and returns their length.
+func (w *Writer) lines(b *Buffer, at time.Time, s Stream, data []byte) int {
+	if l := &w.begun[s-1]; w.enc == nil || w.sink != nil || len(l.text) > 0 || l.part.ID != "" {
+		return 0
+	}
+	return w.enc.lines(b, s, at, data, min(batch, w.file.room()))
+}
+
 // End logs the last line of a stream that did not end with a newline.
 func (w *Writer) End(b *Buffer, at time.Time, s Stream) error {
 	b.out, b.tail = b.out[:0], b.tail[:0]
-	if len(w.lines[s-1].text) > 0 {
+	if len(w.begun[s-1].text) > 0 {
 		w.take(b, at, s, nil, false)
 	}
-	w.lines[s-1] = partial{}
+	w.begun[s-1] = partial{}
 	return w.flush(b)
 }
 
@@ -139,7 +158,7 @@ func (w *Writer) Options() Options { return w.o }
 // Lines returns what Write has not written yet, of Stdout and Stderr, for
 // another writer of the same log that goes on with it: see Restore.
 func (w *Writer) Lines() (lines [2]Line) {
-	for i, l := range w.lines {
+	for i, l := range w.begun {
 		lines[i] = Line{Text: l.text, Split: l.part.ID != "", At: l.at, ID: l.part.ID, Ordinal: l.part.Ordinal}
 	}
 	return lines
@@ -148,9 +167,9 @@ func (w *Writer) Lines() (lines [2]Line) {
 // Restore continues the lines that another writer was in the middle of.
 func (w *Writer) Restore(lines [2]Line) {
 	for i, l := range lines {
-		w.lines[i] = partial{text: bytes.Clone(l.Text), at: l.At, part: Part{ID: l.ID, Ordinal: l.Ordinal}}
+		w.begun[i] = partial{text: bytes.Clone(l.Text), at: l.At, part: Part{ID: l.ID, Ordinal: l.Ordinal}}
 		if l.Split && l.ID == "" { // of a version without numbers
-			w.lines[i].part.ID = ids.New()
+			w.begun[i].part.ID = ids.New()
 		}
 	}
 }
@@ -158,7 +177,7 @@ func (w *Writer) Restore(lines [2]Line) {
 // take passes on the line that is pending plus text: whole, with its newline,
 // or a part of it.
 func (w *Writer) take(b *Buffer, at time.Time, s Stream, text []byte, whole bool) {
-	l := &w.lines[s-1]
+	l := &w.begun[s-1]
 	if len(l.text) > 0 {
 		text = append(l.text, text...)
 		l.text = nil
