@@ -12,6 +12,8 @@ type decoder struct {
 	text  []byte
 	raw   []byte // the attributes that attrs was made from
 	attrs map[string]string
+	stamp []byte // the time that at was parsed from: lines that were read together share it
+	at    time.Time
 }
 
 // decode decodes one line without its newline; ok is false if it is corrupt.
@@ -63,9 +65,20 @@ func (d *decoder) fast(line []byte) (m Message, ok bool) {
 	if rest, ok = bytes.CutSuffix(rest, []byte(`"}`)); !ok {
 		return m, false
 	}
-	var err error
-	m.Time, err = time.Parse(time.RFC3339Nano, string(rest))
-	return m, err == nil
+	m.Time, ok = d.parseTime(rest)
+	return m, ok
+}
+
+func (d *decoder) parseTime(stamp []byte) (time.Time, bool) {
+	if bytes.Equal(stamp, d.stamp) {
+		return d.at, true
+	}
+	at, err := time.Parse(time.RFC3339Nano, string(stamp))
+	if err != nil {
+		return at, false
+	}
+	d.stamp, d.at = append(d.stamp[:0], stamp...), at
+	return at, true
 }
 
 func stream(name []byte) (Stream, bool) {

@@ -10,7 +10,7 @@ import (
 
 const (
 	maxLine = 16 << 10  // a longer line is split, as Docker's copier does
-	batch   = 128 << 10 // encoded bytes after which a write(2) is due
+	batch   = 512 << 10 // encoded bytes after which a write(2) is due
 )
 
 // Options say where a log goes and how much of it is kept.

@@ -54,14 +54,19 @@ func TestLogs(t *testing.T) {
 		return rate(took)
 	}
 	busybox := need.Program(t, "busybox", "Debian's busybox-static")
-	begin := time.Now()
-	if out, err := exec.Command("sh", "-c", busybox+" cat "+lines+" | "+busybox+" cat > "+filepath.Join(e.Dir, "copy")).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	plain := rate(time.Since(begin))
-	note(t, "cat | cat > file", plain, "MB/s")
 	keep := []string{"--log-opt", "max-size=-1"}
-	kept := write(keep...)
+	// By turns, the best of each: the first that fills pages of a virtual machine
+	// pays for them.
+	var plain, kept float64
+	for range 3 {
+		begin := time.Now()
+		if out, err := exec.Command("sh", "-c", busybox+" cat "+lines+" | "+busybox+" cat > "+filepath.Join(e.Dir, "copy")).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		plain = max(plain, rate(time.Since(begin)))
+		kept = max(kept, write(keep...))
+	}
+	note(t, "cat | cat > file", plain, "MB/s")
 	slowest(t, "json-file: short lines", kept, 200, "MB/s")
 	limit(t, "  slower than cat > file by", plain/kept, 2, "x")
 	slowest(t, "local: short lines", write("--log-driver", "local", "--log-opt", "max-size=1g"), 200, "MB/s")
@@ -70,7 +75,7 @@ func TestLogs(t *testing.T) {
 	id := e.Run("run", "-d", "-v", lines+":/lines:ro", "--log-opt", "max-size=-1", image, "/bin/busybox", "cat", "/lines")
 	e.Run("wait", id)
 	path := e.Run("inspect", "-f", "{{.LogPath}}", id)
-	begin = time.Now()
+	begin := time.Now()
 	for m, err := range logs.Open(path, logs.ReadOptions{Tail: -1}) {
 		if err != nil || len(m.Line) != len(line) {
 			t.Fatalf("%q, %v", m.Line, err)

@@ -49,8 +49,10 @@ func (s *Writer) Write(p []byte) (int, error) {
 	if s.err != nil {
 		return 0, s.err
 	}
+	if len(s.pending) == 0 { // nobody waits for more than the first
+		s.changed.Broadcast()
+	}
 	s.pending = append(s.pending, p...)
-	s.changed.Broadcast()
 	return len(p), nil
 }
 

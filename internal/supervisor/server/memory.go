@@ -53,7 +53,7 @@ func (s *Server) trimSoon() {
 			return
 		}
 		s.trimming = false
-		s.lines = logs.Buffer{}
+		s.lines, s.large = logs.Buffer{}, nil
 		s.o.Launcher.Trim()
 		goruntime.GC() // what it takes apart, the next one frees
 		debug.FreeOSMemory()

@@ -106,6 +106,7 @@ type source struct {
 const (
 	fullReads = 16
 	largePipe = 1 << 20
+	largeRead = 256 << 10
 )
 
 // maxReads is how often a source is read before others have their turn.
@@ -129,9 +130,9 @@ func (o *source) ready(events uint32) {
 // read reads and passes on what there is, and returns how much that was. At
 // the end of the output it closes the source.
 func (o *source) read() int {
-	s := o.p.c.s
 	for {
-		n, err := unix.Read(o.fd, s.io[headerLen:])
+		buf := o.buffer()
+		n, err := unix.Read(o.fd, buf[headerLen:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -149,16 +150,34 @@ func (o *source) read() int {
 			o.close()
 			return 0
 		}
-		o.p.output(o.stream, n)
+		o.p.output(o.stream, buf[:headerLen+n])
 		o.grow(n)
 		return n
 	}
 }
 
+// buffer is where a read goes, after room for a header. What fills its pipe is
+// read in larger pieces, each of which is one write to the log.
+func (o *source) buffer() []byte {
+	s := o.p.c.s
+	if o.full >= 0 {
+		return s.io
+	}
+	if s.large == nil {
+		s.large = make([]byte, headerLen+largeRead)
+		s.trim() // gives it back
+	}
+	return s.large
+}
+
 // grow makes the pipe larger if it keeps being full.
 func (o *source) grow(n int) {
 	switch {
-	case o.full < 0 || o.p.terminal:
+	case o.full < 0:
+		if n >= readLen {
+			o.p.c.s.activity++ // the buffers are needed
+		}
+	case o.p.terminal:
 	case n < readLen:
 		o.full = 0
 	default:
@@ -226,10 +245,10 @@ func (o *source) close() {
 	o.fd = -1
 }
 
-// output passes n bytes in s.io on to the log and to the clients.
-func (p *process) output(stream logs.Stream, n int) {
+// output passes on to the log and to the clients what follows the room for a
+// header in data.
+func (p *process) output(stream logs.Stream, data []byte) {
 	s := p.c.s
-	data := s.io[:headerLen+n]
 	if p.log != nil {
 		if err := p.log.Write(&s.lines, time.Now(), stream, data[headerLen:]); err != nil {
 			s.warn("log", "container", p.c.id, "error", err)
@@ -240,7 +259,7 @@ func (p *process) output(stream logs.Stream, n int) {
 		return
 	}
 	copy(data, []byte{byte(stream), 0, 0, 0})
-	binary.BigEndian.PutUint32(data[4:], uint32(n))
+	binary.BigEndian.PutUint32(data[4:], uint32(len(data)-headerLen))
 	for i := len(p.streams) - 1; i >= 0; i-- { // one that fails removes itself
 		st := p.streams[i]
 		switch {

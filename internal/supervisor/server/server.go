@@ -90,12 +90,13 @@ type Server struct {
 	greeting []func() // Hellos that wait for orphans
 
 	io     []byte // a stdcopy header and what was read from a process
+	large  []byte // as io, for who prints much; nil: nobody does
 	packet []byte
 	lines  logs.Buffer
 	ending bool
 	warned time.Time
 
-	activity uint64         // counts connections and starts
+	activity uint64         // counts connections, starts, and reads of much output
 	idling   bool           // a timer of checkIdle runs
 	trimming bool           // a timer of trim runs
 	unreaped bool           // there may be orphans
