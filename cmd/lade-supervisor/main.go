@@ -15,6 +15,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/service"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/server"
@@ -37,7 +38,7 @@ func main() {
 	root := flag.String("root", "/run/lade", "`directory` of the socket and the exit records, on a tmpfs")
 	initPath := flag.String("init", "", "`path` of lade-init")
 	idleExit := flag.Duration("idle-exit", 10*time.Second, "end after this `time` with nothing to watch and nobody connected; 0: never")
-	foreground := flag.Bool("foreground", false, "log to standard error")
+	foreground := flag.Bool("foreground", false, "log to standard error, as a service")
 	printVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *printVersion {
@@ -55,6 +56,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	if !filepath.IsAbs(root) { // an upgrade is given the same arguments, in another directory
 		return errdefs.Invalidf("--root %s: not an absolute path", root)
 	}
+	socket := service.Socket() // before Harden closes what it does not know
 	refused := server.Harden()
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err
@@ -72,7 +74,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	defer groups.Close()
 	s, err := server.New(server.Options{
-		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state,
+		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state, Socket: socket,
 		Foreign: foreign(root, initPath, groups, launcher),
 		NewUser: launcher.NewUser,
 	})
@@ -87,6 +89,9 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	for _, err := range refused {
 		log.Debug("not permitted", "error", err)
+	}
+	if err := service.Notify("READY=1"); err != nil {
+		log.Warn("the service manager does not hear that we are ready", "error", err)
 	}
 	log.Info("serving", "root", root, "pid", os.Getpid(), "version", version)
 	return s.Run()

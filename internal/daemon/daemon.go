@@ -28,7 +28,6 @@ import (
 	"lade/internal/server/compat"
 	"lade/internal/store"
 	"lade/internal/supervisor"
-	"lade/internal/supervisor/wire"
 	"lade/internal/volume"
 )
 
@@ -167,12 +166,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
 		Settings: p.settings(c),
-		Connect: func(ctx context.Context, h supervisor.Handler) (*supervisor.Client, wire.Welcome, error) {
-			_ = early.wait() // what failed fails again
-			o := so
-			o.Handler = h
-			return supervisor.Connect(ctx, o)
-		},
+		Connect: newConnector(so, &early, b.Version).connect,
 	})
 	return p, err
 }

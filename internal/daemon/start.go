@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lade/internal/engine"
+	"lade/internal/linux/service"
 	"lade/internal/trace"
 )
 
@@ -110,7 +111,7 @@ func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar,
 
 // tell notifies the service manager; that it does not listen is no reason to stop.
 func tell(log *slog.Logger, state string) {
-	if err := notify(state); err != nil {
+	if err := service.Notify(state); err != nil {
 		log.Warn("cannot notify the service manager", "state", state, "error", err)
 	}
 }

@@ -47,6 +47,9 @@ type Options struct {
 	// State is what TakeState returned; not 0: go on with the containers of the
 	// process's former program.
 	State int
+	// Socket is a listening seqpacket socket in Root that a service manager has
+	// opened, and keeps: it is not removed at the end. 0: the server makes its own.
+	Socket int
 	// IdleExit is how long the server goes on with nothing to watch and nobody
 	// connected; 0: for ever.
 	IdleExit time.Duration
@@ -165,20 +168,25 @@ func (s *Server) open() (err error) {
 	if s.poll, err = newPoller(); err != nil {
 		return err
 	}
-	if s.sock, err = wire.Listen(s.o.Root); err != nil {
-		return err
+	if s.sock = s.o.Socket; s.sock == 0 {
+		if s.sock, err = wire.Listen(s.o.Root); err != nil {
+			return err
+		}
 	}
 	return s.poll.set(s.sock, listener{s}, unix.EPOLLIN)
 }
 
-// close releases what open took. The socket is removed while the lock is held.
+// close releases what open took. A socket of our own is removed while the lock
+// is held.
 func (s *Server) close() {
 	if s.children != nil {
 		signal.Stop(s.children)
 		close(s.children)
 	}
 	if s.sock >= 0 {
-		_ = os.Remove(filepath.Join(s.o.Root, wire.SocketName)) // the next server removes it, too
+		if s.o.Socket == 0 {
+			_ = os.Remove(filepath.Join(s.o.Root, wire.SocketName)) // the next server removes it, too
+		}
 		unix.Close(s.sock)
 	}
 	if s.poll != nil {

@@ -46,6 +46,7 @@ type (
 		Version    int              `json:"version"`
 		Lock       int              `json:"lock"`
 		Socket     int              `json:"socket"`
+		Activated  bool             `json:"activated,omitempty"` // the socket is a service manager's
 		Began      time.Time        `json:"began"`
 		Containers []containerState `json:"containers,omitempty"`
 		Streams    []streamState    `json:"streams,omitempty"` // of ended processes, with output to send
@@ -208,7 +209,7 @@ func keepOnExec(fds []int, keep bool) error {
 // state describes everything that is to survive, and the descriptors that it
 // names.
 func (s *Server) state() (st state, fds []int) {
-	st = state{Version: stateVersion, Lock: s.lock, Socket: s.sock, Began: s.began}
+	st = state{Version: stateVersion, Lock: s.lock, Socket: s.sock, Activated: s.o.Socket != 0, Began: s.began}
 	keep := func(all ...int) {
 		for _, fd := range all {
 			if fd >= 0 {
@@ -307,6 +308,9 @@ func (s *Server) restore(memfd int) error {
 		return errdefs.Invalidf("the state of a supervisor has version %d", st.Version)
 	}
 	s.lock, s.sock, s.began = st.Lock, st.Socket, st.Began
+	if st.Activated {
+		s.o.Socket = st.Socket
+	}
 	if s.poll, err = newPoller(); err != nil {
 		return err
 	}
