@@ -1,5 +1,6 @@
 # lade: `make run` shows it, `make test` proves it. See CONTRIBUTING.md.
 export CGO_ENABLED := 0
+export DESTDIR PREFIX UNITDIR
 VERSION := $(or $(shell git describe --tags --dirty 2>/dev/null),0.1.0-dev+$(shell git describe --always --dirty 2>/dev/null || echo unknown))
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
@@ -48,7 +49,16 @@ fuzz:          # every fuzz target for 30 seconds
 sizes:         # the largest of everything, to see it grow
 	@go run ./internal/arch/sizes
 
+install: all   # PREFIX (/usr/local), DESTDIR; starts nothing: docs/install.md
+	scripts/install
+
+deb: all       # a Debian package, in bin/
+	VERSION='$(VERSION)' scripts/deb
+
+test-deb: all  # install, upgrade and remove the package where systemd runs: in a machine of VM_RUN
+	scripts/test-deb
+
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all man run check lint test test-vm conformance bench fuzz sizes clean
+.PHONY: all man run check lint test test-vm conformance bench fuzz sizes install deb test-deb clean
