@@ -166,7 +166,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
 		Settings: p.settings(c),
-		Connect: newConnector(so, &early, b.Version).connect,
+		Connect:  newConnector(so, &early, b.Version).connect,
 	})
 	return p, err
 }

@@ -32,11 +32,14 @@ type execution struct {
 	keys      []byte
 	ended     chan struct{} // closed at its end, of which nobody asks later; nil: an exec of a client's
 	ready     chan struct{} // closed when its process runs, or has ended
+	keep      int           // as wire.Exec.Keep
 
 	// guarded by execs.mu
 	started, running bool
 	pid              int
 	code             *int
+	output           []byte // of keep
+	more             bool
 }
 
 // execs are the additional processes of all containers.
@@ -127,6 +130,15 @@ func (x *execs) ended(id string, code int) *execution {
 	}
 	e.code = &code
 	return e
+}
+
+// said notes what an exec has printed, before it is ended.
+func (x *execs) said(w wire.Exited) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e := x.byID[w.ExecID]; e != nil {
+		e.output, e.more = w.Output, w.More
+	}
 }
 
 // lost returns the execs that run, but are not among the known processes.
@@ -246,9 +258,12 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	if err != nil {
 		return err
 	}
-	w := &wire.Exec{ID: r.ID, ExecID: x.id, Once: x.ended != nil, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd, FilterFlags: filter.flags, Listener: filter.listener}
+	w := &wire.Exec{ID: r.ID, ExecID: x.id, Once: x.ended != nil, Keep: x.keep, Process: process, User: q.User, GroupAdd: r.HostConfig.GroupAdd, FilterFlags: filter.flags, Listener: filter.listener}
 	if w.User == "" {
 		w.User = r.Config.User
+	}
+	if x.keep > 0 {
+		w.Stdio = wire.Stdio{Stdout: true, Stderr: true}
 	}
 	var conn Conn
 	if !o.Detach {
@@ -260,7 +275,6 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 		w.Attach = []wire.Attach{wireAttach(container.Stream{
 			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty, DetachKeys: x.keys,
 		}, 1)}
-		w.Attach[0].Raw = o.Raw
 	}
 	if q.Privileged {
 		if err := e.Networks.Share(r.ID); err != nil && errdefs.KindOf(err) != errdefs.NotFound { // it has the rights to change it
@@ -284,6 +298,7 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 
 // execEnded notes the end of an exec that the supervisor told of.
 func (e *host) execEnded(w wire.Exited) {
+	e.execs.said(w)
 	x := e.execs.ended(w.ExecID, w.Code)
 	e.sup.drop(w.ID, w.ExecID)
 	if x != nil {

@@ -3,15 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
-	"golang.org/x/sys/unix"
-
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
@@ -21,8 +17,7 @@ import (
 const (
 	// checkOutput is how much of a check's output is kept, in bytes.
 	checkOutput = 4096
-	// checkDies is how long a killed check may take to end, and its last output
-	// to come.
+	// checkDies is how long a killed check may take to end.
 	checkDies = 10 * time.Second
 )
 
@@ -98,34 +93,20 @@ func (e *Engine) runCheck(ctx context.Context, a *container.Actor, command []str
 	return result
 }
 
-// execCheck runs a command as an exec that leaves no trace but its events.
+// execCheck runs a command as an exec that leaves no trace but its events. What
+// it prints comes with its end, so that a check is one question and two answers.
 func (e *Engine) execCheck(ctx context.Context, a *container.Actor, command []string, timeout time.Duration) (code int, output string, err error) {
 	x := &execution{
-		id: ids.New(), container: a, ended: make(chan struct{}),
+		id: ids.New(), container: a, ended: make(chan struct{}), keep: checkOutput,
 		request: apicontainer.ExecCreateRequest{Cmd: command, AttachStdout: true, AttachStderr: true},
 	}
 	r := a.View()
 	e.execs.add(x)
 	defer e.execs.drop(x)
 	e.Publish(r, events.ActionExecCreate+": "+events.Action(strings.Join(command, " ")), map[string]string{"execID": x.id})
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return 0, "", os.NewSyscallError("socketpair", err)
-	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "check"), os.NewFile(uintptr(pair[1]), "check")
-	defer ours.Close()
-	conn := func(bool) (Conn, error) { return Conn{File: theirs}, nil } // it is closed by ExecStart
-	if err := e.ExecStart(ctx, x.id, ExecStartOptions{Raw: true, Hijack: conn}); err != nil {
-		theirs.Close()
+	if err := e.ExecStart(ctx, x.id, ExecStartOptions{Detach: true}); err != nil {
 		return 0, "", err
 	}
-	var kept head
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		_, _ = io.Copy(&kept, ours) // what was read until an error is the output
-	}()
-	defer func() { ours.Close(); <-read }()
 	t := time.NewTimer(timeout)
 	defer t.Stop()
 	late := false
@@ -139,19 +120,20 @@ func (e *Engine) execCheck(ctx context.Context, a *container.Actor, command []st
 	if late {
 		e.endCheck(r, x)
 	}
-	e.await(read)
-	_ = ours.SetReadDeadline(time.Unix(1, 0)) // it ends the copy
-	<-read
+	e.execs.mu.Lock()
+	defer e.execs.mu.Unlock()
+	output = string(x.output)
+	if x.more {
+		output += "..."
+	}
 	if late {
 		msg := "Health check exceeded timeout (" + timeout.String() + ")"
-		if kept.String() != "" {
-			msg += ": " + kept.String()
+		if output != "" {
+			msg += ": " + output
 		}
 		return 0, "", errors.New(msg)
 	}
-	e.execs.mu.Lock()
-	defer e.execs.mu.Unlock()
-	return *x.code, kept.String(), nil
+	return *x.code, output, nil
 }
 
 // endCheck kills a check that took too long, and waits for its end, so that
@@ -176,26 +158,4 @@ func (e *host) await(c <-chan struct{}) {
 	case <-t.C:
 	case <-e.ctx.Done():
 	}
-}
-
-// head keeps the first checkOutput bytes of what is written to it.
-type head struct {
-	b    []byte
-	more bool
-}
-
-// Write implements io.Writer; it never fails.
-func (h *head) Write(p []byte) (int, error) {
-	n := min(len(p), checkOutput-len(h.b))
-	h.b = append(h.b, p[:n]...)
-	h.more = h.more || n < len(p)
-	return len(p), nil
-}
-
-// String is what was written, marked if there was more.
-func (h *head) String() string {
-	if h.more {
-		return string(h.b) + "..."
-	}
-	return string(h.b)
 }

@@ -88,7 +88,6 @@ type AttachOptions struct {
 type ExecStartOptions struct {
 	Detach      bool
 	Tty         bool
-	Raw         bool     // output without frames also without a terminal
 	ConsoleSize *[2]uint // height, width
 	Hijack      Hijack   // nil when Detach
 }

@@ -151,6 +151,7 @@ func (p *process) end(code, signal int) {
 		p.part()
 	}
 	e := wire.Exited{ID: c.id, ExecID: p.exec, Pid: p.pid, Code: code, Signal: signal, At: time.Now()}
+	e.Output, e.More = p.kept, p.more
 	if p.exec == "" {
 		e.OOM = c.oomKilled()
 	}

@@ -60,6 +60,9 @@ type process struct {
 	startedAt time.Time
 	adopted   bool // not our child
 	once      bool // of an exec: its end is not kept
+	keep      int  // of once: how many bytes of output its end tells
+	kept      []byte
+	more      bool // there was more
 	asked     bool // endUntold: somebody is asked how it ended
 	ended     bool
 	terminal  bool
@@ -254,6 +257,11 @@ func (p *process) output(stream logs.Stream, data []byte) {
 			s.warn("log", "container", p.c.id, "error", err)
 		}
 		p.flushLog()
+	}
+	if p.keep > 0 {
+		n := min(len(data)-headerLen, p.keep-len(p.kept))
+		p.kept = append(p.kept, data[headerLen:headerLen+n]...)
+		p.more = p.more || headerLen+n < len(data)
 	}
 	if len(p.streams) == 0 {
 		return

@@ -108,10 +108,16 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	return nil
 }
 
+// maxKeep bounds Exec.Keep: its end is told in one packet.
+const maxKeep = 16 << 10
+
 // exec begins to start an additional process; started answers.
 func (s *Server) exec(r *request, m *wire.Exec) error {
 	if !validID(m.ExecID) || m.Process == nil || len(m.Attach) > 1 {
 		return errdefs.Invalidf("supervisor: exec needs an id, a process and at most one client")
+	}
+	if m.Keep < 0 || m.Keep > maxKeep || m.Keep > 0 && !m.Once {
+		return errdefs.Invalidf("supervisor: %d bytes of an exec's output cannot be kept", m.Keep)
 	}
 	c, err := s.running(m.ID)
 	if err != nil {
@@ -139,7 +145,7 @@ func (s *Server) exec(r *request, m *wire.Exec) error {
 		c.execs = map[string]*process{}
 	}
 	c.execs[m.ExecID] = l.p
-	l.p.once = m.Once
+	l.p.once, l.p.keep = m.Once, m.Keep
 	ask := &runtime.Exec{
 		Pid: c.init.pid, Pidfd: c.init.pidfd, Cgroup: c.group,
 		Process: m.Process, Traced: c.traced, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateRunning, c.init.pid), User: m.User, GroupAdd: m.GroupAdd,
@@ -457,9 +463,11 @@ func (r *request) started(p *process, prepare, program time.Duration) {
 		return wire.FD(len(files))
 	}
 	m.Pidfd = add(p.pidfd, -1)
-	if p.terminal {
+	switch {
+	case p.keep > 0:
+	case p.terminal:
 		m.Console = add(p.out.fd, -1)
-	} else {
+	default:
 		if p.keepsStdin() {
 			m.Stdin = add(p.in.fd, unix.O_WRONLY)
 		}

@@ -83,6 +83,9 @@ type (
 		StartedAt time.Time     `json:"started_at"`
 		Adopted   bool          `json:"adopted,omitempty"`
 		Once      bool          `json:"once,omitempty"`
+		Keep      int           `json:"keep,omitempty"`
+		Kept      []byte        `json:"kept,omitempty"`
+		More      bool          `json:"more,omitempty"`
 		Ended     bool          `json:"ended,omitempty"` // execs remain
 		Terminal  bool          `json:"terminal,omitempty"`
 		Stdio     wire.Stdio    `json:"stdio"`
@@ -262,7 +265,7 @@ func (s *Server) state() (st state, fds []int) {
 
 func (p *process) state() processState {
 	ps := processState{
-		Exec: p.exec, Pid: p.pid, Pidfd: p.pidfd, StartedAt: p.startedAt, Adopted: p.adopted, Once: p.once, Ended: p.ended,
+		Exec: p.exec, Pid: p.pid, Pidfd: p.pidfd, StartedAt: p.startedAt, Adopted: p.adopted, Once: p.once, Keep: p.keep, Kept: p.kept, More: p.more, Ended: p.ended,
 		Terminal: p.terminal, Stdio: p.stdio, Out: p.out.fd, Err: p.err.fd, In: p.in.fd,
 		InQueue: p.in.queue, InLast: p.in.last, TTY: p.tty,
 	}
@@ -394,6 +397,7 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 
 func (s *Server) restoreProcess(c *container, ps *processState) (p *process, fds []int, err error) {
 	p = newProcess(c, ps.Exec, ps.Stdio, ps.Terminal)
+	p.keep, p.kept, p.more = ps.Keep, ps.Kept, ps.More
 	p.pid, p.pidfd, p.startedAt, p.adopted, p.once, p.ended = ps.Pid, ps.Pidfd, ps.StartedAt, ps.Adopted, ps.Once, ps.Ended
 	p.out.fd, p.err.fd, p.in.fd, p.in.queue, p.in.last, p.tty = ps.Out, ps.Err, ps.In, ps.InQueue, ps.InLast, ps.TTY
 	for _, fd := range []int{p.pidfd, p.out.fd, p.err.fd, p.in.fd, p.tty} {

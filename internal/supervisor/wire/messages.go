@@ -205,6 +205,10 @@ type Exec struct {
 	// Once has its end told to the daemons that are connected then, and not kept:
 	// there is no Forget, and its stream ends with it.
 	Once bool `json:"once,omitempty"`
+	// Keep is how many bytes of its output, both streams as they came, Exited
+	// tells. The pipes are then the supervisor's alone. Only with Once, without a
+	// terminal.
+	Keep int `json:"keep,omitempty"`
 }
 
 // Attach connects a client's stream with a running process. Output is framed
@@ -325,6 +329,8 @@ type Exited struct {
 	Signal int       `json:"signal,omitempty"` // that ended it
 	OOM    bool      `json:"oom,omitempty"`    // the kernel killed a process of it for memory
 	At     time.Time `json:"at"`
+	Output []byte    `json:"output,omitempty"` // of an Exec with Keep
+	More   bool      `json:"more,omitempty"`   // there was more of it
 }
 
 // OOM is the event that the kernel killed a process of a container for memory.
