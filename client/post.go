@@ -28,13 +28,17 @@ func (e *Endpoint) Post(ctx context.Context, api *moby.Client, path string, body
 	return e.Send(ctx, api, path, "application/json", bytes.NewReader(raw), out)
 }
 
-// Send is Post with a body of any kind; nil is none.
+// Send is Post with a body of any kind; nil is none. Without out there is no
+// answer to read.
 func (e *Endpoint) Send(ctx context.Context, api *moby.Client, path, kind string, body io.Reader, out any) error {
 	resp, err := e.request(ctx, api, http.MethodPost, path, kind, body)
 	if err != nil {
 		return err
 	}
 	defer resp.Close()
+	if out == nil {
+		return nil
+	}
 	raw, err := io.ReadAll(io.LimitReader(resp, mostAnswer))
 	if err != nil {
 		return err

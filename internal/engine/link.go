@@ -374,6 +374,10 @@ func (l *link) update(ctx context.Context, u *wire.Update) error {
 	return l.do(ctx, func(c *supervisor.Client) error { return c.Update(ctx, u) })
 }
 
+func (l *link) clearLog(ctx context.Context, id, path string) error {
+	return l.do(ctx, func(c *supervisor.Client) error { return c.ClearLog(ctx, &wire.ClearLog{ID: id, Path: path}) })
+}
+
 // forget lets the supervisor drop an exit record. A failure is harmless: the
 // exit is told again at the next connection.
 func (l *link) forget(ctx context.Context, id, exec string) {

@@ -73,6 +73,22 @@ func (e *Engine) ContainerLogs(ctx context.Context, name string, o LogsOptions) 
 	}}, nil
 }
 
+// ContainerLogsClear removes what is kept of a container's output, of all
+// rotated files. Who follows it goes on with what comes, and what waits to be
+// sent elsewhere is sent. Errors: NotFound, NotImplemented if nothing is kept.
+func (e *Engine) ContainerLogsClear(ctx context.Context, name string) error {
+	a, err := e.containers.find(name)
+	if err != nil {
+		return err
+	}
+	r := a.View()
+	path, _, ok := e.logFile(r)
+	if !ok {
+		return errdefs.NotImplementedf("configured logging driver does not support reading")
+	}
+	return e.sup.clearLog(ctx, r.ID, path)
+}
+
 // LogAtRest returns the file where the output of a container is kept whose
 // engine does not run, and the file's form. root is the engine's data root; the
 // container is named as to Find. Errors: NotFound, Invalid for an ambiguous

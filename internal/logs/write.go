@@ -135,6 +135,15 @@ func (w *Writer) End(b *Buffer, at time.Time, s Stream) error {
 	return w.flush(b)
 }
 
+// Clear removes everything that was written. The begin of a line whose newline
+// has not come is no part of that. Readers that follow go on with what comes.
+func (w *Writer) Clear() error {
+	if w.file == nil {
+		return nil
+	}
+	return w.file.clear()
+}
+
 // Close closes the file. What End was not called for is lost.
 func (w *Writer) Close() error {
 	if w.file == nil {

@@ -44,6 +44,7 @@ type Containers interface {
 	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
 	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*stats.Sample, error], error)
 	ContainerLogs(ctx context.Context, name string, o engine.LogsOptions) (engine.LogStream, error)
+	ContainerLogsClear(ctx context.Context, name string) error
 	ContainerChanges(ctx context.Context, name string) ([]container.FilesystemChange, error)
 	// ContainerWait returns when waiting has begun; the channel then delivers
 	// one response. An unknown container or condition is an error at once.

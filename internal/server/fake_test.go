@@ -124,6 +124,10 @@ func (f *fake) ContainerStats(ctx context.Context, _ string, o stats.Options) (i
 		}
 	}, err
 }
+func (f *fake) ContainerLogsClear(ctx context.Context, _ string) error {
+	return f.none(ctx, "ContainerLogsClear")
+}
+
 func (f *fake) ContainerLogs(ctx context.Context, _ string, _ engine.LogsOptions) (engine.LogStream, error) {
 	return f.logs, f.none(ctx, "ContainerLogs")
 }

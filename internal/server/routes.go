@@ -56,6 +56,7 @@ func (s *server) routes() []route {
 		{"ContainerInspect", get, "/containers/{id}/json", s.containerInspect},
 		{"ContainerTop", get, "/containers/{id}/top", s.containerTop},
 		{"ContainerLogs", get, "/containers/{id}/logs", s.containerLogs},
+		{"ContainerLogsClear", post, "/containers/{id}/logs/clear", s.containerLogsClear},
 		{"ContainerChanges", get, "/containers/{id}/changes", s.containerChanges},
 		{"ContainerExport", get, "/containers/{id}/export", s.containerExport},
 		{"ContainerStats", get, "/containers/{id}/stats", s.containerStats},

@@ -118,6 +118,9 @@ func (c *Client) Update(ctx context.Context, m *wire.Update) error { return c.si
 // idempotent.
 func (c *Client) Forget(ctx context.Context, m *wire.Forget) error { return c.simple(ctx, m) }
 
+// ClearLog removes what is kept of a container's output. It is idempotent.
+func (c *Client) ClearLog(ctx context.Context, m *wire.ClearLog) error { return c.simple(ctx, m) }
+
 // Upgrade makes the supervisor execute the given binary (nil: the one that is
 // at its path now) in place, with its process number, children and clients. The
 // connection ends, and Connect again shows by Welcome.Build that it worked.

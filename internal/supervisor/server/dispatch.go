@@ -45,6 +45,8 @@ func (s *Server) dispatch(r *request) {
 		with(r, s.setResolver)
 	case wire.TypeSetNames:
 		with(r, s.setNames)
+	case wire.TypeClearLog:
+		with(r, s.clearLog)
 	case wire.TypeUpgrade:
 		with(r, s.upgrade)
 	case wire.TypeShutdown:

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"path/filepath"
+
 	"lade/internal/errdefs"
 	"lade/internal/logs"
 	"lade/internal/supervisor/wire"
@@ -58,6 +60,25 @@ func (p *process) flushLog() {
 	if p.outlet != nil && p.outlet.up {
 		p.outlet.flush()
 	}
+}
+
+// clearLog removes what is kept of a container's output. In the loop, so that no
+// start creates the log meanwhile.
+func (s *Server) clearLog(r *request, m *wire.ClearLog) error {
+	if !validID(m.ID) || !filepath.IsAbs(m.Path) {
+		return errdefs.Invalidf("supervisor: a log to clear needs an id and a path")
+	}
+	var err error
+	if c := s.containers[m.ID]; c != nil && c.init != nil && c.init.log != nil && c.init.log.Options().Path == m.Path {
+		err = c.init.log.Clear()
+	} else {
+		err = logs.Remove(m.Path)
+	}
+	if err != nil {
+		return err
+	}
+	r.ok()
+	return nil
 }
 
 // closeLog closes the log of a process that was not started.

@@ -183,7 +183,7 @@ func TestErrorKeepsKind(t *testing.T) {
 func TestTypeNames(t *testing.T) {
 	for _, msg := range []any{
 		Hello{}, PutFilter{}, Start{}, Exec{}, Attach{}, Signal{}, Resize{}, Freeze{}, Update{}, Forget{}, Adopt{},
-		Duplicate{}, Upgrade{}, Shutdown{}, OK{}, Error{}, Welcome{}, Started{}, Exited{}, OOM{}, SetResolver{}, SetNames{},
+		Duplicate{}, Upgrade{}, Shutdown{}, OK{}, Error{}, Welcome{}, Started{}, Exited{}, OOM{}, SetResolver{}, SetNames{}, ClearLog{},
 	} {
 		typ := TypeOf(msg)
 		if typ == 0 || strings.HasPrefix(typ.String(), "Type(") {

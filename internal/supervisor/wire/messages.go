@@ -333,6 +333,13 @@ type Exited struct {
 	More   bool      `json:"more,omitempty"`   // there was more of it
 }
 
+// ClearLog removes what is kept of a container's output, whether it runs or
+// not: the supervisor is who writes it. The answer is OK.
+type ClearLog struct {
+	ID   string `json:"id"`
+	Path string `json:"path"` // as Log.Path
+}
+
 // OOM is the event that the kernel killed a process of a container for memory.
 type OOM struct {
 	ID string `json:"id"`

@@ -22,6 +22,7 @@ const (
 	TypeUpgrade   Type = 13
 	TypeShutdown  Type = 14
 	TypeMakeUser  Type = 15
+	TypeClearLog  Type = 16
 
 	TypeOK       Type = 64
 	TypeError    Type = 65
@@ -66,6 +67,8 @@ func TypeOf(msg any) Type {
 		return TypeShutdown
 	case MakeUser, *MakeUser:
 		return TypeMakeUser
+	case ClearLog, *ClearLog:
+		return TypeClearLog
 	case SetResolver, *SetResolver:
 		return TypeSetResolver
 	case SetNames, *SetNames:
@@ -121,6 +124,8 @@ func (t Type) String() string {
 		return "Shutdown"
 	case TypeMakeUser:
 		return "MakeUser"
+	case TypeClearLog:
+		return "ClearLog"
 	case TypeSetResolver:
 		return "SetResolver"
 	case TypeSetNames:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/url"
 	"regexp"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
@@ -23,6 +24,8 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.BoolVar(&o.Details, "details", false, "Show extra details provided to logs")
 	grep := f.String("grep", "", "Show only lines that match a regular expression (RE2)")
 	opt.Own(f, "grep")
+	remove := f.Bool("clear", false, "Remove what is kept of the container's output, and show nothing")
+	opt.Own(f, "clear")
 	f.StringVarP(&o.Tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
 	return func(ctx context.Context, args []string) (err error) {
 		re, err := regexp.Compile(*grep)
@@ -31,6 +34,12 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 		}
 		api, err := e.API()
 		if err != nil {
+			return err
+		}
+		if *remove {
+			for _, name := range args {
+				err = errors.Join(err, clearLogs(ctx, e, api, name))
+			}
 			return err
 		}
 		if len(args) > 1 {
@@ -63,4 +72,13 @@ func buildLogs(e *app.Env, f *pflag.FlagSet) app.Run {
 		}
 		return err
 	}
+}
+
+// clearLogs asks for what Docker's API has no request for.
+func clearLogs(ctx context.Context, e *app.Env, api *moby.Client, name string) error {
+	at, err := e.Endpoint()
+	if err != nil {
+		return err
+	}
+	return at.Send(ctx, api, "/containers/"+url.PathEscape(name)+"/logs/clear", "", nil, nil)
 }
