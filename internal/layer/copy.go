@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/filecopy"
 	"lade/internal/linux/xattr"
 )
 
@@ -20,7 +21,7 @@ import (
 //
 // Errors: Exhausted for a full disk, the context's.
 //
-// Sources: ioctl_ficlonerange(2), copy_file_range(2), lseek(2) for holes.
+// Sources: package filecopy.
 func CopyTree(ctx context.Context, src, dst *os.File) error {
 	// What the caller has open may be a mere O_PATH descriptor.
 	from, err := unix.Openat(int(src.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -43,11 +44,10 @@ func CopyTree(ctx context.Context, src, dst *os.File) error {
 
 // copier copies a tree; ctx is that of the call of CopyTree.
 type copier struct {
-	ctx     context.Context
-	root    int              // the target
-	seen    map[inode]string // files with several names, by the path of the copy
-	noClone bool             // the file systems cannot share content
-	buf     []byte
+	ctx   context.Context
+	root  int              // the target
+	seen  map[inode]string // files with several names, by the path of the copy
+	files filecopy.Copier
 }
 
 // directory copies what is in src, whose state is st, into dst, and then the
@@ -152,92 +152,11 @@ func (c *copier) regular(src, dst int, base string, st *unix.Stat_t) error {
 	if err != nil {
 		return pathError("openat", base, err)
 	}
-	err = c.content(from, to, base, st.Size)
+	err = pathError("copy", base, c.files.Content(c.ctx, to, from, st.Size))
 	if err == nil {
 		err = c.attributes(from, "", to, "", st)
 	}
 	return errors.Join(err, pathError("close", base, unix.Close(to)))
-}
-
-// content copies size bytes, without the holes.
-func (c *copier) content(from, to int, base string, size int64) error {
-	if size == 0 {
-		return nil
-	}
-	if !c.noClone {
-		err := unix.IoctlFileClone(to, from)
-		if err == nil {
-			return nil
-		}
-		c.noClone = err == unix.EOPNOTSUPP || err == unix.EXDEV || err == unix.ENOTTY
-	}
-	for at := int64(0); at < size; {
-		data, err := unix.Seek(from, at, unix.SEEK_DATA)
-		if err == unix.ENXIO {
-			break // nothing but a hole
-		}
-		hole := size
-		if err == nil {
-			hole, err = unix.Seek(from, data, unix.SEEK_HOLE)
-		}
-		if err != nil { // not every file system knows
-			data, hole = at, size
-		}
-		if err := c.span(from, to, data, min(hole, size)); err != nil {
-			return pathError("copy", base, err)
-		}
-		at = hole
-	}
-	return pathError("ftruncate", base, unix.Ftruncate(to, size))
-}
-
-// span copies the bytes from at to end, or to where the file ends.
-func (c *copier) span(from, to int, at, end int64) error {
-	kernel := true
-	for at < end {
-		if err := context.Cause(c.ctx); err != nil {
-			return err
-		}
-		var n int
-		var err error
-		if kernel {
-			in, out := at, at
-			n, err = unix.CopyFileRange(from, &in, to, &out, int(min(end-at, 1<<26)), 0)
-			switch err {
-			case unix.EXDEV, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM:
-				kernel = false
-				continue
-			}
-		} else {
-			n, err = c.readWrite(from, to, at, end)
-		}
-		if err != nil && err != unix.EINTR {
-			return err
-		}
-		if n == 0 && err == nil {
-			return nil
-		}
-		at += int64(max(n, 0))
-	}
-	return nil
-}
-
-func (c *copier) readWrite(from, to int, at, end int64) (int, error) {
-	if c.buf == nil {
-		c.buf = make([]byte, copyBuffer)
-	}
-	n, err := unix.Pread(from, c.buf[:min(end-at, copyBuffer)], at)
-	if err != nil {
-		return 0, err
-	}
-	for done := 0; done < n; {
-		m, err := unix.Pwrite(to, c.buf[done:n], at+int64(done))
-		if err != nil && err != unix.EINTR {
-			return 0, err
-		}
-		done += max(m, 0)
-	}
-	return n, nil
 }
 
 // attributes gives a copy what the original has; empty names stand for the

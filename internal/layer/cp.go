@@ -14,6 +14,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/idmap"
+	"lade/internal/tarpass"
 )
 
 // PathStat is what a client learns of a path before it copies.
@@ -149,7 +150,8 @@ type PackOptions struct {
 
 // Pack writes a tar stream, not compressed, of path in the directory root to w:
 // a file, or a directory with all that is in it. Names begin with the last
-// name of the path, as Docker's archives have them.
+// name of the path, as Docker's archives have them. If w is a tarpass.Sender,
+// large files are passed to it.
 //
 // Errors: NotFound, Invalid for a path through something that is no directory,
 // what w returns, the context's.
@@ -175,6 +177,7 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, w io.Writ
 	}
 	pk := newPacker(ctx, w, "")
 	pk.ids = o.IDs
+	pk.pass, _ = w.(tarpass.Sender)
 	if err := pk.tree(fd, base, name, &st); err != nil {
 		return err
 	}
@@ -194,7 +197,8 @@ type UnpackOptions struct {
 }
 
 // Unpack unpacks a tar stream, which must not be compressed, into the
-// directory path of root. Whiteouts are files like others to it.
+// directory path of root. Whiteouts are files like others to it. If stream is a
+// tarpass.Receiver, files that are passed with it are copied.
 //
 // Errors: NotFound for a missing path; Invalid when path is not a directory,
 // for a replacement that the options refuse, for a stream that names something
@@ -218,6 +222,7 @@ func Unpack(ctx context.Context, root *os.File, p string, stream io.Reader, o Un
 	u := newUnpacker(rootFD, strings.TrimPrefix(target, "/"))
 	u.exact = true
 	u.owner = o.Owner
+	u.passed, _ = stream.(tarpass.Receiver)
 	if o.NoOverwriteDirNonDir {
 		u.keep = func(name string, old, new bool) error {
 			switch {

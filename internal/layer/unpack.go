@@ -14,8 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/filecopy"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/xattr"
+	"lade/internal/tarpass"
 )
 
 const (
@@ -44,6 +46,9 @@ type unpacker struct {
 	ids   idmap.Map                              // that owners are translated by, to the host; may be empty
 	keep  func(name string, old, new bool) error // refuses a replacement; may be nil
 	lay   *layering                              // nil: no union, names are only names
+
+	passed tarpass.Receiver // has the content of some entries; may be nil
+	copies filecopy.Copier
 
 	parents map[string]*parent
 	dirs    []dirEntry
@@ -314,6 +319,14 @@ func (u *unpacker) regular(ctx context.Context, p *parent, name, base string, h 
 
 // fill copies the content of an entry to fd.
 func (u *unpacker) fill(ctx context.Context, fd int, name string, h *tar.Header, tr *tar.Reader, src *source) error {
+	if u.passed != nil {
+		if size, ok, err := tarpass.Announced(h); ok || err != nil {
+			if err == nil {
+				err = u.copy(ctx, fd, name, size)
+			}
+			return err
+		}
+	}
 	sparse := isSparse(h)
 	if sparse && h.Size > maxSparse {
 		return errdefs.Invalidf("layer: %q is larger than any file can be", h.Name)
@@ -342,6 +355,18 @@ func (u *unpacker) fill(ctx context.Context, fd int, name string, h *tar.Header,
 		return pathError("ftruncate", name, unix.Ftruncate(fd, h.Size))
 	}
 	return nil
+}
+
+// copy copies the content of an entry whose file was passed to fd.
+func (u *unpacker) copy(ctx context.Context, fd int, name string, size int64) error {
+	from, err := u.passed.Take()
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	u.copies.Check = u.passed.Gone
+	u.size += size
+	return pathError("copy", name, u.copies.Content(ctx, fd, int(from.Fd()), size))
 }
 
 // isSparse reports whether the archiver left holes out of a file.

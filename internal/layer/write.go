@@ -16,6 +16,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/xattr"
+	"lade/internal/tarpass"
 )
 
 // inode identifies a file whatever its name.
@@ -30,6 +31,7 @@ type packer struct {
 	overlay string           // prefix of overlay's own attributes; "" for a tree that is no layer
 	seen    map[inode]string // files with several names, by the name in the stream
 	ids     idmap.Map        // that owners are translated by, to the inside; may be empty
+	pass    tarpass.Sender   // takes large files as descriptors; may be nil
 	buf     []byte
 }
 
@@ -201,10 +203,23 @@ func (p *packer) regular(fd int, base string, h *tar.Header) error {
 	if _, err := p.attributes(f, "", h); err != nil {
 		return err
 	}
+	if p.pass != nil && st.Size >= tarpass.Least && tarpass.Passable(f) {
+		return p.passed(f, h)
+	}
 	if err := p.w.WriteHeader(h); err != nil {
 		return err
 	}
 	return p.content(f, h)
+}
+
+// passed writes the header of the file f, and sends f with it.
+func (p *packer) passed(f int, h *tar.Header) error {
+	if err := errors.Join(p.w.Flush(), p.out.Flush()); err != nil {
+		return err
+	}
+	tarpass.Announce(h)
+	p.pass.Pass(f)
+	return errors.Join(p.w.WriteHeader(h), p.out.Flush())
 }
 
 // content writes h.Size bytes of f; zeros when the file became shorter, which

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"lade/internal/errdefs"
+	"lade/internal/tarpass"
 )
 
 // containerArchive sends a path in a container as a tar.
@@ -26,6 +27,14 @@ func (s *server) containerArchive(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	w.Header().Set("Content-Type", "application/x-tar")
+	if passes(r) {
+		return s.pass(w, r, func(c *tarpass.Conn) error {
+			if _, err := io.Copy(c, a.Content); err != nil {
+				return err // in the midst of an archive nothing can be said
+			}
+			return verdict(c, nil)
+		})
+	}
 	_, err = io.Copy(w, a.Content)
 	return err
 }

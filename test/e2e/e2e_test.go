@@ -43,8 +43,9 @@ func TestSame(t *testing.T) {
 	scripts(t, filepath.Join("testdata", "same"), "lade", "own")
 }
 
-// scripts runs a directory's scripts. The condition [runtime:NAME] holds for the
-// given name of the runtime that their containers have.
+// scripts runs a directory's scripts. The conditions [runtime:NAME] and
+// [client:NAME] hold for the given name of the runtime that their containers have,
+// and for the client that runs them.
 func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 	bin := harness.Bin(t)
 	path := filepath.Join(bin, cli)
@@ -55,11 +56,13 @@ func scripts(t *testing.T, dir, cli, runtime string, flags ...string) {
 		Dir:  dir,
 		Cmds: commands,
 		Condition: func(cond string) (bool, error) {
-			name, ok := strings.CutPrefix(cond, "runtime:")
-			if !ok {
-				return false, errors.New("no such condition")
+			switch what, name, _ := strings.Cut(cond, ":"); what {
+			case "runtime":
+				return name == runtime, nil
+			case "client":
+				return name == cli, nil
 			}
-			return name == runtime, nil
+			return false, errors.New("no such condition")
 		},
 		Setup: func(env *testscript.Env) error {
 			e := harness.Start(env.T().(serial).T, slices.Concat(flags, harness.Apart())...)

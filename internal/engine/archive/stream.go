@@ -3,11 +3,13 @@ package archive
 import (
 	"errors"
 	"io"
+
+	"lade/internal/tarpass"
 )
 
 // stream is what produce writes: to be read, or to be written to where it
-// belongs without a copy and a goroutine in between (io.WriterTo). It is for one
-// goroutine.
+// belongs without a copy and a goroutine in between (io.WriterTo); then large
+// files can be passed (tarpass). It is for one goroutine.
 type stream struct {
 	produce func(io.Writer) error
 	from    io.Closer // what produce reads; closed when that is over
@@ -39,7 +41,14 @@ func (s *stream) WriteTo(w io.Writer) (int64, error) {
 	}
 	s.begun = true
 	t := &tally{w: w}
-	err := s.run(t)
+	var to io.Writer = t
+	if pass, ok := w.(tarpass.Sender); ok {
+		to = struct {
+			*tally
+			tarpass.Sender
+		}{t, pass}
+	}
+	err := s.run(to)
 	return t.n, err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
+	"lade/internal/tarpass"
 )
 
 func copyCommand() app.Command {
@@ -45,6 +46,7 @@ type copying struct {
 type place struct {
 	path        string // "/." at the end means the contents of a directory
 	exists, dir bool
+	size        int64  // bytes, of a local file
 	rename      string // the name that entries get instead of the path's last part
 }
 
@@ -172,21 +174,24 @@ func (c *copying) from(ctx context.Context, src, dst string) error {
 			source.path = resolveLink(src, st.Stat.LinkTarget)
 		}
 	}
-	res, err := c.api.CopyFromContainer(ctx, c.id, moby.CopyFromContainerOptions{SourcePath: source.path})
+	in, err := c.open(ctx, source.path, dst != "-")
 	if err != nil {
 		return err
 	}
-	defer res.Content.Close()
+	defer in.Close()
 	if dst == "-" {
-		_, err := io.Copy(c.env.Out, res.Content)
+		_, err := io.Copy(c.env.Out, in)
 		return err
 	}
-	source.dir = res.Stat.Mode.IsDir()
-	count := &counter{r: res.Content}
-	if err := c.extract(count, source, dst); err != nil {
+	source.dir = in.stat.Mode.IsDir()
+	n, err := c.extract(ctx, in.Reader, source, dst)
+	if err == nil {
+		err = in.end()
+	}
+	if err != nil {
 		return err
 	}
-	return c.told(count.n, "to "+dst)
+	return c.told(n, "to "+dst)
 }
 
 func checkDestination(p string) error {
@@ -250,7 +255,14 @@ func (c *copying) to(ctx context.Context, src, dst string) error {
 	count := &packing{write: func(w io.Writer) error { return pack(w, source, old, renamed) }}
 	defer count.Close()
 	o.DestinationPath, o.Content = dir, count
-	if _, err := c.api.CopyToContainer(ctx, c.id, o); err != nil {
+	passed := false
+	if source.dir || source.size >= tarpass.Least {
+		passed, err = c.passTo(ctx, o, count)
+	}
+	if !passed {
+		_, err = c.api.CopyToContainer(ctx, c.id, o)
+	}
+	if err != nil {
 		return err
 	}
 	return c.told(count.written(), "to "+c.id+":"+into.path)
@@ -288,18 +300,6 @@ func (c *copying) local(src string) (place, error) {
 			return p, err
 		}
 	}
-	p.dir = st.IsDir()
+	p.dir, p.size = st.IsDir(), st.Size()
 	return p, nil
-}
-
-// counter counts what passes.
-type counter struct {
-	r io.Reader
-	n int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

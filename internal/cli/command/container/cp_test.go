@@ -149,7 +149,7 @@ func TestExtract(t *testing.T) {
 			if err := pack(&b, p, "", ""); err != nil {
 				t.Fatal(err)
 			}
-			err = c.extract(&b, p, dir+"/"+k.dst)
+			_, err = c.extract(t.Context(), &b, p, dir+"/"+k.dst)
 			if k.err != "" {
 				if err == nil || err.Error() != k.err {
 					t.Errorf("%v, want %s", err, k.err)
@@ -192,7 +192,7 @@ func TestExtractStaysInside(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := &copying{env: app.New(nil, io.Discard, io.Discard)}
-		err := c.extract(&b, place{path: "/x", exists: true, dir: true}, dir+"/out")
+		_, err := c.extract(t.Context(), &b, place{path: "/x", exists: true, dir: true}, dir+"/out")
 		if err == nil {
 			t.Errorf("%s was taken", entries[len(entries)-1].Name)
 		}

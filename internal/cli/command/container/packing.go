@@ -3,6 +3,9 @@ package container
 import (
 	"io"
 	"sync/atomic"
+	"syscall"
+
+	"lade/internal/tarpass"
 )
 
 // packing is an archive that is made while it is sent: straight into the
@@ -40,14 +43,36 @@ func (p *packing) Close() error {
 	return p.r.Close()
 }
 
+// counting returns w so that what goes there is counted; files that are passed,
+// too.
 func (p *packing) counting(w io.Writer) io.Writer {
-	return writerFunc(func(b []byte) (int, error) {
+	count := writerFunc(func(b []byte) (int, error) {
 		n, err := w.Write(b)
 		p.n.Add(int64(n))
 		return n, err
 	})
+	if pass, ok := w.(tarpass.Sender); ok {
+		return passing{count, pass, &p.n}
+	}
+	return count
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// passing is a writer that takes files.
+type passing struct {
+	io.Writer
+	to tarpass.Sender
+	n  *atomic.Int64
+}
+
+// Pass implements tarpass.Sender.
+func (p passing) Pass(fd int) {
+	var st syscall.Stat_t
+	if syscall.Fstat(fd, &st) == nil {
+		p.n.Add(st.Size)
+	}
+	p.to.Pass(fd)
+}
