@@ -44,7 +44,7 @@ func Full(t testing.TB, d snapshot.Snapshotter, parent string, limit int64) {
 	flush(t, dir)
 	for end := time.Now().Add(need.Patience(15 * time.Second)); ; time.Sleep(50 * time.Millisecond) {
 		err := errors.New("no attempt")
-		asContainer(func() { err = writeFile(filepath.Join(dir, "fill"), limit/2) })
+		AsContainer(func() { err = writeFile(filepath.Join(dir, "fill"), limit/2) })
 		if err == nil {
 			return
 		}
@@ -59,7 +59,7 @@ func Full(t testing.TB, d snapshot.Snapshotter, parent string, limit int64) {
 func fill(t testing.TB, dir string, size int64, works bool) {
 	t.Helper()
 	var err error
-	asContainer(func() { err = writeFile(filepath.Join(dir, "fill"), size) })
+	AsContainer(func() { err = writeFile(filepath.Join(dir, "fill"), size) })
 	switch {
 	case works && err != nil:
 		t.Errorf("write %d bytes: %v", size, err)
@@ -88,9 +88,9 @@ func writeFile(path string, size int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// asContainer calls f without CAP_SYS_RESOURCE, which containers do not have
+// AsContainer calls f without CAP_SYS_RESOURCE, which containers do not have
 // and which ext4 lets go beyond quotas.
-func asContainer(f func()) {
+func AsContainer(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

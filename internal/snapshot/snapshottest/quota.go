@@ -51,15 +51,22 @@ func Project(t *testing.T, open Factory) {
 		ok(t, d.Remove(t.Context(), "limited"))
 		ok(t, d.Remove(t.Context(), "neighbour"))
 		ok(t, d.Close())
-		// XFS deletes inodes in the background (Linux 5.14).
-		var n int
-		for end := time.Now().Add(need.Patience(10 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
-			if n, err = quota.Count(root); err != nil || n == 0 || time.Now().After(end) {
-				break
-			}
-		}
-		if err != nil || n != 0 {
-			t.Errorf("%d projects are left, %v", n, err)
-		}
+		Released(t, root)
 	})
+}
+
+// Released checks that no project below root has a limit any more.
+func Released(t testing.TB, root string) {
+	t.Helper()
+	// XFS deletes inodes in the background (Linux 5.14).
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(10 * time.Millisecond) {
+		n, err := quota.Count(root)
+		if err == nil && n == 0 {
+			return
+		}
+		if err != nil || time.Now().After(end) {
+			t.Errorf("%d projects are left, %v", n, err)
+			return
+		}
+	}
 }
