@@ -11,13 +11,6 @@ import (
 	"lade/internal/oci"
 )
 
-// The annotations by which an index tells of an attestation, and of the manifest
-// that it is for. Source: BuildKit docs/attestations/attestation-storage.md.
-const (
-	annotationKind = "vnd.docker.reference.type"
-	annotationFor  = "vnd.docker.reference.digest"
-)
-
 // variants are the images that stand under the same names as an image, itself
 // first: those for other platforms.
 func (e *viewer) variants(img *image.Image) ([]*image.Image, error) {
@@ -88,9 +81,17 @@ func (e *viewer) manifests(img *image.Image) ([]apiimage.ManifestSummary, error)
 // manifest is one of them.
 func (e *viewer) manifest(d ocispec.Descriptor, here []*image.Image) apiimage.ManifestSummary {
 	m := apiimage.ManifestSummary{ID: d.Digest.String(), Descriptor: d, Kind: apiimage.ManifestKindUnknown}
-	if d.Annotations[annotationKind] == "attestation-manifest" {
+	if of := oci.Attests(d); of != "" {
 		m.Kind = apiimage.ManifestKindAttestation
-		m.AttestationData = &apiimage.AttestationProperties{For: godigest.Digest(d.Annotations[annotationFor])}
+		m.AttestationData = &apiimage.AttestationProperties{For: godigest.Digest(of)}
+		for _, img := range here {
+			for _, a := range img.Attested {
+				if a.Manifest.Digest == d.Digest {
+					m.Available = true
+					m.Size.Content, m.Size.Total = a.Size(), a.Size()
+				}
+			}
+		}
 		return m
 	}
 	if d.Platform != nil {

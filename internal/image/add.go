@@ -25,6 +25,7 @@ type Addition struct {
 	Layers   []Layer            // as Unpack left them
 	Names    []reference.Reference
 	Parent   digest.Digest // image it was made from here, or ""
+	Attested []Attestation // whose blobs are there
 }
 
 // Add makes an image of what is there, under a lease that the caller holds, and
@@ -48,7 +49,7 @@ func (s *Images) Add(ctx context.Context, a Addition) (*Image, error) {
 		a.Target = a.Manifest
 	}
 	now := time.Now().UTC()
-	img, err := build(digest.Digest(m.Config.Digest), record{a.Manifest, a.Target, a.Layers, now, now, a.Parent, config})
+	img, err := build(digest.Digest(m.Config.Digest), record{a.Manifest, a.Target, a.Layers, now, now, a.Parent, a.Attested, config})
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +77,9 @@ func (s *Images) add(ctx context.Context, img *Image, names []reference.Referenc
 		}
 		if len(names) == 0 {
 			img.Tagged = old.Tagged
+		}
+		if len(img.Attested) == 0 && img.Manifest.Digest == old.Manifest.Digest {
+			img.Attested = old.Attested // it came again without them
 		}
 	}
 	b, err := img.record()

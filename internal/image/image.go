@@ -26,6 +26,32 @@ type Layer struct {
 	Size   int64 // bytes on disk when unpacked
 }
 
+// Attestation is a manifest of statements about an image, such as how it was
+// built and what it contains. It travels with the index that lists both.
+type Attestation struct {
+	Manifest   ocispec.Descriptor
+	Config     ocispec.Descriptor
+	Statements []ocispec.Descriptor
+}
+
+// Digests returns the digests of all that is stored for it.
+func (a *Attestation) Digests() []digest.Digest {
+	out := []digest.Digest{digest.Digest(a.Manifest.Digest), digest.Digest(a.Config.Digest)}
+	for _, d := range a.Statements {
+		out = append(out, digest.Digest(d.Digest))
+	}
+	return out
+}
+
+// Size returns the bytes of all that is stored for it.
+func (a *Attestation) Size() int64 {
+	n := a.Manifest.Size + a.Config.Size
+	for _, d := range a.Statements {
+		n += d.Size
+	}
+	return n
+}
+
 // Image is an image that the engine has. It is immutable: a changed image is a
 // new one, so a holder keeps what it has seen.
 type Image struct {
@@ -40,6 +66,7 @@ type Image struct {
 	Added    time.Time
 	Tagged   time.Time             // last time a name was given
 	Parent   digest.Digest         // image it was made from here, or ""
+	Attested []Attestation         // what its index says about it, as far as it is here
 	Names    []reference.Reference // with tags, sorted
 	Digests  []reference.Reference // with digests, sorted
 }
@@ -56,11 +83,14 @@ func (i *Image) Top() string {
 func (i *Image) Platform() ocispec.Platform { return oci.Normalize(i.Config.Platform) }
 
 // Blobs returns the digests of everything that is stored for the image:
-// target, manifest, configuration, layers, each once, sorted.
+// target, manifest, configuration, layers, attestations, each once, sorted.
 func (i *Image) Blobs() []digest.Digest {
 	all := []digest.Digest{digest.Digest(i.Target.Digest), digest.Digest(i.Manifest.Digest), i.ID}
 	for _, l := range i.Layers {
 		all = append(all, digest.Digest(l.Blob.Digest))
+	}
+	for _, a := range i.Attested {
+		all = append(all, a.Digests()...)
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
@@ -86,6 +116,7 @@ type record struct {
 	Added    time.Time
 	Tagged   time.Time
 	Parent   digest.Digest   `json:",omitempty"`
+	Attested []Attestation   `json:",omitempty"`
 	Config   json.RawMessage // so that start-up reads no blobs
 }
 
@@ -94,7 +125,7 @@ func (i *Image) record() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(record{i.Manifest, i.Target, i.Layers, i.Added, i.Tagged, i.Parent, config})
+	return json.Marshal(record{i.Manifest, i.Target, i.Layers, i.Added, i.Tagged, i.Parent, i.Attested, config})
 }
 
 // decode makes an image, still without names, of its record.
@@ -122,7 +153,7 @@ func build(id digest.Digest, r record) (*Image, error) {
 	}
 	img := &Image{
 		ID: id, Config: config, Layers: r.Layers, ChainIDs: digest.Chain(diffs),
-		Manifest: r.Manifest, Target: r.Target, Added: r.Added, Tagged: r.Tagged, Parent: r.Parent,
+		Manifest: r.Manifest, Target: r.Target, Added: r.Added, Tagged: r.Tagged, Parent: r.Parent, Attested: r.Attested,
 	}
 	for i := range r.Layers {
 		r.Layers[i].DiffID = diffs[i]

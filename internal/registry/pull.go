@@ -377,8 +377,12 @@ func (p *pull) run(ctx context.Context, target *document) (*image.Image, bool, e
 	if err := p.layers(ctx, layers); err != nil {
 		return nil, false, err
 	}
+	attested, err := p.attestations(ctx, target, chosen)
+	if err != nil {
+		return nil, false, err
+	}
 	img, err := p.c.Images.Add(ctx, image.Addition{
-		Manifest: chosen.descriptor(), Target: target.descriptor(), Layers: layers, Names: names,
+		Manifest: chosen.descriptor(), Target: target.descriptor(), Layers: layers, Names: names, Attested: attested,
 	})
 	return img, changed, err
 }

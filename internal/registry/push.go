@@ -118,7 +118,15 @@ type parcel struct {
 	desc     ocispec.Descriptor
 	raw      []byte
 	manifest *ocispec.Manifest
-	diffs    []digest.DiffID
+	diffs    []digest.DiffID // of an image; none of attestations
+}
+
+// name is what the progress of a layer is told under.
+func (o *parcel) name(layer int) string {
+	if layer < len(o.diffs) {
+		return digest.Digest(o.diffs[layer]).Short()
+	}
+	return digest.Digest(o.manifest.Layers[layer].Digest).Short()
 }
 
 // run sends everything, the tag last.
@@ -219,8 +227,26 @@ func (p *push) choose(ctx context.Context, here []*image.Image) (parcels []*parc
 	if p.o.Platform != nil || !oci.IsIndex(target.MediaType) {
 		return parcels, parcels[0], nil, nil
 	}
-	top, notes, err = p.index(ctx, target, parcels)
-	return parcels, top, notes, err
+	return p.index(ctx, target, parcels)
+}
+
+// attested are the attestations of the images that are pushed.
+func (p *push) attested() ([]*parcel, error) {
+	var out []*parcel
+	for _, img := range p.images {
+		for _, a := range img.Attested {
+			raw, err := p.c.Images.ReadBlob(digest.Digest(a.Manifest.Digest), oci.MaxManifest)
+			if err != nil {
+				return nil, err
+			}
+			m, err := oci.ParseAttestation(raw)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, &parcel{desc: a.Manifest, raw: raw, manifest: m})
+		}
+	}
+	return out, nil
 }
 
 func (p *push) parcel(img *image.Image) (*parcel, error) {
@@ -236,17 +262,22 @@ func (p *push) parcel(img *image.Image) (*parcel, error) {
 }
 
 // index is what a tag that stood for an index becomes: the same index when the
-// registry has or gets all that it lists, the manifest when there is but one,
-// else an index of those that are here.
-func (p *push) index(ctx context.Context, target ocispec.Descriptor, parcels []*parcel) (*parcel, []any, error) {
+// registry has or gets all that it lists, the manifest when there is but one
+// image, else an index of those that are here. Attestations go with an index.
+func (p *push) index(ctx context.Context, target ocispec.Descriptor, images []*parcel) (parcels []*parcel, top *parcel, notes []any, err error) {
 	raw, err := p.c.Images.ReadBlob(digest.Digest(target.Digest), oci.MaxManifest)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	ix, err := oci.ParseIndex(raw)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
+	attested, err := p.attested()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	parcels = slices.Concat(images, attested)
 	have := func(d ocispec.Descriptor) bool {
 		return slices.ContainsFunc(parcels, func(one *parcel) bool { return one.desc.Digest == d.Digest })
 	}
@@ -261,19 +292,19 @@ func (p *push) index(ctx context.Context, target ocispec.Descriptor, parcels []*
 		}
 	}
 	if whole {
-		return &parcel{desc: target, raw: raw}, nil, nil
+		return parcels, &parcel{desc: target, raw: raw}, nil, nil
 	}
-	if len(parcels) == 1 {
-		note := auxprogress.ManifestPushedInsteadOfIndex{ManifestPushedInsteadOfIndex: true, OriginalIndex: target, SelectedManifest: parcels[0].desc}
-		return parcels[0], []any{note}, nil
+	if len(images) == 1 {
+		note := auxprogress.ManifestPushedInsteadOfIndex{ManifestPushedInsteadOfIndex: true, OriginalIndex: target, SelectedManifest: images[0].desc}
+		return images, images[0], []any{note}, nil
 	}
 	total := len(ix.Manifests)
 	ix.Manifests = slices.DeleteFunc(ix.Manifests, func(d ocispec.Descriptor) bool { return !have(d) })
 	if raw, err = json.Marshal(ix); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	p.o.Progress(jsonstream.Message{Status: fmt.Sprintf("%d of the %d manifests of the index are here: pushing an index of these", len(ix.Manifests), total)})
-	return &parcel{desc: image.Describe(target.MediaType, raw), raw: raw}, nil, nil
+	return parcels, &parcel{desc: image.Describe(target.MediaType, raw), raw: raw}, nil, nil
 }
 
 // has reports whether the registry has a manifest or a blob.
@@ -318,7 +349,7 @@ func (p *push) blobs(ctx context.Context, parcels []*parcel) error {
 	var configs, layers []upload
 	for _, one := range parcels {
 		for i, d := range one.manifest.Layers {
-			if u := (upload{p: p, d: d, id: digest.Digest(one.diffs[i]).Short()}); !foreign(d) && p.first(d) {
+			if u := (upload{p: p, d: d, id: one.name(i)}); !foreign(d) && p.first(d) {
 				layers = append(layers, u)
 			}
 		}

@@ -78,6 +78,7 @@ type Images interface {
 	ImageCommit(ctx context.Context, o archive.CommitOptions) (container.CommitResponse, error)
 	ImageList(ctx context.Context, o engine.ImageListOptions) ([]image.Summary, error)
 	ImageInspect(ctx context.Context, name string, platform *ocispec.Platform) (*image.InspectResponse, error)
+	ImageAttestations(ctx context.Context, name string, o engine.AttestationOptions) ([]image.AttestationStatement, error)
 	ImageHistory(ctx context.Context, name string, platform *ocispec.Platform) ([]image.HistoryResponseItem, error)
 	ImageTag(ctx context.Context, name, repo, tag string) error
 	ImageRemove(ctx context.Context, name string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)

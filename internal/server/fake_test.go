@@ -230,6 +230,9 @@ func (f *fake) ImageList(ctx context.Context, o engine.ImageListOptions) ([]imag
 func (f *fake) ImageInspect(ctx context.Context, _ string, _ *ocispec.Platform) (*image.InspectResponse, error) {
 	return canned[*image.InspectResponse](f, ctx, "ImageInspect")
 }
+func (f *fake) ImageAttestations(ctx context.Context, _ string, _ engine.AttestationOptions) ([]image.AttestationStatement, error) {
+	return canned[[]image.AttestationStatement](f, ctx, "ImageAttestations")
+}
 func (f *fake) ImageHistory(ctx context.Context, _ string, _ *ocispec.Platform) ([]image.HistoryResponseItem, error) {
 	return canned[[]image.HistoryResponseItem](f, ctx, "ImageHistory")
 }

@@ -89,7 +89,7 @@ func (s *server) routes() []route {
 		{"ImageCreate", post, "/images/create", s.imageCreate},
 		{"ImageInspect", get, "/images/{name}/json", s.imageInspect},
 		{"ImageHistory", get, "/images/{name}/history", s.imageHistory},
-		{"ImageAttestations", get, "/images/{name}/attestations", nil},
+		{"ImageAttestations", get, "/images/{name}/attestations", s.imageAttestations},
 		{"ImagePush", post, "/images/{name}/push", s.imagePush},
 		{"ImageTag", post, "/images/{name}/tag", s.imageTag},
 		{"ImageRemove", del, "/images/{name}", s.imageRemove},

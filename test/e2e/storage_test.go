@@ -91,6 +91,32 @@ func overfull(t *testing.T, e *harness.Engine, img string, flags ...string) {
 	}
 }
 
+// stays checks that a container which runs keeps its files while the daemon is
+// away.
+func stays(t *testing.T, e *harness.Engine, docker func(...string) string, img string) {
+	t.Helper()
+	docker("run", "-d", "--name", "stays", img, "sleep", "1000")
+	e.Stop()
+	e.Launch()
+	docker("exec", "stays", "sh", "-c", "echo still >/f")
+	if out := docker("diff", "stays"); out != "A /f\n" {
+		t.Errorf("diff: %q", out)
+	}
+}
+
+// emptied removes the containers and the image, and checks that the driver has
+// nothing left of them, and starts again.
+func emptied(t *testing.T, e *harness.Engine, docker func(...string) string, driver, img string, containers ...string) {
+	t.Helper()
+	docker(append([]string{"rm", "-f"}, containers...)...)
+	docker("rmi", img)
+	e.Stop()
+	if n := snapshotDirs(t, e, driver); n != 0 {
+		t.Errorf("%d snapshots are left", n)
+	}
+	e.Launch()
+}
+
 // client returns what runs docker and fails the test if it fails.
 func client(t *testing.T, e *harness.Engine) func(...string) string {
 	return func(args ...string) string {
@@ -117,13 +143,8 @@ func TestStorageBtrfs(t *testing.T) {
 	life(t, e, docker, img)
 	mapped(t, docker, img)
 	overfull(t, e, img, "--storage-opt", "size=16M")
-	docker("rm", "one", "small", "large")
-	docker("rmi", img)
-	e.Stop()
-	if n := snapshotDirs(t, e, "btrfs"); n != 0 {
-		t.Errorf("%d snapshots are left", n)
-	}
-	e.Launch()
+	stays(t, e, docker, img)
+	emptied(t, e, docker, "btrfs", img, "one", "small", "large", "stays")
 }
 
 // TestStorageDevicemapper runs containers on thin devices, where the kernel has
@@ -134,7 +155,6 @@ func TestStorageDevicemapper(t *testing.T) {
 	if err := devicemapper.Probe(t.TempDir()); err != nil {
 		t.Skip(err)
 	}
-	t.Setenv("TMPDIR", "/dev/shm")
 	e := harness.Start(t, "--storage-driver", "devicemapper", "--storage-opt", "dm.basesize=128M", "--storage-opt", "dm.loopdatasize=2G", "--storage-opt", "dm.loopmetadatasize=16M")
 	if i := info(t, e); i.Driver != "devicemapper" || statusOf(i, "Backing Filesystem") != "ext4" {
 		t.Errorf("%s: %v", i.Driver, i.DriverStatus)
@@ -146,21 +166,8 @@ func TestStorageDevicemapper(t *testing.T) {
 		t.Errorf("less than the base: %v\n%s", err, out)
 	}
 	docker("run", "--rm", "--storage-opt", "size=320M", img, "dd", "if=/dev/zero", "of=/f", "bs=1M", "count=200")
-	// A container that runs keeps its device while the daemon is away.
-	docker("run", "-d", "--name", "stays", img, "sleep", "1000")
-	e.Stop()
-	e.Launch()
-	docker("exec", "stays", "sh", "-c", "echo still >/f")
-	if out := docker("diff", "stays"); out != "A /f\n" {
-		t.Errorf("diff: %q", out)
-	}
-	docker("rm", "-f", "one", "large", "stays")
-	docker("rmi", img)
-	e.Stop()
-	if n := snapshotDirs(t, e, "devicemapper"); n != 0 {
-		t.Errorf("%d snapshots are left", n)
-	}
-	e.Launch()
+	stays(t, e, docker, img)
+	emptied(t, e, docker, "devicemapper", img, "one", "large", "stays")
 }
 
 // TestStorageZFS runs containers on datasets, where the machine has ZFS.
@@ -192,20 +199,8 @@ func TestStorageZFS(t *testing.T) {
 	img, docker := e.Import(), client(t, e)
 	life(t, e, docker, img)
 	overfull(t, e, img, "--storage-opt", "size=16M")
-	docker("run", "-d", "--name", "stays", img, "sleep", "1000")
-	e.Stop()
-	e.Launch()
-	docker("exec", "stays", "sh", "-c", "echo still >/f")
-	if out := docker("diff", "stays"); out != "A /f\n" {
-		t.Errorf("diff: %q", out)
-	}
-	docker("rm", "-f", "one", "small", "large", "stays")
-	docker("rmi", img)
-	e.Stop()
-	if n := snapshotDirs(t, e, "zfs"); n != 0 {
-		t.Errorf("%d snapshots are left", n)
-	}
-	e.Launch()
+	stays(t, e, docker, img)
+	emptied(t, e, docker, "zfs", img, "one", "small", "large", "stays")
 }
 
 // TestStorageProjects limits containers on overlay2 by project quotas, where the

@@ -37,7 +37,6 @@ const (
 	blobDir      = "blobs/sha256/"
 
 	annotationName = "io.containerd.image.name"
-	annotationType = "vnd.docker.reference.type" // of attestations
 )
 
 // LoadOptions changes what Load does.
@@ -70,7 +69,8 @@ type loader struct {
 	documents map[string][]byte
 	blobs     map[string]blob
 	links     map[string]string
-	total     int // bytes of documents
+	attested  map[godigest.Digest][]image.Attestation // by the manifest that they are for
+	total     int                                     // bytes of documents
 	entries   int
 }
 
@@ -91,7 +91,7 @@ type pending struct {
 func Load(ctx context.Context, images *image.Images, r io.Reader, o LoadOptions) (err error) {
 	l := &loader{
 		images: images, lease: images.Lease(), progress: image.Ordered(o.Progress), wanted: o.Platforms, told: map[reference.Reference]bool{},
-		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{},
+		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{}, attested: map[godigest.Digest][]image.Attestation{},
 	}
 	defer func() { err = errors.Join(err, l.lease.Release(context.WithoutCancel(ctx))) }()
 	if err := l.read(ctx, r); err != nil {
@@ -363,7 +363,8 @@ func (l *loader) describeOCI(raw []byte, entries []dockerEntry) ([]*pending, err
 	var out []*pending
 	byTarget := map[godigest.Digest][]*pending{}
 	for _, d := range ix.Manifests {
-		if d.Annotations[annotationType] != "" {
+		if oci.References(d) {
+			l.attestation(d)
 			continue
 		}
 		group, ok := byTarget[d.Digest]
@@ -491,7 +492,11 @@ func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descri
 	usable := false
 	var bad error
 	for _, m := range ix.Manifests {
-		if _, ok := l.blobs[blobDir+digest.Digest(m.Digest).Hex()]; !ok || m.Annotations[annotationType] != "" {
+		if _, ok := l.blobs[blobDir+digest.Digest(m.Digest).Hex()]; !ok {
+			continue
+		}
+		if oci.References(m) {
+			l.attestation(m)
 			continue
 		}
 		if err := l.walk(bare(m), depth+1, found); err != nil {
@@ -507,6 +512,29 @@ func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descri
 		return bad
 	}
 	return errdefs.Invalidf("invalid archive: it holds no image of the index %s", d.Digest)
+}
+
+// attestation notes what an entry of an index says about an image, if the archive
+// has all of it.
+func (l *loader) attestation(d ocispec.Descriptor) {
+	of := godigest.Digest(oci.Attests(d))
+	raw, err := l.document(blobDir + digest.Digest(d.Digest).Hex())
+	if of == "" || err != nil {
+		return
+	}
+	m, err := oci.ParseAttestation(raw)
+	if err != nil {
+		return
+	}
+	a := image.Attestation{Manifest: image.Describe(d.MediaType, raw), Config: m.Config, Statements: m.Layers}
+	for _, b := range a.Digests() {
+		if _, ok := l.blobs[blobDir+b.Hex()]; !ok {
+			return
+		}
+	}
+	if !slices.ContainsFunc(l.attested[of], func(o image.Attestation) bool { return o.Manifest.Digest == a.Manifest.Digest }) {
+		l.attested[of] = append(l.attested[of], a)
+	}
 }
 
 // bare returns a descriptor without what only its index says of it.
@@ -558,7 +586,9 @@ func (l *loader) add(ctx context.Context, p *pending) error {
 	if err != nil {
 		return err
 	}
-	img, err := l.images.Add(ctx, image.Addition{Manifest: p.manifest, Target: p.target, Layers: p.layers, Names: p.names})
+	img, err := l.images.Add(ctx, image.Addition{
+		Manifest: p.manifest, Target: p.target, Layers: p.layers, Names: p.names, Attested: l.attested[p.manifest.Digest],
+	})
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ import (
 type chosen struct {
 	image *image.Image
 	names []reference.Reference
-	also  []reference.Reference // names that stand for it and others: their index is saved, too
+	also  []reference.Reference // names that stand for more than it: their index is saved, too
 }
 
 // Save writes images to w as one tar that is an OCI layout and a
@@ -119,7 +119,7 @@ func variants(images *image.Images, tag reference.Reference, platforms []ocispec
 	out := make([]chosen, len(all))
 	for i, img := range all {
 		out[i] = chosen{image: img}
-		if len(all) > 1 {
+		if len(all) > 1 || len(img.Attested) > 0 {
 			out[i].also = []reference.Reference{tag}
 		}
 	}
@@ -183,6 +183,11 @@ func (s *saver) write(list []chosen) error {
 		blobs := []digest.Digest{digest.Digest(c.image.Manifest.Digest), c.image.ID}
 		for _, l := range c.image.Layers {
 			blobs = append(blobs, digest.Digest(l.Blob.Digest))
+		}
+		if len(c.also) > 0 {
+			for _, a := range c.image.Attested {
+				blobs = append(blobs, a.Digests()...)
+			}
 		}
 		for _, d := range blobs {
 			if err := s.blob(d); err != nil {
