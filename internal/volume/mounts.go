@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -104,7 +105,7 @@ func (v *Volumes) attach(ctx context.Context, name string, s source) error {
 		}
 		with := ""
 		if s.data != "" {
-			with = ", data: " + s.data
+			with = ", data: " + discreet(s.data)
 		}
 		return errdefs.Internalf("failed to mount local volume: mount %s:%s%s: %w", s.device, v.Path(name), with, cause(err))
 	}
@@ -118,6 +119,17 @@ func (v *Volumes) attach(ctx context.Context, name string, s source) error {
 	}
 	failpoint.Hit("volume.mounted")
 	return nil
+}
+
+// discreet returns mount options without the password among them.
+func discreet(data string) string {
+	list := strings.Split(data, ",")
+	for i, o := range list {
+		if k, _, ok := strings.Cut(o, "="); ok && (k == "password" || k == "pass" || k == "password2") {
+			list[i] = k + "=********"
+		}
+	}
+	return strings.Join(list, ",")
 }
 
 // cause takes the call and the path off a kernel's error, as the message names

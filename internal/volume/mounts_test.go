@@ -155,10 +155,11 @@ func TestMountErrors(t *testing.T) {
 	need.Root(t)
 	v := fresh(t, t.TempDir())
 	for name, c := range map[string]struct{ options, want string }{
-		"nodir": {"type=none;o=bind;device=/nonexist", "failed to mount local volume: mount /nonexist:%s, data: bind: no such file or directory"},
-		"nofs":  {"type=nosuchfs;device=x", "failed to mount local volume: mount x:%s: no such device"},
-		"bad":   {"type=tmpfs;device=tmpfs;o=size=x", "failed to mount local volume: mount tmpfs:%s, data: size=x: invalid argument (tmpfs: Bad value for 'size')"},
-		"nfs":   {"type=nfs;device=:/x", "no address of the server in the options of the volume (addr=)"},
+		"nodir":  {"type=none;o=bind;device=/nonexist", "failed to mount local volume: mount /nonexist:%s, data: bind: no such file or directory"},
+		"nofs":   {"type=nosuchfs;device=x", "failed to mount local volume: mount x:%s: no such device"},
+		"bad":    {"type=tmpfs;device=tmpfs;o=size=x", "failed to mount local volume: mount tmpfs:%s, data: size=x: invalid argument (tmpfs: Bad value for 'size')"},
+		"secret": {"type=nosuchfs;device=x;o=username=me,password=word", "failed to mount local volume: mount x:%s, data: username=me,password=********: no such device"},
+		"nfs":    {"type=nfs;device=:/x", "no address of the server in the options of the volume (addr=)"},
 	} {
 		at := create(t, v, name, c.options)
 		err := v.Mount(t.Context(), name, "u")
