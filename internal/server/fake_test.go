@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -362,3 +363,28 @@ func messages(list ...logs.Message) iter.Seq2[logs.Message, error] {
 
 func (f *fake) SecretRemove(ctx context.Context, _ string) error { return f.none(ctx, "SecretRemove") }
 func (f *fake) ConfigRemove(ctx context.Context, _ string) error { return f.none(ctx, "ConfigRemove") }
+
+func (f *fake) SecretCreate(ctx context.Context, _ swarm.SecretSpec) (string, error) {
+	return "", f.none(ctx, "SecretCreate")
+}
+func (f *fake) SecretInspect(ctx context.Context, _ string) (swarm.Secret, error) {
+	return swarm.Secret{}, f.none(ctx, "SecretInspect")
+}
+func (f *fake) SecretList(ctx context.Context, _ filters.Args) ([]swarm.Secret, error) {
+	return nil, f.none(ctx, "SecretList")
+}
+func (f *fake) SecretUpdate(ctx context.Context, _ string, _ uint64, _ swarm.SecretSpec) error {
+	return f.none(ctx, "SecretUpdate")
+}
+func (f *fake) ConfigCreate(ctx context.Context, _ swarm.ConfigSpec) (string, error) {
+	return "", f.none(ctx, "ConfigCreate")
+}
+func (f *fake) ConfigInspect(ctx context.Context, _ string) (swarm.Config, error) {
+	return swarm.Config{}, f.none(ctx, "ConfigInspect")
+}
+func (f *fake) ConfigList(ctx context.Context, _ filters.Args) ([]swarm.Config, error) {
+	return nil, f.none(ctx, "ConfigList")
+}
+func (f *fake) ConfigUpdate(ctx context.Context, _ string, _ uint64, _ swarm.ConfigSpec) error {
+	return f.none(ctx, "ConfigUpdate")
+}

@@ -22,7 +22,7 @@ func verbs(family string) ([]string, bool) {
 	case "containers":
 		return []string{
 			"json", "top", "logs", "changes", "export", "stats", "resize", "start", "stop", "restart", "kill",
-			"update", "rename", "pause", "unpause", "attach", "attach/ws", "wait", "archive", "exec", "checkpoints",
+			"update", "rename", "pause", "unpause", "attach", "attach/ws", "logs/clear", "wait", "archive", "exec", "checkpoints",
 		}, true
 	}
 	return nil, false
