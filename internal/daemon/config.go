@@ -102,6 +102,7 @@ type Registries struct {
 	MaxDownloads, MaxUploads int                      // of one pull or push
 	MaxTransfers             int                      // of all together; 0: four times the larger of both
 	MaxDownloadAttempts      int
+	MaxLayer                 Bytes // of a layer's plain tar; 0: no limit
 	HTTPProxy, HTTPSProxy    string
 	NoProxy                  string
 }

@@ -129,7 +129,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if err := snapshotter.wait(); err != nil {
 		return p, err
 	}
-	images, err := image.New(image.Config{Store: p.store, Content: blobs, Snapshotter: p.snapshots.Snapshotter, Logger: log})
+	images, err := image.New(image.Config{Store: p.store, Content: blobs, Snapshotter: p.snapshots.Snapshotter, MaxLayer: int64(c.MaxLayer), Logger: log})
 	if err != nil {
 		return p, err
 	}

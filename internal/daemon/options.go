@@ -135,6 +135,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.int(&c.MaxUploads, "max-concurrent-uploads", "max-concurrent-uploads", "Set the max concurrent uploads")
 	t.int(&c.MaxTransfers, "max-transfers", "max-transfers", "Set the max concurrent downloads and uploads of all pulls and pushes (0: four times that of one)")
 	t.int(&c.MaxDownloadAttempts, "max-download-attempts", "max-download-attempts", "Set the max download attempts for each pull")
+	t.value(&c.MaxLayer, "max-layer-size", "max-layer-size", "Set how long the tar of an image's layer may be once it is decompressed (0: as long as the disk takes)")
 	t.string(&c.HTTPProxy, "http-proxy", "", "http-proxy", "HTTP proxy URL to use for outgoing traffic")
 	t.string(&c.HTTPSProxy, "https-proxy", "", "https-proxy", "HTTPS proxy URL to use for outgoing traffic")
 	t.string(&c.NoProxy, "no-proxy", "", "no-proxy", "Comma-separated list of hosts or IP addresses for which the proxy is skipped")

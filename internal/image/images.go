@@ -38,6 +38,7 @@ type Config struct {
 	Store       *store.Store
 	Content     *content.Store
 	Snapshotter snapshot.Snapshotter
+	MaxLayer    int64 // bytes of a layer's plain tar; 0: no limit
 	Logger      *slog.Logger
 }
 
@@ -47,6 +48,7 @@ type Images struct {
 	content *content.Store
 	snap    snapshot.Snapshotter
 	log     *slog.Logger
+	max     int64 // bytes of a layer's plain tar; 0: no limit
 
 	slots    *semaphore.Weighted // of layers that are being unpacked
 	writing  sync.Mutex          // orders changes of records; held over their commit
@@ -66,7 +68,7 @@ type Images struct {
 // Collect should be called soon after, when the containers are known.
 func New(c Config) (*Images, error) {
 	s := &Images{
-		store: c.Store, content: c.Content, snap: c.Snapshotter, log: c.Logger,
+		store: c.Store, content: c.Content, snap: c.Snapshotter, log: c.Logger, max: c.MaxLayer,
 		images: map[digest.Digest]*Image{}, names: map[reference.Reference]name{},
 		leases: map[string]*leaseRecord{}, uses: map[digest.Digest]time.Time{}, unsaved: map[digest.Digest]bool{},
 		slots:     semaphore.NewWeighted(unpackers * int64(runtime.NumCPU())),

@@ -43,7 +43,8 @@ type UnpackOptions struct {
 // rebase each one waits for the one below before it begins.
 //
 // Errors: DataLoss for a layer that is not what its DiffID says or is damaged,
-// Exhausted, what Ready returned, the context's.
+// Invalid for one that is longer than the configuration allows, Exhausted, what
+// Ready returned, the context's.
 func (s *Images) Unpack(ctx context.Context, l *Lease, layers []Layer, o UnpackOptions) error {
 	chains := digest.Chain(DiffIDs(layers))
 	if err := l.HoldChains(chains...); err != nil {
@@ -255,7 +256,7 @@ func (u *unpacking) apply(ctx context.Context, key string, o layer.ApplyOptions)
 	}
 	defer plain.Close()
 	h := sha256.New()
-	res, err := layer.Apply(ctx, dir, io.TeeReader(plain, h), o)
+	res, err := layer.Apply(ctx, dir, io.TeeReader(u.s.bounded(plain, u.layer), h), o)
 	if err != nil {
 		return false, err
 	}
@@ -264,6 +265,30 @@ func (u *unpacking) apply(ctx context.Context, key string, o layer.ApplyOptions)
 		return false, errdefs.DataLossf("layer %s: wrong diff id calculated on extraction %q, want %q", u.layer.Blob.Digest, got, u.layer.DiffID)
 	}
 	return res.Top, nil
+}
+
+// bounded returns r, which fails beyond what a layer may unpack to: a stream of
+// a few megabytes can stand for terabytes, or for millions of empty files.
+func (s *Images) bounded(r io.Reader, l *Layer) io.Reader {
+	if s.max == 0 {
+		return r
+	}
+	return &bounded{r: r, left: s.max, err: errdefs.Invalidf("layer %s: its tar is longer than %d bytes (max-layer-size)", l.Blob.Digest, s.max)}
+}
+
+type bounded struct {
+	r    io.Reader
+	left int64
+	err  error
+}
+
+// Read implements io.Reader.
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, b.err
+	}
+	return n, err
 }
 
 // counter tells how much of a blob has been read.

@@ -452,7 +452,7 @@ func (p *pending) configs(l *loader) []digest.Digest {
 // images of an index, and of indexes in it, that the archive holds whole.
 func (l *loader) resolve(target ocispec.Descriptor) ([]*pending, error) {
 	var out []*pending
-	err := l.walk(bare(target), 0, func(d ocispec.Descriptor, raw []byte) error {
+	err := l.walk(bare(target), 0, map[godigest.Digest]bool{}, func(d ocispec.Descriptor, raw []byte) error {
 		p, err := l.manifest(d, bare(target), raw)
 		if err == nil {
 			out = append(out, p)
@@ -468,9 +468,10 @@ func (l *loader) resolve(target ocispec.Descriptor) ([]*pending, error) {
 // maxDepth is how deep indexes may be in indexes.
 const maxDepth = 4
 
-// walk calls found for the manifests below a descriptor. A manifest of an index
-// that cannot be used is passed over if another can be.
-func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descriptor, []byte) error) error {
+// walk calls found for the manifests below a descriptor, for each once: an index
+// of indexes could name one more often than anybody can count. A manifest of an
+// index that cannot be used is passed over if another can be.
+func (l *loader) walk(d ocispec.Descriptor, depth int, seen map[godigest.Digest]bool, found func(ocispec.Descriptor, []byte) error) error {
 	if depth == maxDepth {
 		return errdefs.Invalidf("invalid archive: indexes in indexes")
 	}
@@ -481,7 +482,9 @@ func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descri
 	if d.MediaType, err = oci.MediaType(raw, d.MediaType); err != nil {
 		return err
 	}
-	d.Size = int64(len(raw))
+	if d.Size != int64(len(raw)) {
+		return errdefs.Invalidf("invalid archive: %s has %d bytes, its descriptor says %d", d.Digest, len(raw), d.Size)
+	}
 	if oci.IsManifest(d.MediaType) {
 		return found(d, raw)
 	}
@@ -492,14 +495,15 @@ func (l *loader) walk(d ocispec.Descriptor, depth int, found func(ocispec.Descri
 	usable := false
 	var bad error
 	for _, m := range ix.Manifests {
-		if _, ok := l.blobs[blobDir+digest.Digest(m.Digest).Hex()]; !ok {
+		if _, ok := l.blobs[blobDir+digest.Digest(m.Digest).Hex()]; !ok || seen[m.Digest] {
 			continue
 		}
+		seen[m.Digest] = true
 		if oci.References(m) {
 			l.attestation(m)
 			continue
 		}
-		if err := l.walk(bare(m), depth+1, found); err != nil {
+		if err := l.walk(bare(m), depth+1, seen, found); err != nil {
 			bad = err
 		} else {
 			usable = true
@@ -563,8 +567,12 @@ func (l *loader) manifest(d, target ocispec.Descriptor, raw []byte) (*pending, e
 	}
 	p := &pending{manifest: d, target: target, platform: c.Platform}
 	for i, desc := range m.Layers {
-		if _, ok := l.blobs[l.follow(blobDir+digest.Digest(desc.Digest).Hex())]; !ok {
+		b, ok := l.blobs[l.follow(blobDir+digest.Digest(desc.Digest).Hex())]
+		switch {
+		case !ok:
 			return nil, errdefs.Invalidf("invalid archive: the layer %s is missing", desc.Digest)
+		case b.size != desc.Size:
+			return nil, errdefs.Invalidf("invalid archive: the layer %s has %d bytes, its descriptor says %d", desc.Digest, b.size, desc.Size)
 		}
 		p.layers = append(p.layers, image.Layer{Blob: desc, DiffID: diffs[i]})
 	}

@@ -50,6 +50,23 @@ func Open(t testing.TB, dir string) (s *image.Images, end func()) {
 // end closes too.
 func OpenOn(t testing.TB, dir string, driver func(*slog.Logger) (snapshot.Snapshotter, error)) (s *image.Images, end func()) {
 	t.Helper()
+	return open(t, dir, 0, driver)
+}
+
+// Bounded returns an empty image store in a temporary directory whose layers may
+// be so many bytes long.
+func Bounded(t testing.TB, bytes int64) *image.Images {
+	t.Helper()
+	dir := t.TempDir()
+	s, end := open(t, dir, bytes, func(log *slog.Logger) (snapshot.Snapshotter, error) {
+		return overlay2.New(filepath.Join(dir, "overlay2"), log)
+	})
+	t.Cleanup(end)
+	return s
+}
+
+func open(t testing.TB, dir string, max int64, driver func(*slog.Logger) (snapshot.Snapshotter, error)) (s *image.Images, end func()) {
+	t.Helper()
 	need.Root(t)
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	records, err := store.Open(filepath.Join(dir, "records"), log)
@@ -64,7 +81,7 @@ func OpenOn(t testing.TB, dir string, driver func(*slog.Logger) (snapshot.Snapsh
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err = image.New(image.Config{Store: records, Content: blobs, Snapshotter: snap, Logger: log})
+	s, err = image.New(image.Config{Store: records, Content: blobs, Snapshotter: snap, MaxLayer: max, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}
