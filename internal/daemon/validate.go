@@ -200,7 +200,7 @@ func (r *Registries) validate(p *problems) {
 		}
 	}
 	if r.MaxLayer < 0 {
-		return errdefs.Invalidf("invalid max-layer-size: %d", r.MaxLayer)
+		p.invalid("invalid max-layer-size: %d", r.MaxLayer)
 	}
 	for i, m := range r.Mirrors {
 		u, err := url.Parse(m)
