@@ -88,7 +88,7 @@ func TestRegistries(t *testing.T) {
 		`{"registries": {"https://x.y": {}}}`:               `invalid registry "https://x.y": should be a host, or host:port, or *`,
 		`{"registries": {"x.y": {"mirror": "https://m"}}}`:  `json: unknown field "mirror"`,
 		`{"max-transfers": -1}`:                             "invalid max transfers: -1",
-		`{"max-layer-size": "-1"}`:                          "invalid max-layer-size: -1",
+		`{"max-layer-size": "-1"}`:                          "max-layer-size: invalid size: '-1'",
 	} {
 		if _, err := Load([]string{config(t, file)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", file, err)

@@ -199,9 +199,6 @@ func (r *Registries) validate(p *problems) {
 			p.invalid("invalid %s: %d", x.name, x.n)
 		}
 	}
-	if r.MaxLayer < 0 {
-		p.invalid("invalid max-layer-size: %d", r.MaxLayer)
-	}
 	for i, m := range r.Mirrors {
 		u, err := url.Parse(m)
 		if err != nil {
