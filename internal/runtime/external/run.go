@@ -79,6 +79,8 @@ func goWords(msg string) string {
 		}
 		msg = before + `exec: "` + name + `": ` + why
 	}
+	// crun says so of a directory.
+	msg = strings.ReplaceAll(msg, "open executable: Operation not permitted", "open executable: permission denied")
 	for _, words := range []string{"No such file or directory", "Permission denied", "Exec format error", "Is a directory", "Not a directory"} {
 		msg = strings.ReplaceAll(msg, ": "+words, ": "+strings.ToLower(words[:1])+words[1:])
 	}

@@ -19,6 +19,7 @@ func TestExplain(t *testing.T) {
 		`runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH`: {`exec: "nope": executable file not found in $PATH`, 127},
 		"executable file `nope` not found in $PATH: No such file or directory":                                    {`exec: "nope": executable file not found in $PATH`, 127},
 		"executable file `/no/such` not found in $PATH: No such file or directory":                                {`exec: "/no/such": stat /no/such: no such file or directory`, 127},
+		"open executable: Operation not permitted":                                                                {"open executable: permission denied", 126},
 		"exec `/etc/passwd`: Permission denied":                                                                   {"exec `/etc/passwd`: permission denied", 126},
 		`runc create failed: unable to start container process: exec: "/etc": permission denied`:                  {`exec: "/etc": permission denied`, 126},
 		`exec: "/x": exec format error`:                                                                           {`exec: "/x": exec format error`, 126},
