@@ -4,9 +4,12 @@
 //
 //	lade-init [-g] -- COMMAND [ARGUMENT…]
 //	lade-init --hold
+//	lade-init --tty -- COMMAND [ARGUMENT…]
 //
 // In the second form it does nothing until the end of its standard input: it
-// holds a control group that needs a process (internal/linux/systemd).
+// holds a control group that needs a process (internal/linux/systemd). In the
+// third it makes the terminal on its standard input the controlling one and
+// becomes the command (internal/runtime/lxc).
 //
 // Sources: the behaviour of tini, which Docker's --init uses (its messages and
 // exit codes too); signal(7), wait(2), tcsetpgrp(3), pid_namespaces(7).

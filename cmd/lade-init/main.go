@@ -14,7 +14,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 func say(s string) { os.Stderr.WriteString("[lade-init] " + s + "\n") }
 
 func run(args []string) int {
-	group := false
+	group, control := false, false
 	for len(args) > 0 && args[0] != "" && args[0][0] == '-' {
 		flag := args[0]
 		args = args[1:]
@@ -24,13 +24,19 @@ func run(args []string) int {
 		if flag == "-g" {
 			group = true
 		}
-		if flag == "--hold" {
+		switch flag {
+		case "--hold":
 			return hold()
+		case "--tty":
+			control = true
 		}
 	}
 	if len(args) == 0 {
 		say("no command")
 		return 1
+	}
+	if control {
+		return controlling(args)
 	}
 	// Before the child exists, so that none of its signals is missed.
 	signals, ended := make(chan os.Signal, 64), make(chan os.Signal, 1)
@@ -68,6 +74,20 @@ func run(args []string) int {
 			}
 		}
 	}
+}
+
+// controlling makes the terminal on standard input the session's and executes
+// the command in its own place. It returns only if that fails.
+func controlling(args []string) int {
+	_, _ = syscall.Setsid() // EPERM: it leads a session already
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, 0, syscall.TIOCSCTTY, 0); errno != 0 {
+		say("terminal: " + errno.Error())
+	}
+	path, err := exec.LookPath(args[0])
+	if err == nil || errors.Is(err, exec.ErrDot) {
+		err = syscall.Exec(path, args, os.Environ())
+	}
+	return failed(args[0], err)
 }
 
 // hold does nothing until the end of standard input.

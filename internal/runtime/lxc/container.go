@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -63,6 +64,9 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	if spec.Mounts, err = resolve(root.FD(), spec); err != nil {
 		return nil, err
 	}
+	if spec.Process.Terminal {
+		spec = controlling(spec, c.h.InitPath)
+	}
 	if err := c.configure(spec); err != nil {
 		return nil, err
 	}
@@ -80,6 +84,25 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	p.StartedAt = time.Now()
 	p.Prepare, p.Program = prepared.Sub(began), p.StartedAt.Sub(prepared)
 	return p, nil
+}
+
+// initAt is where a container with a terminal sees lade-init, in the directory that
+// LXC makes anew for each.
+const initAt = "/dev/.lade-init"
+
+// controlling returns the specification with lade-init before the command: LXC
+// does not make the terminal the controlling one of the first process, without
+// which a shell has no jobs and ^C no effect. It is gone once the command is
+// executed; a command that is not there is its exit code (127, 126), as with
+// --init.
+func controlling(s *specs.Spec, path string) *specs.Spec {
+	out, process := *s, *s.Process
+	process.Args = append([]string{initAt, "--tty", "--"}, process.Args...)
+	out.Process = &process
+	out.Mounts = append(slices.Clone(s.Mounts), specs.Mount{
+		Destination: initAt, Type: "bind", Source: path, Options: []string{"bind", "ro", "nosuid", "nodev"},
+	})
+	return &out
 }
 
 // cleanUpTime bounds the clean-up after a failure.

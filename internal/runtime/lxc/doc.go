@@ -25,8 +25,7 @@
 //
 // Check and Config refuse it: sysctls that are not the network's, a domain
 // name, a umask, environment variables of more than one line, devices that are
-// not on the host, personalities, hooks and namespaces of other kinds. A
-// terminal is not the controlling one of the container's first process.
+// not on the host, personalities, hooks and namespaces of other kinds.
 //
 // Sources: lxc.container.conf(5), lxc-start(1), lxc-wait(1); for system call
 // filters "SECCOMP CONFIGURATION" in the first.

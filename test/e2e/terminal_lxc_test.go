@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"testing"
+
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// TestTerminalLXC: a shell in a container of LXC has its terminal: jobs, and a ^C
+// that interrupts what is in the foreground only.
+func TestTerminalLXC(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "docker", "Debian's docker-cli")
+	need.Program(t, "lxc-start", "Debian's lxc")
+	e := harness.Start(t)
+	image := e.Import()
+	for _, client := range []string{"lade", "docker"} {
+		t.Run(client, func(t *testing.T) {
+			s := show(t, e, client, "run", "-it", "--rm", "--runtime", "lxc", image, "sh")
+			s.until("# ")
+			s.typed("readlink /proc/1/exe; ps -o tty,args | grep -c lade-init\r")
+			s.until("busybox")
+			s.typed("sleep 1000 & jobs\r")
+			s.until("Running")
+			s.typed("echo >/dev/tty controlled; kill %1\r")
+			s.until("\ncontrolled")
+			s.typed("echo began; sleep 1000\r")
+			s.until("\nbegan")
+			s.typed(ctrlC)
+			s.typed("echo code $?\r")
+			s.until("code 130")
+			s.typed("exit 4\r")
+			s.wants(4)
+			s = show(t, e, client, "run", "-it", "--rm", "--runtime", "lxc", "-u", "1000", image, "sh", "-c", "echo as $(id -u) >/dev/tty; exec sh -i")
+			s.until("as 1000")
+			s.typed("exit 3\r")
+			s.wants(3)
+			s = show(t, e, client, "run", "-it", "--rm", "--init", "--runtime", "lxc", image, "sh", "-c", "echo ready; sleep 1000")
+			s.until("ready")
+			s.typed(ctrlC)
+			s.wants(130)
+			s = show(t, e, client, "run", "-it", "--rm", "--runtime", "lxc", image, "nope")
+			s.wants(127)
+		})
+	}
+}
