@@ -43,6 +43,10 @@ conformance: all # judges from outside: OCI runtime-tools; Debian's containerd, 
 bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
 	scripts/bench
 
+SOAK ?= 30m
+soak: all      # as root: churn, upgrades under load and random histories, SOAK (30m) each
+	LADE_SOAK=$(SOAK) LADE_TEST_REQUIRE=1 go test -count=1 -v -timeout 0 -run '^Test(Churn|Upgrade|Histories)$$' ./test/crash
+
 fuzz:          # every fuzz target for 30 seconds
 	scripts/fuzz
 
@@ -61,4 +65,4 @@ test-deb: all  # install, upgrade and remove the package where systemd runs: in 
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all man run check lint test test-vm conformance bench fuzz sizes install deb test-deb clean
+.PHONY: all man run check lint test test-vm conformance bench soak fuzz sizes install deb test-deb clean

@@ -20,14 +20,7 @@ import (
 // run as far as timing allows.
 func TestHistories(t *testing.T) {
 	need.Root(t)
-	lasts := 45 * time.Second
-	if s := os.Getenv("LADE_SOAK"); s != "" {
-		d, err := time.ParseDuration(s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		lasts = d
-	}
+	lasts, _ := soak(t, 45*time.Second)
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("LADE_SEED"); s != "" {
 		if _, err := fmt.Sscan(s, &seed); err != nil {
