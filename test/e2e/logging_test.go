@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -33,6 +34,7 @@ func TestLogDrivers(t *testing.T) {
 	t.Run("syslog", func(t *testing.T) { testSyslog(t, e) })
 	t.Run("gelf", func(t *testing.T) { testGELF(t, e) })
 	t.Run("fluentd", func(t *testing.T) { testFluentd(t, e) })
+	t.Run("clear", func(t *testing.T) { testClear(t, e) })
 	t.Run("dead", func(t *testing.T) { testDead(t, e) })
 }
 
@@ -277,6 +279,44 @@ func testFluentd(t *testing.T, e *harness.Engine) {
 	numbered(t, <-got, n)
 	numbered(t, logLines(e, "fluent"), n)
 	e.Run("rm", "fluent")
+}
+
+// testClear removes what was logged, of every driver that can be read, and of a
+// container that has ended.
+func testClear(t *testing.T, e *harness.Engine) {
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer udp.Close()
+	for _, options := range [][]string{
+		{"--log-driver", "json-file", "--log-opt", "max-size=4k", "--log-opt", "max-file=4"},
+		{"--log-driver", "local", "--log-opt", "max-size=4k"},
+		{"--log-driver", "syslog", "--log-opt", "syslog-address=udp://" + udp.LocalAddr().String()},
+	} {
+		driver := options[1]
+		e.Run(slices.Concat([]string{"run", "-d", "--name", "clear"}, options, []string{"lade/hello", "sh", "-c", count(300) + "; until [ -e /go ]; do sleep 0.05; done; echo after"})...)
+		until(t, e, "line 299", "logs", "-n", "1", "clear")
+		e.Run("logs", "--clear", "clear")
+		if got := e.Run("logs", "clear"); got != "" {
+			t.Errorf("%s: still %q", driver, got)
+		}
+		e.Run("exec", "clear", "touch", "/go")
+		e.Run("wait", "clear")
+		if got := e.Run("logs", "clear"); got != "after" {
+			t.Errorf("%s: %q", driver, got)
+		}
+		e.Run("logs", "--clear", "clear")
+		if got := e.Run("logs", "clear"); got != "" {
+			t.Errorf("%s: still %q after its end", driver, got)
+		}
+		e.Run("rm", "clear")
+	}
+	e.Run("create", "--name", "clear", "--log-driver", "none", "lade/hello")
+	if _, stderr, code := e.Try("logs", "--clear", "clear"); code != 1 || !strings.Contains(stderr, "configured logging driver does not support reading") {
+		t.Errorf("none: exit code %d, %q", code, stderr)
+	}
+	e.Run("rm", "clear")
 }
 
 // testDead has a target where nobody listens: a container whose log may drop
