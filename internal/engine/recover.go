@@ -289,11 +289,12 @@ func (e *recovery) lost(a *container.Actor, pid int) {
 const killSignal = 9
 
 // sweep deletes what no record names: directories, snapshots and image
-// objects that a crash left behind.
+// objects that a crash left behind. It makes the directories that a record names
+// and a power cut has taken.
 func (e *recovery) sweep(ctx context.Context, records []*container.Record) error {
-	known := map[string]bool{}
+	known, missing := map[string]bool{}, map[string]bool{}
 	for _, r := range records {
-		known[r.ID] = true
+		known[r.ID], missing[r.ID] = true, true
 	}
 	dir := filepath.Join(e.Root, "containers")
 	entries, err := os.ReadDir(dir)
@@ -305,6 +306,14 @@ func (e *recovery) sweep(ctx context.Context, records []*container.Record) error
 			if err := os.RemoveAll(filepath.Join(dir, d.Name())); err != nil {
 				return err
 			}
+		}
+	}
+	for _, d := range entries {
+		delete(missing, d.Name())
+	}
+	for id := range missing { // a power cut has taken it: only the record was synced
+		if err := e.makeDir(id); err != nil {
+			return err
 		}
 	}
 	freed, err := e.Images.Collect(ctx, func(key string) bool { return !known[key] })
