@@ -299,6 +299,18 @@ func (s *Server) forgetExit(k key) {
 	}
 }
 
+// noteExits writes all records again.
+func (s *Server) noteExits() error {
+	if err := os.MkdirAll(s.exitDir(), 0o700); err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range s.exits {
+		errs = append(errs, s.recordExit(e))
+	}
+	return errors.Join(errs...)
+}
+
 // loadExits reads the records of a former supervisor.
 func (s *Server) loadExits() error {
 	names, err := os.ReadDir(s.exitDir())

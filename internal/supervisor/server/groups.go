@@ -53,6 +53,29 @@ func (s *Server) loadGroups() error {
 	return nil
 }
 
+// noteGroups writes all notes again.
+func (s *Server) noteGroups() error {
+	if err := os.MkdirAll(s.groupDir(), 0o700); err != nil {
+		return err
+	}
+	var errs []error
+	for id, group := range s.groups {
+		if err := os.Symlink(group, filepath.Join(s.groupDir(), id)); !errors.Is(err, fs.ErrExist) {
+			errs = append(errs, err)
+		}
+	}
+	var lines strings.Builder
+	for dir, made := range s.parents {
+		if made {
+			lines.WriteString(dir + "\n")
+		}
+	}
+	if lines.Len() > 0 {
+		errs = append(errs, os.WriteFile(s.parentsFile(), []byte(lines.String()), 0o600))
+	}
+	return errors.Join(errs...)
+}
+
 // noteGroup notes where the processes of a container are going to be.
 func (s *Server) noteGroup(id, group string) error {
 	if group == "" || s.groups[id] == group {

@@ -143,6 +143,7 @@ func New(o Options) (*Server, error) {
 		s.close()
 		return nil, err
 	}
+	s.watchRoot()
 	return s, nil
 }
 
@@ -151,16 +152,8 @@ func (s *Server) open() (err error) {
 	if err := os.MkdirAll(s.exitDir(), 0o700); err != nil {
 		return err
 	}
-	lock := filepath.Join(s.o.Root, "supervisor.lock")
-	if s.lock, err = unix.Open(lock, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600); err != nil {
-		return &os.PathError{Op: "open", Path: lock, Err: err}
-	}
-	switch err := unix.Flock(s.lock, unix.LOCK_EX|unix.LOCK_NB); err {
-	case nil:
-	case unix.EWOULDBLOCK:
-		return errdefs.Conflictf("another supervisor runs in %s", s.o.Root)
-	default:
-		return &os.PathError{Op: "flock", Path: lock, Err: err}
+	if s.lock, err = s.takeLock(); err != nil {
+		return err
 	}
 	if err := s.loadExits(); err != nil {
 		return err
