@@ -1,11 +1,17 @@
 package crash
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"lade/internal/need"
 	"lade/test/harness"
@@ -126,4 +132,105 @@ func memoryGroup(t *testing.T, pid int) (dir, told string) {
 		t.Fatalf("%s has %q, %v", dir, raw, err)
 	}
 	return dir, told
+}
+
+// TestDiskFails fills the disk, and then takes the right to write to it away, as
+// the kernel does after an error of the device. What runs goes on, what needs no
+// disk is answered, what does is refused with the reason, and nothing of it is
+// half done when the disk is back.
+func TestDiskFails(t *testing.T) {
+	need.Root(t)
+	d := newPowerDisk(t, 128<<20)
+	t.Setenv("TMPDIR", d.dir)
+	e := harness.Start(t)
+	img := e.Import()
+	e.Run("run", "-d", "--name", "log", img, "sh", "-c", count)
+	e.Run("run", "--name", "ended", img, "true")
+	pid := inspect(e, "log", ".State.Pid")
+	goesOn := func() {
+		t.Helper()
+		wants(t, e, "log", ".State.Pid", pid)
+		e.Run("ps", "-a")
+		e.Run("images")
+		e.Run("logs", "-n", "1", "log")
+		e.Run("exec", "log", "true")
+	}
+	refused := func(why string, args ...string) {
+		t.Helper()
+		if _, stderr, code := e.Try(args...); code == 0 || !strings.Contains(stderr, why) {
+			t.Errorf("lade %s: exit code %d, %s", strings.Join(args, " "), code, stderr)
+		}
+	}
+
+	filler := filepath.Join(d.dir, "filler")
+	fill(t, filler)
+	goesOn()
+	refused("no space left on device", "create", "--name", "new", img, "true")
+	refused("no space left on device", "volume", "create", "new")
+	e.Run("rm", "ended") // who wants room must get it
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	goesOn()
+	e.Run("run", "--name", "new", img, "true")
+	wants(t, e, "new", ".State.ExitCode", "0")
+
+	if err := os.WriteFile("/sys/fs/ext4/"+d.block+"/trigger_fs_error", []byte("a test"), 0o200); err != nil {
+		t.Fatal(err)
+	}
+	goesOn()
+	refused("read-only file system", "create", "--name", "newer", img, "true")
+	refused("read-only file system", "volume", "create", "new")
+	e.Kill()
+	if got := e.Refused(); !strings.Contains(got, "read-only file system") {
+		t.Errorf("a daemon on a disk that it cannot write to says %q", got)
+	}
+
+	// Repaired, as when the machine is started again.
+	for _, p := range []string{fmt.Sprint(e.Supervisor()), pid} {
+		n, err := strconv.Atoi(p)
+		if err == nil {
+			err = syscall.Kill(n, syscall.SIGKILL)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	soon(t, func() error {
+		if alive(pid) {
+			return fmt.Errorf("the container does not die")
+		}
+		return unix.Unmount(d.dir, 0)
+	})
+	if out, err := exec.Command("e2fsck", "-fy", d.path("disk")).CombinedOutput(); err != nil {
+		t.Logf("e2fsck: %v\n%s", err, out) // 1: it has mended something
+	}
+	d.mount("disk")
+	e.Launch()
+	if got := e.Run("ps", "-a", "--format", "{{.Names}}"); got != "new\nlog" {
+		t.Errorf("there are %q", got)
+	}
+	becomes(t, e, "log", ".State.Status", "exited")
+	e.Run("start", "log")
+	e.Run("stop", "-t", "0", "log")
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for b := make([]byte, 1<<20); len(b) > 0; {
+		if _, err := f.Write(b); errors.Is(err, unix.ENOSPC) {
+			b = b[:len(b)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil && !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
 }

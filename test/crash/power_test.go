@@ -27,6 +27,7 @@ type powerDisk struct {
 	below string // the btrfs
 	dir   string // where the ext4 is mounted
 	cuts  int
+	block string // the name of its device
 }
 
 func newPowerDisk(t *testing.T, size int64) *powerDisk {
@@ -68,7 +69,8 @@ func (d *powerDisk) mount(name string) {
 		d.t.Fatal(err)
 	}
 	defer device.Close()
-	if err := unix.Mount(device.Name(), d.dir, "ext4", 0, ""); err != nil {
+	d.block = filepath.Base(device.Name())
+	if err := unix.Mount(device.Name(), d.dir, "ext4", 0, "errors=remount-ro"); err != nil {
 		d.t.Fatal(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -144,6 +145,12 @@ func (e *Engine) spawn() *exec.Cmd {
 		e.t.Fatal(err)
 	}
 	defer log.Close()
+	return e.spawnTo(log)
+}
+
+// spawnTo is spawn with another place for what the daemon writes.
+func (e *Engine) spawnTo(log io.Writer) *exec.Cmd {
+	e.t.Helper()
 	config := filepath.Join(e.Dir, "daemon.json")
 	if _, err := os.Stat(config); err != nil {
 		if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
@@ -177,6 +184,20 @@ func (e *Engine) Flash(after time.Duration) {
 	if err := cmd.Wait(); err == nil {
 		e.t.Fatalf("laded ended by itself\n%s", e.Log())
 	}
+}
+
+// Refused starts a daemon that is to end by itself with an error, and returns
+// what it wrote.
+func (e *Engine) Refused() string {
+	e.t.Helper()
+	var said bytes.Buffer
+	cmd := e.spawnTo(&said)
+	late := time.AfterFunc(patience(), func() { _ = cmd.Process.Kill() })
+	err := cmd.Wait()
+	if !late.Stop() || err == nil {
+		e.t.Fatalf("laded does not refuse: %v\n%s", err, said.String())
+	}
+	return said.String()
 }
 
 // Revive starts the daemon again if it has just ended, or is about to.
