@@ -80,5 +80,5 @@ func clearLogs(ctx context.Context, e *app.Env, api *moby.Client, name string) e
 	if err != nil {
 		return err
 	}
-	return at.Send(ctx, api, "/lade/containers/"+url.PathEscape(name)+"/logs/clear", "", nil, nil)
+	return at.Send(ctx, api, "/containers/"+url.PathEscape(name)+"/logs/clear", "", nil, nil)
 }
