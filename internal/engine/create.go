@@ -343,8 +343,8 @@ func (e *Engine) hostDefaults(hc *apicontainer.HostConfig) error {
 	if hc.RestartPolicy.Name == "" {
 		hc.RestartPolicy.Name = apicontainer.RestartPolicyDisabled
 	}
-	if err := apicontainer.ValidateRestartPolicy(hc.RestartPolicy); err != nil {
-		return errdefs.Invalidf("%w", err)
+	if err := container.CheckPolicy(hc.RestartPolicy); err != nil {
+		return err
 	}
 	if hc.AutoRemove && !hc.RestartPolicy.IsNone() {
 		return errdefs.Invalidf("can't create 'AutoRemove' container with restart policy")

@@ -65,6 +65,14 @@ func (e *Engine) checkHealth(ctx context.Context, id string) time.Duration {
 // unhealthy does what the container says that it wants done.
 func (e *Engine) unhealthy(a *container.Actor) {
 	r := a.View()
+	if r.Renews() {
+		sig, timeout, err := e.stopping(r, StopOptions{})
+		if err == nil {
+			err = a.Renew(e.ctx, sig, timeout)
+		}
+		e.complain(r, err)
+		return
+	}
 	var err error
 	switch r.HostConfig.Annotations[container.FailureAnnotation] {
 	case container.FailureKill:
@@ -76,6 +84,11 @@ func (e *Engine) unhealthy(a *container.Actor) {
 	default:
 		return
 	}
+	e.complain(r, err)
+}
+
+// complain logs what an unhealthy container asked for and did not get.
+func (e *Engine) complain(r *container.Record, err error) {
 	if k := errdefs.KindOf(err); err != nil && k != errdefs.NotModified && k != errdefs.Conflict && k != errdefs.NotFound && e.ctx.Err() == nil {
 		e.log.Error("what an unhealthy container asks for could not be done", "container", r.ID, "error", err)
 	}

@@ -30,8 +30,8 @@ func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfi
 		return r, err
 	}
 	if p := u.RestartPolicy; p.Name != "" {
-		if err := apicontainer.ValidateRestartPolicy(p); err != nil {
-			return r, errdefs.Invalidf("%w", err)
+		if err := container.CheckPolicy(p); err != nil {
+			return r, err
 		}
 	}
 	err = a.Update(ctx, func(next *container.Record) error {

@@ -184,13 +184,14 @@ func (a *Actor) ended(e Exit) {
 // Ended changes the record to that of a container that has ended: exited, or
 // restarting if its policy wants it started again.
 func (r *Record) Ended(e Exit) {
+	sick := r.sick()
 	r.Pid, r.ExitCode, r.FinishedAt, r.Health, r.Held = 0, e.Code, e.At, r.unwatched(), false
 	r.OOMKilled = r.OOMKilled || e.OOM
 	if e.Code < 0 {
 		r.ExitCode, r.Error = 255, "the container ended while no supervisor watched it"
 	}
 	r.State = Exited
-	if r.restarts() {
+	if r.restarts(sick) {
 		r.State = Restarting
 		r.RestartCount++
 	}
@@ -209,20 +210,6 @@ func (r *Record) Rebooted() {
 func (r *Record) DieAttributes() map[string]string {
 	ran := max(r.FinishedAt.Sub(r.StartedAt), 0)
 	return map[string]string{"exitCode": strconv.Itoa(r.ExitCode), "execDuration": strconv.Itoa(int(ran.Seconds()))}
-}
-
-// restarts reports whether the policy wants the container started again.
-func (r *Record) restarts() bool {
-	p := r.HostConfig.RestartPolicy
-	switch {
-	case r.Stopped || r.HostConfig.AutoRemove:
-		return false
-	case p.IsAlways(), p.IsUnlessStopped():
-		return true
-	case p.IsOnFailure():
-		return r.ExitCode != 0 && (p.MaximumRetryCount == 0 || r.RestartCount < p.MaximumRetryCount)
-	}
-	return false
 }
 
 // again is the restart after the back-off.

@@ -267,7 +267,8 @@ func lastUsed(r *container.Record) time.Time {
 func removable(r *container.Record) bool {
 	switch r.State {
 	case container.Exited:
-		return r.Stopped || r.HostConfig.RestartPolicy.IsNone() || r.HostConfig.RestartPolicy.IsOnFailure()
+		p := r.HostConfig.RestartPolicy
+		return r.Stopped || p.IsNone() || p.IsOnFailure() || p.Name == container.OnUnhealthy
 	case container.Created, container.Dead:
 		return true
 	}
