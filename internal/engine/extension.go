@@ -24,6 +24,7 @@ type HostConfig struct {
 type UpdateConfig struct {
 	apicontainer.UpdateConfig
 	netrate.Asked
+	Changes
 }
 
 // InspectResponse is the answer of ContainerInspect. Its HostConfig covers

@@ -17,8 +17,8 @@ import (
 // container at once; either all of it takes effect and is recorded, or nothing
 // is recorded. Errors: NotFound; Invalid for a value that cannot be; Conflict
 // for one that contradicts what the container has.
-func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfig) (apicontainer.UpdateResponse, error) {
-	var r apicontainer.UpdateResponse
+func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfig) (UpdateResponse, error) {
+	var r UpdateResponse
 	a, err := e.containers.find(name)
 	if err != nil {
 		return r, err
@@ -34,7 +34,7 @@ func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfi
 			return r, err
 		}
 	}
-	err = a.Update(ctx, func(next *container.Record) error {
+	change := func(next *container.Record) error {
 		if err := merge(next.ID, next.HostConfig, u.UpdateConfig); err != nil {
 			return err
 		}
@@ -45,7 +45,13 @@ func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfi
 		// The kernel would refuse what contradicts itself in words of its own.
 		_, err := spec.Validate(next.Config, next.HostConfig, e.Facts)
 		return err
-	})
+	}
+	if !u.Changes.any() {
+		return r, a.Update(ctx, change)
+	}
+	warnings := r.Warnings
+	r, err = e.amend(ctx, a, &u, change)
+	r.Warnings = warnings
 	return r, err
 }
 

@@ -35,7 +35,7 @@ type Containers interface {
 	ContainerPause(ctx context.Context, name string) error
 	ContainerUnpause(ctx context.Context, name string) error
 	ContainerRename(ctx context.Context, name, to string) error
-	ContainerUpdate(ctx context.Context, name string, u engine.UpdateConfig) (container.UpdateResponse, error)
+	ContainerUpdate(ctx context.Context, name string, u engine.UpdateConfig) (engine.UpdateResponse, error)
 	ContainerRemove(ctx context.Context, name string, o engine.RemoveOptions) error
 	ContainerPrune(ctx context.Context, f filters.Args) (container.PruneReport, error)
 

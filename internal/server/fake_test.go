@@ -95,9 +95,9 @@ func (f *fake) ContainerUnpause(ctx context.Context, _ string) error {
 func (f *fake) ContainerRename(ctx context.Context, _, _ string) error {
 	return f.none(ctx, "ContainerRename")
 }
-func (f *fake) ContainerUpdate(ctx context.Context, _ string, u engine.UpdateConfig) (container.UpdateResponse, error) {
+func (f *fake) ContainerUpdate(ctx context.Context, _ string, u engine.UpdateConfig) (engine.UpdateResponse, error) {
 	f.update = u
-	return canned[container.UpdateResponse](f, ctx, "ContainerUpdate")
+	return canned[engine.UpdateResponse](f, ctx, "ContainerUpdate")
 }
 func (f *fake) ContainerRemove(ctx context.Context, _ string, _ engine.RemoveOptions) error {
 	return f.none(ctx, "ContainerRemove")

@@ -78,6 +78,7 @@ func dockersField(err error) error {
 		t.Field = strings.TrimPrefix(t.Field, "UpdateConfig.")
 		t.Field = strings.Replace(t.Field, "HostConfig.HostConfig.", "HostConfig.", 1)
 		t.Field = strings.Replace(t.Field, "Asked.", "", 1)
+		t.Field = strings.Replace(t.Field, "Changes.", "", 1)
 	}
 	return err
 }

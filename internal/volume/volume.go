@@ -442,3 +442,10 @@ func (v *Volumes) discard(path string) {
 		}
 	})
 }
+
+// Drop drops a container's reference to one volume.
+func (v *Volumes) Drop(name, container string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.refs[name], container)
+}

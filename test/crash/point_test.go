@@ -143,6 +143,7 @@ func script(p *player, base string) {
 	p.start(a)
 	p.exec(a)
 	p.limit(a)
+	p.amend(a, v)
 	n := p.object("network", "n")
 	p.makeNetwork(n)
 	p.join(a, n)

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
@@ -102,4 +103,11 @@ func parseRule(s string) (r specs.LinuxDeviceCgroup, err error) {
 	}
 	r = specs.LinuxDeviceCgroup{Allow: true, Type: f[0], Major: number(major), Minor: number(minor), Access: f[2]}
 	return r, err
+}
+
+// DeviceRules are the rules of the control group of a container with these
+// devices. Errors: as of Build.
+func DeviceRules(hc *container.HostConfig, find func(string) ([]specs.LinuxDevice, error)) ([]specs.LinuxDeviceCgroup, error) {
+	_, rules, err := devices(Input{Host: hc, Devices: find})
+	return rules, err
 }

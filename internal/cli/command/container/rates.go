@@ -78,7 +78,7 @@ func (r *rates) annotate(h *container.HostConfig) {
 }
 
 // update changes a container.
-func (r *rates) update(ctx context.Context, e *app.Env, api *moby.Client, id string, u container.UpdateConfig) (res container.UpdateResponse, err error) {
+func (r *rates) update(ctx context.Context, e *app.Env, api *moby.Client, id string, u container.UpdateConfig, c changes) (res changed, err error) {
 	ep, err := e.Endpoint()
 	if err != nil {
 		return res, err
@@ -86,7 +86,8 @@ func (r *rates) update(ctx context.Context, e *app.Env, api *moby.Client, id str
 	body := struct {
 		container.UpdateConfig
 		netrate.Asked
-	}{u, r.asked()}
+		changes
+	}{u, r.asked(), c}
 	err = ep.Post(ctx, api, "/containers/"+url.PathEscape(id)+"/update", body, &res)
 	return res, err
 }

@@ -360,6 +360,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.Var(&cpus, "cpus", "Number of CPUs")
 	devices := newDeviceLimits(f)
 	rates := newRates(f)
+	more := newChangeFlags(f)
 	return func(ctx context.Context, args []string) error {
 		if f.NFlag() == 0 {
 			return errors.New("you must provide one or more flags when using this command")
@@ -383,9 +384,19 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 		if err := rates.need(ctx, api); err != nil {
 			return err
 		}
+		changes, err := more.changes()
+		if err != nil {
+			return err
+		}
+		if err := more.need(ctx, api); err != nil {
+			return err
+		}
 		update := func(id string) (warnings []string, err error) {
-			if rates.asked() != (netrate.Asked{}) {
-				res, err := rates.update(ctx, e, api, id, container.UpdateConfig{Resources: r, RestartPolicy: policy})
+			if more.any() || rates.asked() != (netrate.Asked{}) {
+				res, err := rates.update(ctx, e, api, id, container.UpdateConfig{Resources: r, RestartPolicy: policy}, changes)
+				if err == nil {
+					res.tell(e, id)
+				}
 				return res.Warnings, err
 			}
 			res, err := api.ContainerUpdate(ctx, id, moby.ContainerUpdateOptions{Resources: &r, RestartPolicy: &policy})
