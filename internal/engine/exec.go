@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -340,12 +341,9 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (*apicontainer.ExecIn
 	q := x.request
 	e.execs.mu.Lock()
 	defer e.execs.mu.Unlock()
-	p := &apicontainer.ExecProcessConfig{Tty: q.Tty, User: q.User}
+	p := &apicontainer.ExecProcessConfig{Tty: q.Tty, User: cmp.Or(q.User, x.container.View().Config.User), Privileged: &q.Privileged}
 	if len(q.Cmd) > 0 { // not known of one that outlived the engine that started it
 		p.Entrypoint, p.Arguments = q.Cmd[0], q.Cmd[1:]
-	}
-	if q.Privileged {
-		p.Privileged = &q.Privileged
 	}
 	return &apicontainer.ExecInspectResponse{
 		ID: x.id, Running: x.running, ExitCode: x.code, ProcessConfig: p, OpenStdin: q.AttachStdin,

@@ -28,6 +28,18 @@ func (e *viewer) imageOf(r *container.Record) (*image.Image, error) {
 	return e.Images.Get(d)
 }
 
+// manifestOf returns the manifest of a container's image with its platform, nil
+// when the image is gone.
+func (e *viewer) manifestOf(r *container.Record) *ocispec.Descriptor {
+	img, err := e.imageOf(r)
+	if err != nil {
+		return nil
+	}
+	d, p := img.Manifest, img.Platform()
+	d.Platform = &p
+	return &d
+}
+
 // users returns the containers that were made from an image.
 func (e *viewer) users(id digest.Digest) []image.User {
 	var out []image.User

@@ -57,12 +57,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	if h := r.Health; h != nil {
 		out.State.Health = &apicontainer.Health{Status: h.Status, FailingStreak: h.FailingStreak, Log: append([]*apicontainer.HealthcheckResult{}, h.Log...)}
 	}
-	if img, err := e.imageOf(r); err == nil {
-		d := img.Manifest
-		p := img.Platform()
-		d.Platform = &p
-		out.ImageManifestDescriptor = &d
-	}
+	out.ImageManifestDescriptor = e.manifestOf(r)
 	if size {
 		rw, root, err := e.Sizes(ctx, r)
 		if err != nil {
@@ -208,6 +203,7 @@ func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
 	s.HostConfig.Annotations = r.HostConfig.Annotations
+	s.ImageManifestDescriptor = e.manifestOf(r)
 	if r.State.Alive() {
 		s.Ports = e.ports(r)
 	}

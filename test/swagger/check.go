@@ -52,12 +52,14 @@ func (s *Spec) Check(method, path string, status int, body []byte) []string {
 	if err := json.Unmarshal(body, &v); err != nil {
 		return []string{fmt.Sprintf("%s %s: %v", method, path, err)}
 	}
-	c := &checker{old: s, operation: o.ID}
-	var also *schema
-	if n, ok := s.latest.Find(method, path); ok {
-		also = s.latest.answer(n, status)
+	views := []pair{{as, s}}
+	for _, later := range s.later {
+		if o, ok := later.Find(method, path); ok {
+			views = append(views, pair{later.answer(o, status), later})
+		}
 	}
-	c.value("", v, pair{as, s}, pair{also, s.latest})
+	c := &checker{of: s, operation: o.ID}
+	c.value("", v, views)
 	return c.wrong
 }
 
@@ -136,103 +138,126 @@ func (p pair) rest() (s pair, open bool) {
 }
 
 type checker struct {
-	old       *Spec
+	of        *Spec
 	operation string
 	wrong     []string
 }
 
 func (c *checker) say(at, format string, args ...any) {
-	if lapse(c.old.Minor, c.operation, at) {
+	if lapse(c.of.Minor, c.operation, at) {
 		return
 	}
-	c.wrong = append(c.wrong, fmt.Sprintf("v1.%d %s%s: ", c.old.Minor, c.operation, at)+fmt.Sprintf(format, args...))
+	c.wrong = append(c.wrong, fmt.Sprintf("v1.%d %s%s: ", c.of.Minor, c.operation, at)+fmt.Sprintf(format, args...))
 }
 
-// value checks one value by the version's schema, and where that has none by
-// the newest.
-func (c *checker) value(at string, v any, as, also pair) {
-	as, also = as.resolve(), also.resolve()
-	if as.schema == nil {
-		as = also
+// resolved follows the references of what the versions say of a value, and adds
+// what the last one says of a definition of the same name. Versions that say
+// nothing are left out.
+func resolved(views []pair) (out []pair) {
+	for _, p := range views {
+		if p.schema == nil {
+			continue
+		}
+		name := p.Ref[strings.LastIndexByte(p.Ref, '/')+1:]
+		if r := p.resolve(); r.schema != nil {
+			out = append(out, r)
+		}
+		if last := p.in.last(); name != "" && last != p.in && last.Definitions[name] != nil {
+			out = append(out, pair{last.Definitions[name], last}.resolve())
+		}
 	}
-	if as.schema == nil || len(as.Type) == 0 && len(as.Properties) == 0 {
+	return out
+}
+
+// value checks one value: of the versions that say something of it, one must
+// allow it. What the first says counts alone where it is right.
+func (c *checker) value(at string, v any, views []pair) {
+	views = resolved(views)
+	if len(views) == 0 {
 		return
 	}
-	if v == nil {
-		// The files do not say of lists and maps that they may be null, and
-		// Docker's are, for "none". Of others they do.
-		if !as.Nullable && !(also.schema != nil && also.Nullable) && !as.is("array") && !as.is("object") && !as.is("") {
-			c.say(at, "null")
+	var fit []pair
+	for _, p := range views {
+		if p.allows(v) {
+			fit = append(fit, p)
 		}
+	}
+	if len(fit) == 0 {
+		text, _ := json.Marshal(v) // was decoded
+		c.say(at, "%.80s in place of %v", text, views[0].describe())
 		return
 	}
 	switch v := v.(type) {
 	case map[string]any:
-		if !as.is("object") && len(as.Properties) == 0 {
-			c.say(at, "an object in place of %v", as.Type)
-			return
-		}
-		c.object(at, v, as, also)
+		c.object(at, v, fit)
 	case []any:
-		if !as.is("array") {
-			c.say(at, "a list in place of %v", as.Type)
-			return
-		}
-		items := pair{nil, also.in}
-		if also.schema != nil {
-			items.schema = also.Items
+		var items []pair
+		for _, p := range fit {
+			items = append(items, pair{p.Items, p.in})
 		}
 		for _, e := range v {
-			c.value(at+"[]", e, pair{as.Items, as.in}, items)
+			c.value(at+"[]", e, items)
 		}
+	}
+}
+
+// allows reports whether a value is of the schema's type, and one of its words.
+//
+// The files do not say of lists and maps that they may be null, and Docker's
+// are, for "none". Of others they do.
+func (p pair) allows(v any) bool {
+	if len(p.Type) == 0 && len(p.Properties) == 0 {
+		return true // anything
+	}
+	switch v := v.(type) {
+	case nil:
+		return p.Nullable || p.is("array") || p.is("object") || len(p.Type) == 0
+	case map[string]any:
+		return p.is("object") || len(p.Type) == 0
+	case []any:
+		return p.is("array")
 	case string:
-		if !as.is("string") {
-			c.say(at, "the text %q in place of %v", v, as.Type)
-			return
-		}
-		if len(as.Enum) > 0 && !slices.Contains(as.Enum, any(v)) && !(also.schema != nil && slices.Contains(also.Enum, any(v))) {
-			c.say(at, "%q is none of %v", v, as.Enum)
-		}
+		return p.is("string") && (len(p.Enum) == 0 || slices.Contains(p.Enum, any(v)))
 	case float64:
-		if as.is("integer") && v != math.Trunc(v) {
-			c.say(at, "%v in place of an integer", v)
-		}
-		if !as.is("integer") && !as.is("number") {
-			c.say(at, "the number %v in place of %v", v, as.Type)
-		}
+		return p.is("number") || p.is("integer") && v == math.Trunc(v)
 	case bool:
-		if !as.is("boolean") {
-			c.say(at, "%v in place of %v", v, as.Type)
-		}
+		return p.is("boolean")
 	}
+	return false
 }
 
-// is reports whether a value may be of that type; "" is: none is named.
-func (p pair) is(kind string) bool {
-	if kind == "" {
-		return len(p.Type) == 0
+func (p pair) is(kind string) bool { return slices.Contains(p.Type, kind) }
+
+func (p pair) describe() string {
+	if len(p.Enum) > 0 {
+		return fmt.Sprintf("one of %v", p.Enum)
 	}
-	return slices.Contains(p.Type, kind)
+	return strings.Join(p.Type, " or ")
 }
 
-func (c *checker) object(at string, v map[string]any, as, also pair) {
-	for _, name := range as.Required {
+func (c *checker) object(at string, v map[string]any, views []pair) {
+	for _, name := range views[0].Required {
 		if _, ok := v[name]; !ok {
 			c.say(at+"."+name, "required and missing")
 		}
 	}
-	rest, open := as.rest()
-	alsoRest, alsoOpen := also.rest()
 	for _, name := range slices.Sorted(maps.Keys(v)) {
-		p, q := as.property(name), also.property(name)
+		var named, others []pair
+		open, closed := false, false
+		for _, p := range views {
+			if q := p.property(name); q.schema != nil {
+				named = append(named, q)
+			}
+			rest, ok := p.rest()
+			open, closed = open || ok, closed || len(p.Properties) > 0
+			others = append(others, rest)
+		}
 		switch {
-		case p.schema != nil || q.schema != nil:
-			c.value(at+"."+name, v[name], p, q)
+		case len(named) > 0:
+			c.value(at+"."+name, v[name], named)
 		case open:
-			c.value(at+"{}", v[name], rest, alsoRest)
-		case alsoOpen:
-			c.value(at+"{}", v[name], alsoRest, alsoRest)
-		case len(as.Properties) > 0:
+			c.value(at+"{}", v[name], others)
+		case closed:
 			c.say(at+"."+name, "a field that no version has")
 		}
 	}

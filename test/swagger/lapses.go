@@ -11,7 +11,7 @@ func lapse(minor int, operation, at string) bool {
 }
 
 // lapses are the places at which a real Docker contradicts the files of its
-// module up to a version.
+// module up to a version, and what lade adds.
 var lapses = []struct {
 	operation, at string
 	until         int
@@ -24,4 +24,15 @@ var lapses = []struct {
 	{"SystemDataUsage", ".Images", Newest},
 	{"SystemDataUsage", ".Volumes", Newest},
 	{"SystemDataUsage", ".LayersSize", Newest},
+	{"ExecInspect", ".ExitCode", Newest}, // null while it runs
+	// The form of events of before 1.22, sent until 1.51 and never described.
+	{"SystemEvents", ".status", 51},
+	{"SystemEvents", ".id", 51},
+	{"SystemEvents", ".from", 51},
+	// What Docker does not have: docs/compatibility.md.
+	{"ContainerInspect", ".HostConfig.NetRateIn", Newest},
+	{"ContainerInspect", ".HostConfig.NetRateOut", Newest},
+	{"ContainerInspect", ".HostConfig.NetBurst", Newest},
+	{"ContainerStats", ".pressure", Newest},
+	{"ContainerStats", ".net_rates", Newest},
 }

@@ -31,7 +31,7 @@ type Spec struct {
 	Definitions map[string]*schema              `yaml:"definitions"`
 	Responses   map[string]*response            `yaml:"responses"`
 
-	latest *Spec // itself for the newest
+	later []*Spec // versions of which fields are known to clients of this one
 }
 
 // Operation is a method and a path as the contract writes it.
@@ -63,11 +63,22 @@ var directory = sync.OnceValues(func() (string, error) {
 func Load(t testing.TB, minor int) *Spec {
 	t.Helper()
 	s := load(t, minor)
-	s.latest = s
-	if minor != newest {
-		s.latest = load(t, newest)
+	// Old files leave out what was there, and Docker sends new fields to old
+	// clients.
+	for _, later := range []int{40, 48, newest} {
+		if later > minor {
+			s.later = append(s.later, load(t, later))
+		}
 	}
 	return s
+}
+
+// last returns the newest version.
+func (s *Spec) last() *Spec {
+	if len(s.later) == 0 {
+		return s
+	}
+	return s.later[len(s.later)-1]
 }
 
 // files are the versions that were read: reading one takes a tenth of a second.

@@ -62,3 +62,34 @@ func TestDocker(t *testing.T) {
 		t.Fatalf("%d answers: %v", n, err)
 	}
 }
+
+// TestWrong: what is not as the contract says is found.
+func TestWrong(t *testing.T) {
+	s := Load(t, Newest)
+	for body, want := range map[string]string{
+		`{"message":"x"}`:                "",
+		`{"message":1}`:                  "v1.56 ContainerInspect.message: 1 in place of string",
+		`{}`:                             "v1.56 ContainerInspect.message: required and missing",
+		`{"message":"x","colour":"red"}`: "v1.56 ContainerInspect.colour: a field that no version has",
+		`[]`:                             "v1.56 ContainerInspect: [] in place of object",
+	} {
+		if got := strings.Join(s.Check("GET", "/containers/x/json", 404, []byte(body)), "; "); got != want {
+			t.Errorf("%s: %q, not %q", body, got, want)
+		}
+	}
+	for body, want := range map[string]string{
+		`[{"Id":"1","State":"running","NetworkSettings":{"Networks":{"a":{"MTU":1}}}}]`: "v1.56 ContainerList[].NetworkSettings.Networks{}.MTU: a field that no version has",
+		`[{"State":"flying"}]`: `v1.56 ContainerList[].State: "flying" in place of one of [created running paused restarting exited removing dead]`,
+		`[{"Ports":[{}]}]`:     "v1.56 ContainerList[].Ports[].PrivatePort: required and missing; v1.56 ContainerList[].Ports[].Type: required and missing",
+	} {
+		if got := strings.Join(s.Check("GET", "/containers/json", 200, []byte(body)), "; "); got != want {
+			t.Errorf("%s: %q, not %q", body, got, want)
+		}
+	}
+	if o, ok := s.Find("GET", "/images/a/b/json"); !ok || o.ID != "ImageInspect" {
+		t.Errorf("%+v, %v", o, ok)
+	}
+	if o, ok := s.Find("GET", "/images/json"); !ok || o.ID != "ImageList" {
+		t.Errorf("%+v, %v", o, ok)
+	}
+}
