@@ -19,9 +19,13 @@ import (
 	"lade/internal/server"
 )
 
-// headerTimeout bounds how long a client may take for a request's header.
-// Bodies and answers have no bound: they are streams.
-const headerTimeout = time.Minute
+// A request's header may take so much time and memory: it has credentials for a
+// few registries at most. Bodies of JSON are bounded by the server, other bodies
+// and answers have no bound: they are streams.
+const (
+	headerTimeout = time.Minute
+	headerLimit   = 256 << 10 // bytes
+)
 
 // serveOptions is how serve ends and what it does meanwhile.
 type serveOptions struct {
@@ -42,10 +46,13 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	servers := make([]*http.Server, len(listeners))
+	clients := newCrowd(connectionLimit())
 	for i, l := range listeners {
 		s := &http.Server{
 			Handler:           h,
 			ReadHeaderTimeout: headerTimeout,
+			MaxHeaderBytes:    headerLimit,
+			ConnState:         clients.note,
 			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 			BaseContext:       func(net.Listener) context.Context { return streams },
 			Protocols:         new(http.Protocols),
@@ -58,7 +65,7 @@ func serve(ctx context.Context, h http.Handler, listeners []net.Listener, o serv
 		}
 		servers[i] = s
 		wg.Go(func() {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := s.Serve(clients.listen(l)); !errors.Is(err, http.ErrServerClosed) {
 				failed(err)
 			}
 		})

@@ -62,7 +62,10 @@ func (s *server) decode(r *http.Request, v any) error {
 			}
 			return errdefs.Invalidf("invalid JSON: %w", dockersField(err))
 		}
-		if d.More() {
+		switch _, err := d.Token(); {
+		case errors.Is(err, io.ErrUnexpectedEOF): // it was cut off behind a value
+			return errdefs.Invalidf("invalid JSON: %w", err)
+		case !errors.Is(err, io.EOF):
 			return errdefs.Invalidf("unexpected content after JSON")
 		}
 	}

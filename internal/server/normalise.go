@@ -61,8 +61,8 @@ func split(p string) (version, escaped string) {
 	return version, (&url.URL{Path: p}).EscapedPath()
 }
 
-// normalise prepares the request's path for the mux and its context for the
-// handlers.
+// normalise prepares the request's path for the mux, and its body and its
+// context for the handlers.
 func normalise(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		named, escaped := split(r.URL.Path)
@@ -71,6 +71,7 @@ func normalise(next http.Handler) http.Handler {
 			plain = escaped
 		}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, &call{named: named}))
+		bounded(w, r)
 		u := *r.URL
 		u.Path, u.RawPath = plain, escaped
 		r.URL = &u

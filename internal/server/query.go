@@ -15,6 +15,26 @@ import (
 // query is the parameters of a request.
 type query url.Values
 
+// parseQuery reads the parameters of a request. Errors: Invalid, also for a NUL
+// byte, which no name, path and word of the API may have.
+func parseQuery(raw string) (query, error) {
+	if raw == "" {
+		return make(query), nil
+	}
+	q, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, errdefs.Invalidf("%w", err)
+	}
+	for name, values := range q {
+		for _, v := range values {
+			if strings.ContainsRune(v, 0) {
+				return nil, errdefs.Invalidf("invalid value for %q: it has a NUL byte", name)
+			}
+		}
+	}
+	return query(q), nil
+}
+
 // get returns the first value, or "".
 func (q query) get(name string) string { return url.Values(q).Get(name) }
 

@@ -92,10 +92,8 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, rt route) erro
 	if !rt.reads() && connectionOf(r.Context()).ReadOnly {
 		return errdefs.Forbiddenf("%s is not allowed: this socket is read-only", rt.operation)
 	}
-	if r.URL.RawQuery != "" {
-		c.query = query(r.URL.Query())
-	} else {
-		c.query = make(query)
+	if c.query, err = parseQuery(r.URL.RawQuery); err != nil {
+		return err
 	}
 	s.compat.Query(c.operation, c.version, url.Values(c.query))
 	return rt.handle(w, r)
