@@ -98,7 +98,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, f filters.Args) (network.Prun
 		}
 	}
 	for _, n := range e.Networks.List() {
-		if used[n.Name] || e.Networks.Predefined(n.Name) || !prune.Match(f, until, n.Created, n.Labels) {
+		if used[n.Name] || n.ConfigOnly || e.Networks.Predefined(n.Name) || !prune.Match(f, until, n.Created, n.Labels) {
 			continue
 		}
 		err := e.NetworkRemove(ctx, n.Name)

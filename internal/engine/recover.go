@@ -87,6 +87,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	e.sup.keep(back.tell)
 	e.work.Go(e.names.run)
 	e.Networks.OnChange(e.names.changed)
+	e.Networks.Visits(e.visitNetwork)
 	e.names.refresh()
 	for _, x := range welcome.Exits {
 		e.sup.forget(ctx, x.ID, x.ExecID)

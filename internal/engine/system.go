@@ -87,6 +87,11 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 			i.Warnings = append(i.Warnings, w.text)
 		}
 	}
+	conflicts, err := e.Networks.Conflicts()
+	if err != nil {
+		e.log.Warn("cannot list the host's routes", "error", err)
+	}
+	i.Warnings = append(i.Warnings, conflicts...)
 	return i, nil
 }
 

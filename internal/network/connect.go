@@ -100,6 +100,9 @@ func (n *Networks) newEndpoint(r Request) (*endpointRecord, *bridge, error) {
 		return nil, nil, err
 	}
 	b := n.bridge(name)
+	if b == nil && !n.Predefined(name) {
+		return nil, nil, errdefs.Forbiddenf("cannot create endpoint on configuration-only network")
+	}
 	if b == nil {
 		return &endpointRecord{ID: ids.New(), Network: name}, nil, nil
 	}

@@ -54,6 +54,13 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err := n.checkCreate(q); err != nil {
 		return "", err
 	}
+	if q.ConfigOnly {
+		return n.createConfig(ctx, q)
+	}
+	q, err = n.configured(q)
+	if err != nil {
+		return "", err
+	}
 	u, err := n.complete(q)
 	if err != nil {
 		return "", err
@@ -100,10 +107,15 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 		return errdefs.Forbiddenf("operation is not permitted on predefined %s network", q.Name)
 	case strings.HasPrefix(q.Name, "container:"):
 		return errdefs.Invalidf("invalid name %q: it would stand for a container's network", q.Name)
-	case q.ConfigOnly || q.ConfigFrom != nil && q.ConfigFrom.Network != "":
-		return errdefs.NotImplementedf("networks that only hold a configuration are not implemented")
-	case q.Ingress, q.Scope != "" && q.Scope != "local":
+	case q.Scope == "swarm" && !q.ConfigOnly:
+		return errdefs.Forbiddenf("cannot create a swarm scoped network when swarm is not active")
+	case q.Scope != "" && q.Scope != "local" && !q.ConfigOnly:
+		return errdefs.Invalidf("invalid scope %q: want local", q.Scope)
+	case q.Ingress && !q.ConfigOnly:
 		return errdefs.Unavailablef("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.")
+	}
+	if err := checkConfig(q); err != nil {
+		return err
 	}
 	switch q.Driver {
 	case "", "default", driverBridge, driverMacvlan, driverIPVLAN:
@@ -134,24 +146,12 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 	if u.Driver == "default" {
 		u.Driver = driverBridge
 	}
-	enabled := map[bool]bool{false: true, true: false} // by family
-	for six, o := range map[bool]struct {
-		field *bool
-		name  string
-	}{false: {q.EnableIPv4, optIPv4}, true: {q.EnableIPv6, optIPv6}} {
-		if v, ok := q.Options[o.name]; ok {
-			b, err := strconv.ParseBool(v)
-			if err != nil {
-				return nil, errdefs.Invalidf("invalid value for driver-opt %q: %q", o.name, v)
-			}
-			enabled[six] = b
-		}
-		if o.field != nil {
-			enabled[six] = *o.field
-		}
+	if q.ConfigFrom != nil {
+		u.From = q.ConfigFrom.Network
 	}
-	if !enabled[false] && !enabled[true] {
-		return nil, errdefs.Invalidf("IPv4 or IPv6 must be enabled")
+	enabled, err := families4and6(q)
+	if err != nil {
+		return nil, err
 	}
 	asked := map[bool]network.IPAMConfig{}
 	if q.IPAM != nil {
@@ -183,6 +183,31 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 		u.Pools = append(u.Pools, c)
 	}
 	return u, nil
+}
+
+// families4and6 returns which families a network is to have, by whether it is
+// IPv6.
+func families4and6(q network.CreateRequest) (map[bool]bool, error) {
+	enabled := map[bool]bool{false: true, true: false}
+	for six, o := range map[bool]struct {
+		field *bool
+		name  string
+	}{false: {q.EnableIPv4, optIPv4}, true: {q.EnableIPv6, optIPv6}} {
+		if v, ok := q.Options[o.name]; ok {
+			b, err := strconv.ParseBool(v)
+			if err != nil {
+				return nil, errdefs.Invalidf("invalid value for driver-opt %q: %q", o.name, v)
+			}
+			enabled[six] = b
+		}
+		if o.field != nil {
+			enabled[six] = *o.field
+		}
+	}
+	if !enabled[false] && !enabled[true] {
+		return nil, errdefs.Invalidf("IPv4 or IPv6 must be enabled")
+	}
+	return enabled, nil
 }
 
 // familyOf reports whether a configuration is of IPv6.
@@ -463,6 +488,9 @@ func (n *Networks) Remove(ctx context.Context, name string) error {
 	n.mu.Unlock()
 	if r.User == nil {
 		return errdefs.Forbiddenf("%s is a pre-defined network and cannot be removed", name)
+	}
+	if r.User.Held != nil {
+		return n.removeConfig(ctx, name)
 	}
 	return n.remove(ctx, name, b, r)
 }

@@ -39,7 +39,12 @@ func (n *Networks) describe(name string) (network.Network, bool) {
 	case r.User != nil:
 		u := r.User
 		d.Driver, d.Internal, d.Attachable = u.Driver, u.Internal, u.Attachable
-		d.EnableIPv4, d.EnableIPv6 = b.v4.subnet.IsValid(), b.v6.subnet.IsValid()
+		d.ConfigFrom.Network = u.From
+		if u.Held != nil {
+			d.ConfigOnly, d.EnableIPv4, d.EnableIPv6 = true, u.Held.IPv4, u.Held.IPv6
+		} else {
+			d.EnableIPv4, d.EnableIPv6 = b.v4.subnet.IsValid(), b.v6.subnet.IsValid()
+		}
 		d.IPAM.Config, d.IPAM.Options = u.Pools, map[string]string{}
 		maps.Copy(d.IPAM.Options, u.IPAMOptions)
 		maps.Copy(d.Options, u.Options)

@@ -145,7 +145,7 @@ func (n *Networks) load(ctx context.Context) error {
 		}
 	}
 	for name, r := range n.records {
-		if r.User == nil {
+		if r.User == nil || r.User.Held != nil {
 			continue
 		}
 		br, err := newBridge(name, r)
@@ -202,7 +202,7 @@ func (n *Networks) names() []string {
 // subnets returns the subnets of all networks that were created.
 func (n *Networks) subnets() (out []netip.Prefix) {
 	for _, r := range n.records {
-		if r.User != nil {
+		if r.User != nil && r.User.Held == nil {
 			for _, p := range r.User.Pools {
 				out = append(out, p.Subnet.Masked())
 			}

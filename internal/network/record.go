@@ -40,6 +40,14 @@ type userNetwork struct {
 	Pools       []network.IPAMConfig `json:"pools"` // one for each family
 	Internal    bool                 `json:"internal,omitempty"`
 	Attachable  bool                 `json:"attachable,omitempty"`
+	Held        *held                `json:"held,omitempty"` // it only holds a configuration, with pools as they were given
+	From        string               `json:"from,omitempty"` // name of the network whose configuration it has
+}
+
+// held is what a configuration says of the families.
+type held struct {
+	IPv4 bool `json:"ipv4,omitempty"`
+	IPv6 bool `json:"ipv6,omitempty"`
 }
 
 func putNetwork(b *store.Batch, name string, r networkRecord) error {
