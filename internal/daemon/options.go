@@ -70,7 +70,7 @@ func (t *table) without(kind, flag, key string, ok bool) {
 // engine uses so far.
 func pending() []string {
 	return []string{
-		"bip6", "fixed-cidr-v6", "default-gateway-v6", "iptables", "ip6tables", "ipv6", "host-gateway-ip",
+		"iptables", "host-gateway-ip",
 		"feature",
 	}
 }

@@ -41,6 +41,7 @@ type bridge struct {
 	bind     netip.Addr // where ports are published that name no address
 	limits   netrate.Limits
 	was      netip.Prefix // an address that it had and is to lose
+	was6     netip.Prefix // likewise
 
 	repairing sync.Mutex // one repair at a time
 	starting  sync.Mutex // orders who makes the pool
@@ -124,15 +125,15 @@ func checkBridge(name string) error {
 // from the first pool that collides with nothing: neither with others, the
 // subnets of other networks, nor with what the host has.
 func choose(rt *netlink.Conn, c Config, was netip.Prefix, others []netip.Prefix) (netip.Prefix, error) {
+	bridge, err := rt.Link(0, c.Bridge)
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return netip.Prefix{}, err
+	}
 	if c.BIP.IsValid() {
 		if !c.BIP.Addr().Is4() || c.BIP.Addr() == c.BIP.Masked().Addr() || c.BIP.Addr() == ipam.Last(c.BIP) {
 			return c.BIP, errdefs.Invalidf("invalid bridge address %s: want the address of a host in an IPv4 subnet", c.BIP)
 		}
-		return c.BIP, nil
-	}
-	bridge, err := rt.Link(0, c.Bridge)
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		return netip.Prefix{}, err
+		return c.BIP, unused("bip", c.BIP, rt, bridge.Index, others)
 	}
 	addrs, err := rt.Addrs()
 	if err != nil {
@@ -216,6 +217,13 @@ func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error
 	}
 	if b.v6.subnet.IsValid() && err == nil {
 		err = b.link6(rt, link.Index)
+	}
+	if b.was6.IsValid() && b.was6 != b.v6.address && err == nil {
+		var r netlink.Request
+		r.DelAddr(link.Index, b.was6)
+		if err = rt.Do(&r); errors.Is(err, unix.EADDRNOTAVAIL) {
+			err = nil
+		}
 	}
 	if b.mtu == 0 {
 		b.mtu = link.MTU
@@ -307,7 +315,11 @@ func (b *bridge) link6(rt *netlink.Conn, index int) error {
 		}
 		var r netlink.Request
 		r.AddAddr(index, p)
-		if err := rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
+		err := rt.Do(&r)
+		if err == nil && p == b.v6.address {
+			err = settle6(rt, p.Addr())
+		}
+		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return fmt.Errorf("configure bridge %s with %s: %w", b.link, p, err)
 		}
 	}

@@ -167,7 +167,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.open(&containerRecord{}, c, steps); err != nil {
 		return nil, err
 	}
-	return &lease{pool: b.pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || r.Interface != ""}, nil
+	return &lease{pool: b.pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || b.v6.subnet.IsValid() || r.Interface != ""}, nil
 }
 
 // bindPorts publishes the ports that the container can have now.

@@ -63,10 +63,11 @@ func (n *Networks) reroute(conn *netlink.Conn, old, c *containerRecord) error {
 
 // portsOf returns the endpoint whose address a container's published ports of a
 // family lead to: that of its default route, if its network can publish any; nil
-// otherwise. In networks without a bridge -p has no effect, as in Docker.
+// otherwise. In networks without a bridge -p has no effect, as in Docker, and
+// without rules nothing can lead anywhere.
 func (n *Networks) portsOf(c *containerRecord, six bool) *endpointRecord {
 	e, _ := n.gatewayOf(c, six)
-	if e == nil || n.bridge(e.Network).children != nil {
+	if e == nil || n.bridge(e.Network).children != nil || six && n.c.NoRules6 {
 		return nil
 	}
 	return e

@@ -57,6 +57,13 @@ func (n *Networks) describe(name string) (network.Network, bool) {
 			c.IPRange = n.c.FixedCIDR.Masked()
 		}
 		d.IPAM.Config = []network.IPAMConfig{c}
+		if b.v6.subnet.IsValid() {
+			six := network.IPAMConfig{Subnet: b.v6.subnet, Gateway: b.v6.gateway}
+			if n.c.FixedCIDR6.IsValid() && n.c.FixedCIDR6.Masked() != b.v6.subnet {
+				six.IPRange = n.c.FixedCIDR6.Masked()
+			}
+			d.EnableIPv6, d.IPAM.Config = true, append(d.IPAM.Config, six)
+		}
 		d.Options = map[string]string{
 			"com.docker.network.bridge.default_bridge": "true",
 			optICC:  strconv.FormatBool(n.c.ICC),

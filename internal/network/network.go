@@ -29,6 +29,12 @@ type Config struct {
 	IPForward   bool         // enable net.ipv4.ip_forward
 	DefaultBind netip.Addr   // host address of ports that name none; zero: 0.0.0.0
 
+	IPv6       bool         // the default bridge has IPv6, too
+	BIP6       netip.Prefix // its address; zero: the first of FixedCIDR6, else as before, else of a free pool
+	FixedCIDR6 netip.Prefix // addresses of containers come from here; zero: the whole subnet
+	Gateway6   netip.Addr   // default route of containers; zero: the bridge
+	NoRules6   bool         // no table for IPv6: nothing is translated, published or kept apart there
+
 	Limits netrate.Limits // of containers on the default bridge that ask for none
 
 	Pools []ipam.Pool // of new networks' subnets; none: Docker's defaults

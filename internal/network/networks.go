@@ -131,10 +131,14 @@ func (n *Networks) load(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if n.def, err = n.newDefault(r, bip); err != nil {
+			bip6, err := n.choose6(r.BIP6)
+			if err != nil {
 				return err
 			}
-			r.BIP = bip
+			if n.def, err = n.newDefault(r, bip, bip6); err != nil {
+				return err
+			}
+			r.BIP, r.BIP6 = bip, bip6
 			n.bridges[name] = n.def
 		}
 		n.records[name] = r
@@ -158,7 +162,7 @@ func (n *Networks) load(ctx context.Context) error {
 }
 
 // newDefault returns the default bridge as the configuration has it.
-func (n *Networks) newDefault(r networkRecord, bip netip.Prefix) (*bridge, error) {
+func (n *Networks) newDefault(r networkRecord, bip, bip6 netip.Prefix) (*bridge, error) {
 	if err := checkBridge(n.c.Bridge); err != nil {
 		return nil, err
 	}
@@ -170,7 +174,12 @@ func (n *Networks) newDefault(r networkRecord, bip netip.Prefix) (*bridge, error
 		b.v4.gateway = n.c.Gateway
 	}
 	if r.Made { // else it is not ours
-		b.was = r.BIP
+		b.was, b.was6 = r.BIP, r.BIP6
+	}
+	if bip6.IsValid() {
+		if err := n.inet6(b, bip6); err != nil {
+			return nil, err
+		}
 	}
 	return b, b.v4.open(n.c.FixedCIDR, bip.Addr(), b.v4.gateway)
 }

@@ -26,6 +26,7 @@ type networkRecord struct {
 	ID      string       `json:"id"`
 	Created time.Time    `json:"created"`
 	BIP     netip.Prefix `json:"bip,omitzero"`   // bridge only
+	BIP6    netip.Prefix `json:"bip6,omitzero"`  // of the bridge, if it has IPv6
 	Made    bool         `json:"made,omitempty"` // the bridge was not there before
 	User    *userNetwork `json:"user,omitempty"` // nil: predefined
 }

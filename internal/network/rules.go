@@ -49,7 +49,11 @@ func (n *Networks) policies() []policy {
 		of := func(s side) familyPolicy {
 			return familyPolicy{subnet: s.subnet, mode: s.mode, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
-		out = append(out, policy{link: b.link, icc: b.icc, internal: b.internal, v4: of(b.v4), v6: of(b.v6)})
+		p := policy{link: b.link, icc: b.icc, internal: b.internal, v4: of(b.v4)}
+		if !n.c.NoRules6 {
+			p.v6 = of(b.v6)
+		}
+		out = append(out, p)
 	}
 	return out
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -75,11 +76,27 @@ func Start(t testing.TB, flags ...string) *Engine {
 // Apart returns flags for an engine that runs beside others. Left alone, each
 // looks for networks that nobody on the host has, which two may do at the same
 // moment, or while one is down whose networks return. 198.18.0.0/15 is for
-// tests (RFC 2544).
+// tests (RFC 2544), an eighth of it for the engines of each process.
 func Apart() []string {
-	n := apart.Add(1) % 64
+	n := 8*block() + int(apart.Add(1)%8)
 	return []string{fmt.Sprintf("--bip=198.18.%d.1/22", n*4), fmt.Sprintf("--default-address-pool=base=198.19.%d.0/22,size=26", n*4)}
 }
+
+// block is which eighth is this process's. The claim is a socket with a name,
+// which goes with the process; where there are more than eight, two share one.
+var block = sync.OnceValue(func() int {
+	for i := range 8 {
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("@lade-test/apart/%d", i), Net: "unix"})
+		if err == nil {
+			claim = l
+			return i
+		}
+	}
+	return os.Getpid() % 8
+})
+
+// claim keeps what block has claimed from being closed by the garbage collector.
+var claim *net.UnixListener
 
 // StartFrom is Start with the binaries of a directory, and further variables in
 // the environment of laded.

@@ -1,0 +1,82 @@
+package network
+
+import (
+	"net/netip"
+	"slices"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/netlink"
+	"lade/internal/network/ipam"
+)
+
+// choose6 returns the default bridge's IPv6 address: as configured, as it was,
+// or from the first pool that collides with nothing; zero without IPv6.
+func (n *Networks) choose6(was netip.Prefix) (netip.Prefix, error) {
+	c := n.c
+	if !c.IPv6 {
+		return netip.Prefix{}, nil
+	}
+	if err := checkIPv6(); err != nil {
+		return netip.Prefix{}, err
+	}
+	bip, from := c.BIP6, "bip6"
+	if !bip.IsValid() && c.FixedCIDR6.IsValid() {
+		bip, from = netip.PrefixFrom(c.FixedCIDR6.Masked().Addr().Next(), c.FixedCIDR6.Bits()), "fixed-cidr-v6"
+	}
+	bridge, _ := n.rt.LinkState(0, c.Bridge) // 0 where it is not there
+	if bip.IsValid() {
+		if bip.Addr().Is4() || bip.Addr().Is4In6() || bip.Bits() > 126 || bip.Addr() == bip.Masked().Addr() || bip.Addr().IsMulticast() || bip.Addr().IsLinkLocalUnicast() {
+			return bip, errdefs.Invalidf("invalid bridge address %s: want the address of a host in an IPv6 subnet", bip)
+		}
+		return bip, unused(from, bip, n.rt, bridge.Index, n.subnets())
+	}
+	taken, err := hostPrefixes(n.rt, bridge.Index)
+	if err != nil {
+		return bip, err
+	}
+	taken = append(taken, n.subnets()...)
+	if was.IsValid() && !slices.ContainsFunc(taken, was.Overlaps) {
+		return was, nil
+	}
+	subnet, err := ipam.Choose(n.pools6(), taken)
+	if err != nil {
+		return bip, err
+	}
+	return netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits()), nil
+}
+
+// inet6 sets up the default bridge's IPv6.
+func (n *Networks) inet6(b *bridge, bip netip.Prefix) error {
+	b.v6 = side{subnet: bip.Masked(), address: bip, gateway: bip.Addr(), masq: n.c.IPMasq, mode: modeNAT}
+	if n.c.Gateway6.IsValid() {
+		if !b.v6.subnet.Contains(n.c.Gateway6) {
+			return errdefs.Invalidf("invalid default-gateway-v6 %s: the default bridge's subnet %s doesn't contain this address", n.c.Gateway6, b.v6.subnet)
+		}
+		b.v6.gateway = n.c.Gateway6
+	}
+	if b.mtu != 0 && b.mtu < 1280 {
+		return errdefs.Invalidf("invalid MTU %d: IPv6 needs 1280 at least", b.mtu)
+	}
+	return b.v6.open(n.c.FixedCIDR6, bip.Addr(), b.v6.gateway)
+}
+
+// unused refuses an address of the default bridge that was asked for (by option)
+// and whose subnet is another network's, or in which the host has an address or
+// a route already by another link than the bridge (index, or 0). A route to more
+// than the subnet may be there: ours is then the more specific one.
+func unused(option string, bip netip.Prefix, rt *netlink.Conn, index int, others []netip.Prefix) error {
+	if i := slices.IndexFunc(others, bip.Overlaps); i >= 0 {
+		return errdefs.Conflictf("invalid %s %s: it overlaps the subnet %s of a network: remove that network, or choose another address", option, bip, others[i])
+	}
+	taken, err := hostPrefixes(rt, index)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(taken, func(p netip.Prefix) bool {
+		return p.Bits() >= bip.Bits() && p.Overlaps(bip) && !p.Addr().IsLinkLocalUnicast()
+	})
+	if i >= 0 {
+		return errdefs.Conflictf("invalid %s %s: the host reaches %s already, by an address, a route or as a name server", option, bip, taken[i])
+	}
+	return nil
+}
