@@ -452,7 +452,7 @@ func (e *host) hostsFile(r *container.Record) (hosts []byte, err error) {
 		return nil, err
 	}
 	for _, l := range all {
-		extra = append(extra, l.hosts()+":"+l.ip.String())
+		extra = append(extra, l.lines()...)
 	}
 	if hc.NetworkMode.IsHost() && len(extra) == 0 {
 		if hosts, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {

@@ -186,7 +186,7 @@ func (e *Engine) ContainerRename(ctx context.Context, name, to string) error {
 // and Force is not set.
 func (e *Engine) ContainerRemove(ctx context.Context, name string, o RemoveOptions) error {
 	if o.Link {
-		return errdefs.NotImplementedf("removing links is not implemented yet")
+		return e.unlink(ctx, name)
 	}
 	a, err := e.containers.find(name)
 	if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -56,7 +57,8 @@ func (e *host) checkLinks(hc *apicontainer.HostConfig) error {
 // linkedTo is a container that another one finds by an alias.
 type linkedTo struct {
 	alias string
-	ip    netip.Addr
+	ip    netip.Addr // the IPv4 address
+	ip6   netip.Addr // zero: none
 	to    *container.Record
 }
 
@@ -77,7 +79,8 @@ func (e *host) links(r *container.Record) (out []linkedTo, err error) {
 			return nil, err
 		}
 		to := a.View()
-		found := linkedTo{alias: alias, to: to, ip: e.linkAddress(to.ID)}
+		found := linkedTo{alias: alias, to: to}
+		found.ip, found.ip6 = e.linkAddresses(to.ID)
 		if !to.State.Alive() || !found.ip.IsValid() {
 			return nil, errdefs.Conflictf("Cannot link to a non running container: /%s AS /%s/%s", to.Name, r.Name, alias)
 		}
@@ -95,6 +98,15 @@ func (l linkedTo) hosts() string {
 		}
 	}
 	return strings.Join(names, " ")
+}
+
+// lines are the link's lines in /etc/hosts, as "names:address".
+func (l linkedTo) lines() []string {
+	out := []string{l.hosts() + ":" + l.ip.String()}
+	if l.ip6.IsValid() {
+		out = append(out, l.hosts()+":"+l.ip6.String())
+	}
+	return out
 }
 
 // withLinks returns r, or a copy whose environment tells of its links.
@@ -165,7 +177,7 @@ func (e *host) linkedAnew(r *container.Record) {
 	if !e.linked.Load() {
 		return
 	}
-	ip := e.linkAddress(r.ID)
+	ip, ip6 := e.linkAddresses(r.ID)
 	if !ip.IsValid() {
 		return
 	}
@@ -179,20 +191,60 @@ func (e *host) linkedAnew(r *container.Record) {
 			if err != nil || name != r.Name && name != r.ID {
 				continue
 			}
-			to := linkedTo{alias: alias, ip: ip, to: r}
-			if err := e.editHosts(other.ID, func(f []byte) []byte { return etc.Move(f, to.hosts(), ip) }); err != nil {
+			to := linkedTo{alias: alias, to: r}
+			err = e.editHosts(other.ID, func(f []byte) []byte {
+				f = etc.Move(f, to.hosts(), ip)
+				if ip6.IsValid() {
+					f = etc.Move(f, to.hosts(), ip6)
+				}
+				return f
+			})
+			if err != nil {
 				e.log.Warn("a linked container does not learn the new address", "container", other.ID, "linked", r.ID, "error", err)
 			}
 		}
 	}
 }
 
-// linkAddress is a container's address in the default network.
-func (e *host) linkAddress(id string) netip.Addr {
+// linkAddresses are a container's addresses in the default network.
+func (e *host) linkAddresses(id string) (ip, ip6 netip.Addr) {
 	for _, ep := range e.Networks.Endpoints(id) {
 		if ep.NetworkName == network.NetworkBridge {
-			return ep.IPv4.Addr()
+			return ep.IPv4.Addr(), ep.IPv6.Addr()
 		}
 	}
-	return netip.Addr{}
+	return ip, ip6
+}
+
+// unlink removes a link by its name, "container/alias": the container forgets the
+// name at once, and its environment with the next start. Errors, in Docker's
+// words: NotFound for a container or a link that is not there, Conflict for a
+// name that is a container's own.
+func (e *host) unlink(ctx context.Context, said string) error {
+	name := strings.TrimPrefix(said, "/")
+	parent, alias, ok := strings.Cut(name, "/")
+	if !ok {
+		if _, err := e.containers.find(name); err != nil {
+			return err
+		}
+		return errdefs.Conflictf("Conflict, cannot remove the default link name of the container")
+	}
+	a, err := e.containers.find(parent)
+	if err != nil {
+		return errdefs.NotFoundf("Cannot get parent /%s for link name /%s", parent, name)
+	}
+	return a.Update(ctx, func(r *container.Record) error {
+		kept := slices.DeleteFunc(slices.Clone(r.HostConfig.Links), func(l string) bool {
+			_, have, err := splitLink(l)
+			return err == nil && have == alias
+		})
+		if len(kept) == len(r.HostConfig.Links) {
+			return errdefs.NotFoundf("No such container: %s", name)
+		}
+		r.HostConfig.Links = kept
+		if !r.State.Alive() {
+			return nil
+		}
+		return e.editHosts(r.ID, func(f []byte) []byte { return etc.Drop(f, alias) })
+	})
 }

@@ -37,7 +37,7 @@ type StopOptions struct {
 type RemoveOptions struct {
 	Force   bool // kill it first
 	Volumes bool // remove its anonymous volumes too
-	Link    bool
+	Link    bool // remove a link by its name, container/alias, instead
 }
 
 // ListOptions is the request of ContainerList.

@@ -133,7 +133,7 @@ func choose(rt *netlink.Conn, c Config, was netip.Prefix, others []netip.Prefix)
 		if !c.BIP.Addr().Is4() || c.BIP.Addr() == c.BIP.Masked().Addr() || c.BIP.Addr() == ipam.Last(c.BIP) {
 			return c.BIP, errdefs.Invalidf("invalid bridge address %s: want the address of a host in an IPv4 subnet", c.BIP)
 		}
-		return c.BIP, unused("bip", c.BIP, rt, bridge.Index, others)
+		return c.BIP, unused("bip", c.BIP, others)
 	}
 	addrs, err := rt.Addrs()
 	if err != nil {

@@ -1,11 +1,13 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"lade/internal/errdefs"
-	"lade/internal/linux/netlink"
 	"lade/internal/network/ipam"
 )
 
@@ -23,12 +25,15 @@ func (n *Networks) choose6(was netip.Prefix) (netip.Prefix, error) {
 	if !bip.IsValid() && c.FixedCIDR6.IsValid() {
 		bip, from = netip.PrefixFrom(c.FixedCIDR6.Masked().Addr().Next(), c.FixedCIDR6.Bits()), "fixed-cidr-v6"
 	}
-	bridge, _ := n.rt.LinkState(0, c.Bridge) // 0 where it is not there
 	if bip.IsValid() {
 		if bip.Addr().Is4() || bip.Addr().Is4In6() || bip.Bits() > 126 || bip.Addr() == bip.Masked().Addr() || bip.Addr().IsMulticast() || bip.Addr().IsLinkLocalUnicast() {
 			return bip, errdefs.Invalidf("invalid bridge address %s: want the address of a host in an IPv6 subnet", bip)
 		}
-		return bip, unused(from, bip, n.rt, bridge.Index, n.subnets())
+		return bip, unused(from, bip, n.subnets())
+	}
+	bridge, err := n.rt.LinkState(0, c.Bridge)
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return bip, err
 	}
 	taken, err := hostPrefixes(n.rt, bridge.Index)
 	if err != nil {
@@ -61,22 +66,11 @@ func (n *Networks) inet6(b *bridge, bip netip.Prefix) error {
 }
 
 // unused refuses an address of the default bridge that was asked for (by option)
-// and whose subnet is another network's, or in which the host has an address or
-// a route already by another link than the bridge (index, or 0). A route to more
-// than the subnet may be there: ours is then the more specific one.
-func unused(option string, bip netip.Prefix, rt *netlink.Conn, index int, others []netip.Prefix) error {
+// and whose subnet overlaps another network's. That the host reaches the subnet by
+// another link is told (see Conflicts), and the administrator's to decide.
+func unused(option string, bip netip.Prefix, others []netip.Prefix) error {
 	if i := slices.IndexFunc(others, bip.Overlaps); i >= 0 {
 		return errdefs.Conflictf("invalid %s %s: it overlaps the subnet %s of a network: remove that network, or choose another address", option, bip, others[i])
-	}
-	taken, err := hostPrefixes(rt, index)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(taken, func(p netip.Prefix) bool {
-		return p.Bits() >= bip.Bits() && p.Overlaps(bip) && !p.Addr().IsLinkLocalUnicast()
-	})
-	if i >= 0 {
-		return errdefs.Conflictf("invalid %s %s: the host reaches %s already, by an address, a route or as a name server", option, bip, taken[i])
 	}
 	return nil
 }

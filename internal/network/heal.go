@@ -51,8 +51,11 @@ func (n *Networks) listen() (err error) {
 	return nil
 }
 
-// deaf ends listen.
+// deaf ends listen: what goes from now on stays away.
 func (n *Networks) deaf() error {
+	n.healing.Lock()
+	n.ending = true
+	n.healing.Unlock()
 	if n.links == nil {
 		return nil
 	}
@@ -85,6 +88,11 @@ func (n *Networks) hear() {
 
 // lost mends what a link of the host was part of.
 func (n *Networks) lost(name string) {
+	n.healing.Lock()
+	defer n.healing.Unlock()
+	if n.ending {
+		return
+	}
 	for _, b := range n.allBridges() {
 		if b.hostLink() == name && n.needed(b) {
 			if err := n.repair(b); err != nil {

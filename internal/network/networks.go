@@ -49,6 +49,9 @@ type Networks struct {
 
 	shaping sync.Mutex // limits and their records change one after the other
 
+	healing sync.Mutex // taken before bridge.repairing
+	ending  bool       // nothing is mended any more
+
 	monitor *nft.Monitor
 	links   *netlink.Monitor
 	claim   *net.UnixListener  // to the bridge's name; nil without
@@ -98,6 +101,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 			return nil, err
 		}
 	}
+	n.tellConflicts()
 	return n, n.listen()
 }
 

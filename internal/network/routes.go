@@ -45,6 +45,17 @@ func (n *Networks) Conflicts() ([]string, error) {
 	return out, err
 }
 
+// tellConflicts tells of all of them, as the engine starts.
+func (n *Networks) tellConflicts() {
+	routes, err := n.rt.AllRoutes()
+	if err != nil {
+		n.log.Warn("cannot list the host's routes", "error", err)
+	}
+	for _, rt := range routes {
+		n.reached(rt)
+	}
+}
+
 // collide returns the networks that a route overlaps. Those of children are on
 // somebody else's wire: that the host has a route there is as it should be.
 func (n *Networks) collide(rt netlink.Route) (out []conflict) {

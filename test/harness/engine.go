@@ -82,10 +82,12 @@ func Apart() []string {
 	return []string{fmt.Sprintf("--bip=198.18.%d.1/22", n*4), fmt.Sprintf("--default-address-pool=base=198.19.%d.0/22,size=26", n*4)}
 }
 
-// block is which eighth is this process's. The claim is a socket with a name,
-// which goes with the process; where there are more than eight, two share one.
+// block is which eighth is this process's, so that tests of two processes on one
+// machine do not meet. The claim is a socket with a name, which goes with the
+// process; where there are more than eight, two share one.
 var block = sync.OnceValue(func() int {
-	for i := range 8 {
+	for k := range 8 {
+		i := (k + 2) % 8 // what people start by hand is at the ends
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("@lade-test/apart/%d", i), Net: "unix"})
 		if err == nil {
 			claim = l
@@ -95,7 +97,7 @@ var block = sync.OnceValue(func() int {
 	return os.Getpid() % 8
 })
 
-// claim keeps what block has claimed from being closed by the garbage collector.
+// claim keeps what block has claimed from the garbage collector.
 var claim *net.UnixListener
 
 // StartFrom is Start with the binaries of a directory, and further variables in

@@ -62,12 +62,25 @@ func Replace(file []byte, hostname, domain string, ips []netip.Addr) []byte {
 	return b.Bytes()
 }
 
-// Move returns a hosts file in which the line with exactly these names has
-// another address.
+// Drop returns a hosts file without the lines whose first name is this one.
+func Drop(file []byte, name string) []byte {
+	var b bytes.Buffer
+	for line := range bytes.Lines(file) {
+		if f := strings.Fields(string(line)); len(f) < 2 || f[1] != name {
+			b.Write(line)
+		}
+	}
+	return b.Bytes()
+}
+
+// Move returns a hosts file in which the line with exactly these names and an
+// address of the same family has another address.
 func Move(file []byte, names string, ip netip.Addr) []byte {
 	var b bytes.Buffer
 	for line := range bytes.Lines(file) {
-		if _, have, ok := bytes.Cut(line, []byte("\t")); ok && strings.TrimSpace(string(have)) == names {
+		was, have, ok := bytes.Cut(line, []byte("\t"))
+		old, err := netip.ParseAddr(string(was))
+		if ok && err == nil && old.Is4() == ip.Is4() && strings.TrimSpace(string(have)) == names {
 			b.WriteString(ip.String() + "\t" + names + "\n")
 		} else {
 			b.Write(line)
