@@ -42,6 +42,7 @@ type bridge struct {
 	limits   netrate.Limits
 	was      netip.Prefix // an address that it had and is to lose
 	was6     netip.Prefix // likewise
+	across   *across      // nil: on this host only
 
 	repairing sync.Mutex // one repair at a time
 	starting  sync.Mutex // orders who makes the pool
@@ -58,6 +59,7 @@ type side struct {
 	gateway netip.Addr   // default route of containers; zero: none; unspecified: their interface
 	masq    bool
 	mode    string
+	part    netip.Prefix // what addrs gives out of itself; zero: all
 	addrs   allocator
 }
 
@@ -228,6 +230,9 @@ func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error
 	if b.mtu == 0 {
 		b.mtu = link.MTU
 	}
+	if b.across != nil && err == nil {
+		err = b.across.join(rt, link.Index)
+	}
 	return link, made, err
 }
 
@@ -309,7 +314,7 @@ func (b *bridge) link6(rt *netlink.Conn, index int) error {
 	// The bridge looks for the containers to which it forwards with a link-local
 	// address of its own, and the one that the kernel gives it does not work for
 	// up to two seconds, until nobody has claimed it.
-	for _, p := range []netip.Prefix{linkLocal6(), b.v6.address} {
+	for _, p := range []netip.Prefix{b.linkLocal6(), b.v6.address} {
 		if !p.IsValid() {
 			continue
 		}
@@ -326,10 +331,15 @@ func (b *bridge) link6(rt *netlink.Conn, index int) error {
 	return nil
 }
 
-// linkLocal6 is the link-local address that every bridge with IPv6 has, fe80::1,
-// as in Docker.
-func linkLocal6() netip.Prefix {
-	return netip.PrefixFrom(netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1}), 64)
+// linkLocal6 is the link-local address of a bridge with IPv6: fe80::1, as in
+// Docker, and one of its own where bridges of several hosts are one link.
+func (b *bridge) linkLocal6() netip.Prefix {
+	a := [16]byte{0: 0xfe, 1: 0x80, 15: 1}
+	if b.across != nil && b.v6.address.IsValid() {
+		own := b.v6.address.Addr().As16()
+		copy(a[8:], own[8:])
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
 // checkIPv6 refuses IPv6 where the host has none.

@@ -288,6 +288,9 @@ func madeIn(ns *os.File) inNew {
 // takeAddrs takes the addresses of an endpoint, in each family that its network
 // has, and the use of the bridge with them.
 func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *undo) error {
+	if err := b.ownAddress(r); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.bridges[b.network] != b {

@@ -22,6 +22,7 @@ import (
 	"lade/internal/linux/netlink"
 	"lade/internal/netrate"
 	"lade/internal/network/ipam"
+	"lade/internal/network/overlay"
 	"lade/internal/store"
 )
 
@@ -49,6 +50,12 @@ const (
 // a subnet that overlaps another network's, Exhausted when no subnet is free,
 // Invalid for a request that cannot be.
 func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id string, err error) {
+	var wide *seat
+	if q.Driver == driverOverlay { // asks name servers, so before others must wait
+		if wide, err = n.findSeat(ctx, q); err != nil {
+			return "", err
+		}
+	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	if err := n.checkCreate(q); err != nil {
@@ -62,6 +69,9 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 		return "", err
 	}
 	u, err := n.complete(q)
+	if err == nil && wide != nil {
+		err = n.take(wide, u)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -84,6 +94,7 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	n.mu.Lock()
 	n.records[q.Name], n.bridges[q.Name] = r, b
 	n.mu.Unlock()
+	n.follow(b)
 	if err = n.makeBridge(ctx, b); err == nil {
 		err = n.wall.govern(n.policies())
 	}
@@ -118,11 +129,9 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 		return err
 	}
 	switch q.Driver {
-	case "", "default", driverBridge, driverMacvlan, driverIPVLAN:
+	case "", "default", driverBridge, driverMacvlan, driverIPVLAN, driverOverlay:
 	case "host", "null":
 		return errdefs.Forbiddenf("only one instance of %q network is allowed", q.Driver)
-	case "overlay":
-		return errdefs.NotImplementedf("network driver %q is not implemented yet", q.Driver)
 	default:
 		return errdefs.NotFoundf("plugin %q not found", q.Driver)
 	}
@@ -176,6 +185,9 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 				return nil, err
 			}
 		}
+		if u.Driver == driverOverlay && !given(asked[six].Subnet) {
+			return nil, errdefs.Invalidf("an overlay network needs --subnet, the same on all its hosts (%s)", map[bool]string{false: "IPv4", true: "IPv6"}[six])
+		}
 		c, err := n.subnet(asked[six], six)
 		if err != nil {
 			return nil, err
@@ -209,6 +221,9 @@ func families4and6(q network.CreateRequest) (map[bool]bool, error) {
 	}
 	return enabled, nil
 }
+
+// given reports whether a subnet is one, and not only a length.
+func given(s netip.Prefix) bool { return s.IsValid() && !s.Addr().IsUnspecified() }
 
 // familyOf reports whether a configuration is of IPv6.
 func familyOf(c network.IPAMConfig) bool {
@@ -282,7 +297,7 @@ func (n *Networks) subnet(c network.IPAMConfig, six bool) (network.IPAMConfig, e
 			taken = append(taken, s)
 		}
 	}
-	if s := c.Subnet; s.IsValid() && !s.Addr().IsUnspecified() {
+	if s := c.Subnet; given(s) {
 		if slices.ContainsFunc(taken, s.Overlaps) {
 			return c, errdefs.Forbiddenf("invalid pool request: Pool overlaps with other one on this address space")
 		}
@@ -329,12 +344,18 @@ func (n *Networks) pools6() []ipam.Pool {
 func newBridge(name string, r networkRecord) (*bridge, error) {
 	u := r.User
 	b := &bridge{network: name, id: r.ID, internal: u.Internal}
+	if u.Overlay != nil {
+		b.across = &across{Config: *u.Overlay, device: overlay.DeviceName(r.ID)}
+	}
 	read := b.options
 	if u.Driver == driverMacvlan || u.Driver == driverIPVLAN {
 		read = func(o map[string]string) error { return b.readChildren(u.Driver, o) }
 	}
 	if err := read(u.Options); err != nil {
 		return nil, err
+	}
+	if b.across != nil {
+		b.mtu = b.across.MTU
 	}
 	for i := range u.Pools {
 		if err := b.addresses(&u.Pools[i]); err != nil {
@@ -351,7 +372,7 @@ func newBridge(name string, r networkRecord) (*bridge, error) {
 // address of the subnet that nothing else has.
 func (b *bridge) addresses(c *network.IPAMConfig) error {
 	s := b.side(c.Subnet.Addr().Is6())
-	s.subnet = c.Subnet.Masked()
+	s.subnet, s.part = c.Subnet.Masked(), c.IPRange
 	var aux []netip.Addr
 	for _, a := range c.AuxAddress {
 		aux = append(aux, a)
@@ -392,6 +413,9 @@ func (b *bridge) options(o map[string]string) (err error) {
 	b.limits = rates.Limits(netrate.Limits{})
 	for name, v := range o {
 		err = nil
+		if b.across != nil && !acrossOption(name) {
+			return errdefs.Invalidf("invalid value for driver-opt %q: %q: there is no such option of an overlay network", name, v)
+		}
 		switch name {
 		case optLink:
 			b.link, err = v, checkBridge(v)
@@ -501,8 +525,9 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	}
 	back := func(err error) error {
 		n.mu.Lock()
-		defer n.mu.Unlock()
 		n.records[name], n.bridges[name] = r, b
+		n.mu.Unlock()
+		n.follow(b)
 		return err
 	}
 	if b.pool != nil {
@@ -510,6 +535,9 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 		b.pool = nil
 	}
 	if err := n.wall.govern(n.policies()); err != nil {
+		return back(err)
+	}
+	if err := b.across.leave(n.rt); err != nil {
 		return back(err)
 	}
 	if err := n.unmake(b, r.Made); err != nil {

@@ -1,10 +1,12 @@
 package network
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/moby/moby/api/types/network"
 
@@ -38,6 +40,11 @@ type Config struct {
 	Limits netrate.Limits // of containers on the default bridge that ask for none
 
 	Pools []ipam.Pool // of new networks' subnets; none: Docker's defaults
+
+	// Lookup asks for the addresses of an overlay network's hosts; nil: the
+	// resolver of this host. It may be called by several goroutines.
+	Lookup      func(ctx context.Context, host string) ([]netip.Addr, error)
+	LookupEvery time.Duration // how often; 0: ten seconds
 
 	PoolSize int  // prepared namespaces; 0: 16, negative: none
 	Disabled bool // no default bridge (--bridge=none): only host and none

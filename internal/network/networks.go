@@ -260,6 +260,7 @@ func (n *Networks) makeBridges(ctx context.Context) (err error) {
 		n.keep(id, c)
 	}
 	for _, b := range n.allBridges() {
+		n.follow(b)
 		if err := n.makeBridge(ctx, b); err != nil {
 			if b == n.def {
 				return err
@@ -459,6 +460,7 @@ func (n *Networks) Close() error {
 
 func (n *Networks) closePools() {
 	for _, b := range n.allBridges() {
+		b.across.stay()
 		if b.pool != nil {
 			b.pool.close()
 		}
@@ -491,6 +493,7 @@ func (n *Networks) Destroy(ctx context.Context) error {
 	errs = append(errs, err)
 	made := map[string][]string{} // link to networks
 	for _, b := range n.allBridges() {
+		errs = append(errs, b.across.leave(n.rt))
 		if n.records[b.network].Made {
 			made[b.hostLink()] = append(made[b.hostLink()], b.network)
 		}

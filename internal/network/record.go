@@ -11,6 +11,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/netrate"
+	"lade/internal/network/overlay"
 	"lade/internal/store"
 )
 
@@ -40,6 +41,7 @@ type userNetwork struct {
 	IPAMOptions map[string]string    `json:"ipam_options,omitempty"`
 	Pools       []network.IPAMConfig `json:"pools"` // one for each family
 	Internal    bool                 `json:"internal,omitempty"`
+	Overlay     *overlay.Config      `json:"overlay,omitempty"` // of a network of this driver
 	Attachable  bool                 `json:"attachable,omitempty"`
 	Held        *held                `json:"held,omitempty"` // it only holds a configuration, with pools as they were given
 	From        string               `json:"from,omitempty"` // name of the network whose configuration it has

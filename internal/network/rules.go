@@ -22,6 +22,7 @@ const (
 type policy struct {
 	link          string
 	icc, internal bool
+	vxlan         uint16 // the UDP port by which it reaches other hosts; 0: none
 	v4, v6        familyPolicy
 }
 
@@ -49,7 +50,7 @@ func (n *Networks) policies() []policy {
 		of := func(s side) familyPolicy {
 			return familyPolicy{subnet: s.subnet, mode: s.mode, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
-		p := policy{link: b.link, icc: b.icc, internal: b.internal, v4: of(b.v4)}
+		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, v4: of(b.v4)}
 		if !n.c.NoRules6 {
 			p.v6 = of(b.v6)
 		}
@@ -117,6 +118,7 @@ func addRules(b *nft.Batch, policies []policy) {
 	toHost := []nft.Expr{nft.DstType(0), nft.Equal(0, nft.Host(unix.RTN_LOCAL)), nft.Jump("publish")}
 	w.rule("prerouting", toHost)
 	w.rule("output", toHost)
+	w.tunnels(policies)
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_IIFNAME, 0), nft.Dispatch(outOf, 0)})
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(into, 0)})
 	for _, p := range policies {

@@ -106,16 +106,22 @@ func (r *Request) AddVeth(v Veth) {
 	r.End(info)
 
 	if v.NoIPv6 {
-		// A request that creates a link ignores IFLA_AF_SPEC.
-		r.Message(unix.RTM_NEWLINK, 0)
-		r.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
-		r.String(unix.IFLA_IFNAME, v.Name)
-		spec := r.Nest(unix.IFLA_AF_SPEC)
-		inet6 := r.Nest(unix.AF_INET6)
-		r.Uint8(iflaInet6AddrGenMode, addrGenModeNone)
-		r.End(inet6)
-		r.End(spec)
+		r.NoIPv6(v.Name)
 	}
+}
+
+// NoIPv6 keeps a link that is down without an IPv6 address of its own. It is a
+// message of its own because a request that creates a link ignores
+// IFLA_AF_SPEC. A kernel without IPv6 refuses it (EAFNOSUPPORT).
+func (r *Request) NoIPv6(name string) {
+	r.Message(unix.RTM_NEWLINK, 0)
+	r.ifinfo(unix.AF_UNSPEC, 0, 0, 0)
+	r.String(unix.IFLA_IFNAME, name)
+	spec := r.Nest(unix.IFLA_AF_SPEC)
+	inet6 := r.Nest(unix.AF_INET6)
+	r.Uint8(iflaInet6AddrGenMode, addrGenModeNone)
+	r.End(inet6)
+	r.End(spec)
 }
 
 // SetUp turns a link on. index is its number, or 0 with its name.
