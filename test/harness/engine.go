@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"lade/internal/linux/netns"
 	"lade/internal/linux/proc"
 	"lade/internal/need"
 )
@@ -37,6 +38,7 @@ type Engine struct {
 	Bin    string // directory of the binaries
 	env    []string
 	flags  []string
+	netns  *os.File // nil: the network namespace of the test
 	cmd    *exec.Cmd
 	exited chan error
 	before world
@@ -104,6 +106,18 @@ var claim *net.UnixListener
 // the environment of laded.
 func StartFrom(t testing.TB, bin string, env []string, flags ...string) *Engine {
 	t.Helper()
+	return start(t, nil, bin, env, flags)
+}
+
+// StartIn is Start in a network namespace, which stands for a host. It stays the
+// caller's, who closes it after the test's end.
+func StartIn(t testing.TB, ns *os.File, flags ...string) *Engine {
+	t.Helper()
+	return start(t, ns, Bin(t), nil, flags)
+}
+
+func start(t testing.TB, ns *os.File, bin string, env, flags []string) *Engine {
+	t.Helper()
 	need.Root(t)
 	n := serial.Add(1)
 	dir, err := os.MkdirTemp("", "lade-test-")
@@ -114,7 +128,7 @@ func StartFrom(t testing.TB, bin string, env []string, flags ...string) *Engine 
 		t.Fatal(err)
 	}
 	e := &Engine{
-		t: t, Dir: dir, Socket: filepath.Join(dir, "lade.sock"), Bin: bin, env: env, flags: flags,
+		t: t, Dir: dir, Socket: filepath.Join(dir, "lade.sock"), Bin: bin, env: env, flags: flags, netns: ns,
 		Bridge: fmt.Sprintf("lt%d-%d", os.Getpid()%1000000, n),
 	}
 	e.before = look(e)
@@ -186,10 +200,18 @@ func (e *Engine) spawnTo(log io.Writer) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(e.Bin, "laded"), args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = slices.Concat(os.Environ(), []string{"NOTIFY_SOCKET=" + filepath.Join(e.Dir, "notify")}, e.env)
-	if err := cmd.Start(); err != nil {
+	if err := e.in(cmd.Start); err != nil {
 		e.t.Fatal(err)
 	}
 	return cmd
+}
+
+// in runs f in the engine's network namespace.
+func (e *Engine) in(f func() error) error {
+	if e.netns == nil {
+		return f()
+	}
+	return netns.Do(e.netns, f)
 }
 
 // Flash starts the daemon and kills it after a while, ready or not.

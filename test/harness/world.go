@@ -43,7 +43,8 @@ func look(e *Engine) world {
 			}
 		}
 	}
-	links, err := net.Interfaces()
+	var links []net.Interface
+	err = e.in(func() (err error) { links, err = net.Interfaces(); return err })
 	if err == nil {
 		for _, l := range links {
 			if l.Name == e.Bridge || strings.HasPrefix(l.Name, network.LinkPrefix(e.Bridge)) || strings.HasPrefix(l.Name, network.IFBPrefix(e.Bridge)) {
@@ -51,12 +52,18 @@ func look(e *Engine) world {
 			}
 		}
 	}
-	if c, err := nftables.New(); err == nil {
-		if tables, err := c.ListTables(); err == nil {
-			for _, t := range tables {
-				if strings.Contains(t.Name, e.Bridge) {
-					w = append(w, "table "+t.Name)
-				}
+	var tables []*nftables.Table
+	err = e.in(func() error {
+		c, err := nftables.New()
+		if err == nil {
+			tables, err = c.ListTables()
+		}
+		return err
+	})
+	if err == nil {
+		for _, t := range tables {
+			if strings.Contains(t.Name, e.Bridge) {
+				w = append(w, "table "+t.Name)
 			}
 		}
 	}
