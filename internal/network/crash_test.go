@@ -72,7 +72,12 @@ func change(t *testing.T, n *Networks, name string, rnd *rand.Rand) error {
 	var err error
 	if n.ID(name) == "" {
 		six := rnd.IntN(2) == 0
-		_, err = n.Create(t.Context(), network.CreateRequest{Name: name, EnableIPv6: &six, Internal: rnd.IntN(4) == 0})
+		q := network.CreateRequest{Name: name, EnableIPv6: &six, Internal: rnd.IntN(4) == 0}
+		if rnd.IntN(3) == 0 {
+			q = acrossRequest(name)
+			q.IPAM = subnet("10.7" + name[1:] + ".0.0/24") // n0, n1, …
+		}
+		_, err = n.Create(t.Context(), q)
 	} else if err = n.Remove(t.Context(), name); errors.Is(err, errdefs.Forbidden) {
 		return nil // somebody is in it
 	}
@@ -171,6 +176,7 @@ func (b *bench) sound() {
 	for name := range bridges {
 		b.t.Errorf("bridge %s belongs to no network", name)
 	}
+	b.soundAcross(links)
 }
 
 // takeFails checks that nobody else gets what a container has.

@@ -537,7 +537,7 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	if err := n.wall.govern(n.policies()); err != nil {
 		return back(err)
 	}
-	if err := b.across.leave(n.rt); err != nil {
+	if err := n.withdraw(b.across); err != nil {
 		return back(err)
 	}
 	if err := n.unmake(b, r.Made); err != nil {

@@ -47,6 +47,8 @@ type Networks struct {
 	changed    func(name string)           // see OnChange
 	visit      Visit                       // see Visits
 
+	ipsec ipsec
+
 	shaping sync.Mutex // limits and their records change one after the other
 
 	healing sync.Mutex // taken before bridge.repairing
@@ -443,6 +445,7 @@ func (n *Networks) Close() error {
 	n.mu.Unlock()
 	n.closePools()
 	n.ports.close()
+	errs = append(errs, n.ipsec.close())
 	if n.wall != nil {
 		if n.idle() {
 			errs = append(errs, n.wall.destroy())
@@ -494,6 +497,7 @@ func (n *Networks) Destroy(ctx context.Context) error {
 	made := map[string][]string{} // link to networks
 	for _, b := range n.allBridges() {
 		errs = append(errs, b.across.leave(n.rt))
+		errs = append(errs, n.unsecure(b.across, nil))
 		if n.records[b.network].Made {
 			made[b.hostLink()] = append(made[b.hostLink()], b.network)
 		}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/failpoint"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/nft"
 	"lade/internal/netrate"
@@ -39,7 +40,10 @@ type across struct {
 	device string
 
 	changing sync.Mutex   // one change of the device at a time
-	hosts    []netip.Addr // the other ones, as they were found last; nil: not yet
+	secure   func() error // lets the kernel encrypt; nil: it need not
+
+	mu    sync.Mutex
+	hosts []netip.Addr // the other ones, as they were found last; nil: not yet
 
 	cancel context.CancelFunc // of the goroutine that looks for the peers
 	wg     sync.WaitGroup
@@ -80,6 +84,11 @@ func (n *Networks) findSeat(ctx context.Context, q network.CreateRequest) (*seat
 	}
 	if s.local, err = o.FindLocal(s.hosts, own); err != nil {
 		return nil, err
+	}
+	if o.Encrypted {
+		if _, err := overlay.ReadKey(o.Key); err != nil {
+			return nil, err
+		}
 	}
 	l, err := n.rt.LinkState(links[s.local], "")
 	s.mtu = l.MTU
@@ -189,20 +198,33 @@ func (a *across) port() uint16 {
 func (a *across) join(rt *netlink.Conn, bridge int) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	if a.secure != nil {
+		if err := a.secure(); err != nil {
+			return err
+		}
+	}
 	if err := a.Join(rt, a.device, bridge); err != nil {
 		return err
 	}
-	if a.hosts == nil { // those that the kernel has stay
+	hosts, known := a.peers()
+	if !known { // those that the kernel has stay
 		return nil
 	}
-	_, err := overlay.Meet(rt, a.device, a.hosts)
+	_, err := overlay.Meet(rt, a.device, hosts)
 	return err
+}
+
+// peers returns the other hosts, as they were found last, if they were.
+func (a *across) peers() (hosts []netip.Addr, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.hosts, a.hosts != nil
 }
 
 // know keeps which hosts there are.
 func (a *across) know(hosts []netip.Addr) {
-	a.changing.Lock()
-	defer a.changing.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.hosts = append([]netip.Addr{}, overlay.Others(hosts, a.Local)...)
 }
 
@@ -211,7 +233,13 @@ func (a *across) meet(rt *netlink.Conn, hosts []netip.Addr) (bool, error) {
 	a.know(hosts)
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	changed, err := overlay.Meet(rt, a.device, a.hosts)
+	if a.secure != nil {
+		if err := a.secure(); err != nil {
+			return false, err
+		}
+	}
+	known, _ := a.peers()
+	changed, err := overlay.Meet(rt, a.device, known)
 	if errors.Is(err, unix.ENODEV) { // not made yet, or removed by somebody
 		return false, nil
 	}
@@ -227,6 +255,15 @@ func (a *across) leave(rt *netlink.Conn) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	return overlay.Remove(rt, a.device)
+}
+
+// withdraw takes this host out of a network that is in the books no more.
+func (n *Networks) withdraw(a *across) error {
+	if err := a.leave(n.rt); err != nil {
+		return err
+	}
+	failpoint.Hit("network.withdrawn")
+	return n.unsecure(a, n.sharing(a))
 }
 
 // stay stops looking for peers; the device goes on.
@@ -245,6 +282,9 @@ func (n *Networks) follow(b *bridge) {
 	a := b.across
 	if a == nil {
 		return
+	}
+	if a.Encrypted {
+		a.secure = func() error { return n.secure(a) }
 	}
 	if !overlay.Named(a.Peers) {
 		if hosts, err := overlay.Resolve(context.Background(), a.Peers, nil); err == nil {
@@ -283,7 +323,7 @@ func (n *Networks) look(ctx context.Context, a *across, log *slog.Logger, told b
 	case err != nil && ctx.Err() == nil && !told:
 		log.Warn("the peers of an overlay network stay what they were", "error", err)
 	case changed:
-		log.Info("the peers of an overlay network have changed", "hosts", fmt.Sprint(a.hosts))
+		log.Info("the peers of an overlay network have changed", "hosts", fmt.Sprint(hosts))
 	}
 	return err != nil
 }

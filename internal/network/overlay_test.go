@@ -21,6 +21,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
+	"lade/internal/linux/xfrm"
 	"lade/internal/network/overlay"
 )
 
@@ -485,5 +486,166 @@ func TestOverlayRefused(t *testing.T) {
 	}
 	if left := slices.DeleteFunc(b.inventory(), func(s string) bool { return !strings.HasPrefix(s, "vx-") }); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// soundAcross checks that each overlay network has its device, in its bridge and
+// with its peer, and that there is no other.
+func (b *bench) soundAcross(links []netlink.Link) {
+	b.t.Helper()
+	devices := map[string]netlink.Link{}
+	for _, l := range links {
+		if l.Kind == "vxlan" {
+			devices[l.Name] = l
+		}
+	}
+	for _, br := range b.n.allBridges() {
+		if br.across == nil {
+			continue
+		}
+		l, ok := devices[br.across.device]
+		delete(devices, br.across.device)
+		forwards, err := b.n.rt.Forwards(l.Index)
+		if !ok || err != nil || len(forwards) != 1 || forwards[0].To != outside {
+			b.t.Errorf("network %s: device %v, peers %v, %v", br.network, l.Name, forwards, err)
+		}
+		if master, err := b.n.rt.LinkState(l.Master, ""); err != nil || master.Name != br.link {
+			b.t.Errorf("network %s: the device is in %s, %v", br.network, master.Name, err)
+		}
+	}
+	for name := range devices {
+		b.t.Errorf("device %s belongs to no network", name)
+	}
+}
+
+// hasESP reports whether the kernel can encrypt.
+func hasESP(t *testing.T) (yes bool) {
+	t.Helper()
+	ns, err := netns.New(func(*os.File) error {
+		c, err := xfrm.Dial()
+		if err != nil {
+			return nil
+		}
+		defer c.Close()
+		yes = c.AddState(xfrm.State{Src: machine, Dst: outside, SPI: 300, ReqID: 1}) == nil
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Close()
+	return yes
+}
+
+// TestOverlayEncrypted sees nothing but ESP on the wire, and what comes in the
+// clear is not taken; on a kernel without ESP the network is refused, and nothing
+// is left of it.
+func TestOverlayEncrypted(t *testing.T) {
+	b := newBench(t, nil)
+	file := t.TempDir() + "/key"
+	write := func(key string, mode os.FileMode) {
+		if err := errors.Join(os.WriteFile(file, []byte(key), mode), os.Chmod(file, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q := acrossRequest("wide", "vni=79", "encrypted", "key="+file)
+	refused := func(kind errdefs.Kind, want string) {
+		t.Helper()
+		if _, err := b.n.Create(t.Context(), q); errdefs.KindOf(err) != kind || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		b.clear()
+	}
+	refused(errdefs.Invalid, "no such file")
+	write("0123456789abcdef0123456789abcdef\n", 0o644)
+	refused(errdefs.Invalid, "may be read by others")
+	write("short\n", 0o600)
+	refused(errdefs.Invalid, "has 5 bytes, want 16 to 4096")
+	write("0123456789abcdef0123456789abcdef\n", 0o600)
+	if !hasESP(t) {
+		refused(errdefs.NotImplemented, "the kernel cannot encrypt an overlay network")
+		return
+	}
+	b.create(q)
+	key, err := overlay.ReadKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := overlay.Config{Local: outside, Port: overlay.EncryptedPort}
+	err = netns.Do(b.other, func() error {
+		c, err := xfrm.Dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for _, p := range there.Policies() {
+			err = errors.Join(err, c.SetPolicy(p))
+		}
+		both, err2 := there.States(key, machine)
+		for _, s := range both {
+			err = errors.Join(err, c.AddState(s))
+		}
+		return errors.Join(err, err2)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.witness(79, overlay.EncryptedPort, outside, machine, netip.MustParsePrefix("10.70.0.129/24"))
+	wire := b.capture(79)
+	one := b.connect(Request{Name: "one", Network: "wide"})
+	serve(t, one.NetNS, "tcp", ":80")
+	serve(t, b.other, "tcp", ":80")
+	answers(t, "container to another host's", one.NetNS, "tcp", "10.70.0.129:80", "10.70.0.2")
+	answers(t, "another host's to a container", b.other, "tcp", "10.70.0.2:80", "10.70.0.129")
+	b.crash()
+	b.start()
+	if err := b.n.Restore(t.Context(), map[string]bool{one.id: true}); err != nil {
+		t.Fatal(err)
+	}
+	answers(t, "after a start", one.NetNS, "tcp", "10.70.0.129:80", "10.70.0.2")
+	if seen := wire.counts(); seen["esp"] < 10 || seen["vxlan"] != 0 || len(seen) > 2 {
+		t.Errorf("on the wire: %v", seen)
+	}
+	err = netns.Do(b.other, func() error { // the other host forgets to encrypt
+		c, err := xfrm.Dial()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return errors.Join(c.DelPolicy(there.Policies()[1]), c.DelPolicy(there.Policies()[0]))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent(t, "in the clear", b.other, "tcp", "10.70.0.2:80")
+	if seen := wire.counts(); seen["vxlan"] == 0 {
+		t.Error("nothing went in the clear, so nothing was shown")
+	}
+	if err := b.n.Release(t.Context(), one.id); err != nil {
+		t.Error(err)
+	}
+	if err := b.n.Remove(t.Context(), "wide"); err != nil {
+		t.Error(err)
+	}
+	b.clear()
+}
+
+// clear checks that nothing is encrypted, and no device is there.
+func (b *bench) clear() {
+	b.t.Helper()
+	c, err := xfrm.Dial()
+	if err != nil {
+		return // the kernel cannot
+	}
+	defer c.Close()
+	policies, err1 := c.Policies()
+	states, err2 := c.States(overlay.ReqID(overlay.EncryptedPort))
+	if err1 != nil || err2 != nil || len(policies)+len(states) > 0 {
+		b.t.Errorf("left: %v, %v, %v, %v", policies, states, err1, err2)
+	}
+	for _, l := range b.inventory() {
+		if strings.HasPrefix(l, "vx-") || strings.HasPrefix(l, "br-") {
+			b.t.Errorf("left: %s", l)
+		}
 	}
 }

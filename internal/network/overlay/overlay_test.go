@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/xfrm"
 )
 
 // TestSlice divides subnets, and checks that the parts cover them and that none
@@ -206,4 +208,31 @@ func addrs(s ...string) (out []netip.Addr) {
 		out = append(out, netip.MustParseAddr(s))
 	}
 	return out
+}
+
+// TestStates checks that both hosts have the same keys, and that no two of them
+// are alike.
+func TestStates(t *testing.T) {
+	key := []byte("0123456789abcdef")
+	a, b := Config{Local: netip.MustParseAddr("10.0.0.1"), Port: EncryptedPort}, Config{Local: netip.MustParseAddr("10.0.0.2"), Port: EncryptedPort}
+	of := func(c Config, key []byte, peer netip.Addr) []xfrm.State {
+		s, err := c.States(key, peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	here, there := of(a, key, b.Local), of(b, key, a.Local)
+	if here[0] != there[1] || here[1] != there[0] || here[0].Src != a.Local || here[1].Dst != a.Local {
+		t.Errorf("%v\n%v", here, there)
+	}
+	all := append(slices.Concat(here, of(a, key, netip.MustParseAddr("10.0.0.3")), of(a, []byte("0123456789abcdeF"), b.Local)),
+		of(Config{Local: a.Local, Port: 4800}, key, b.Local)...)
+	spis, keys := map[uint32]bool{}, map[string]bool{}
+	for _, s := range all {
+		spis[s.SPI], keys[string(s.Encrypt[:])], keys[string(s.Integrity[:])] = true, true, true
+	}
+	if len(spis) != len(all) || len(keys) != 2*len(all) {
+		t.Errorf("%d SPIs and %d keys of %d states", len(spis), len(keys), len(all))
+	}
 }
