@@ -94,7 +94,7 @@ func (n *Networks) lost(name string) {
 		return
 	}
 	for _, b := range n.allBridges() {
-		if b.hostLink() == name && n.needed(b) {
+		if (b.hostLink() == name || b.across.has(name)) && n.needed(b) {
 			if err := n.repair(b); err != nil {
 				n.log.Error("cannot make the link of a network anew", "network", b.network, "link", name, "error", err)
 			}
@@ -135,6 +135,12 @@ func (n *Networks) lookAll() {
 		orphans = orphans || b.children != nil
 		if _, err := n.rt.LinkState(0, b.hostLink()); errors.Is(err, unix.ENODEV) {
 			n.lost(b.hostLink())
+		}
+		if b.across == nil {
+			continue
+		}
+		if _, err := n.rt.LinkState(0, b.across.device); errors.Is(err, unix.ENODEV) {
+			n.lost(b.across.device)
 		}
 	}
 	v := n.visitor()

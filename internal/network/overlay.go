@@ -214,6 +214,9 @@ func (a *across) join(rt *netlink.Conn, bridge int) error {
 	return err
 }
 
+// has reports whether a link of the host is the device.
+func (a *across) has(name string) bool { return a != nil && a.device == name }
+
 // peers returns the other hosts, as they were found last, if they were.
 func (a *across) peers() (hosts []netip.Addr, known bool) {
 	a.mu.Lock()

@@ -191,6 +191,21 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("an address of another host: %v", err)
 	}
 	b.forge(one, 77)
+
+	// What somebody removes comes back.
+	for _, name := range []string{overlay.DeviceName(id), b.n.bridge("wide").link} {
+		l, err := b.n.rt.Link(0, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.n.delLink(l); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "after "+name+" was removed", func() error {
+			_, err := ask(one.NetNS, "tcp", "10.70.0.129:80", patience)
+			return err
+		})
+	}
 }
 
 // fullSized sends a datagram as large as the network takes, which must arrive in

@@ -236,7 +236,7 @@ func TestCreateRefused(t *testing.T) {
 		{network.CreateRequest{Name: "bridge"}, errdefs.Forbidden, "operation is not permitted on predefined bridge network"},
 		{network.CreateRequest{Name: "n", Driver: "nope"}, errdefs.NotFound, `plugin "nope" not found`},
 		{network.CreateRequest{Name: "n", Driver: "host"}, errdefs.Forbidden, `only one instance of "host" network is allowed`},
-		{network.CreateRequest{Name: "n", Driver: "overlay"}, errdefs.NotImplemented, "overlay"},
+		{network.CreateRequest{Name: "n", Driver: "overlay"}, errdefs.Invalid, "an overlay network needs its hosts"},
 		{network.CreateRequest{Name: "n", IPAM: subnet("10.61.0.128/25")}, errdefs.Forbidden, "Pool overlaps with other one on this address space"},
 		{network.CreateRequest{Name: "n", IPAM: subnet(b.n.def.v4.subnet.String())}, errdefs.Forbidden, "Pool overlaps"},
 		{network.CreateRequest{Name: "n", IPAM: subnet("10.70.0.0/24", "10.71.0.0/24")}, errdefs.Forbidden, "multiple subnets"},
