@@ -4,10 +4,10 @@ export DESTDIR PREFIX UNITDIR
 VERSION := $(or $(shell git describe --tags --dirty 2>/dev/null),0.1.0-dev+$(shell git describe --always --dirty 2>/dev/null || echo unknown))
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
-BINS    := lade laded lade-supervisor lade-runtime lade-init
+BINS    := lade laded lade-supervisor lade-runtime lade-init lade-gate
 ASSET   := internal/builtin/assets/userland.zst
 
-all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init}
+all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init,lade-gate}
 	$(BUILD) -o bin/ $(addprefix ./cmd/,$(BINS))
 
 $(ASSET): $(shell find internal/builtin cmd/lade-userland -name '*.go') go.mod

@@ -208,11 +208,11 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 	c.Endpoints = slices.DeleteFunc(c.Endpoints, func(o *endpointRecord) bool { return o == e })
 	var lost []binding
 	c.Ports = slices.DeleteFunc(c.Ports, func(p binding) bool {
-		gw, _ := n.gatewayOf(c, p.HostIP.Is6())
-		if gw == nil {
+		_, leads := n.leadsTo(c, p)
+		if !leads {
 			lost = append(lost, p)
 		}
-		return gw == nil
+		return !leads
 	})
 	var steps undo
 	if err = n.bindPorts(c, e, &steps); err == nil {

@@ -39,6 +39,7 @@ type bridge struct {
 	icc      bool
 	internal bool       // no way out
 	bind     netip.Addr // where ports are published that name no address
+	policy   string     // by which; "": as the engine has it
 	limits   netrate.Limits
 	was      netip.Prefix // an address that it had and is to lose
 	was6     netip.Prefix // likewise

@@ -225,10 +225,13 @@ func (n *Networks) open(was, now *containerRecord, steps *undo) error {
 		return fmt.Errorf("publish the ports of %s: %w", now.Name, err)
 	}
 	steps.add(func() {
-		if err := n.wall.change(next, old); err != nil {
+		if err := errors.Join(n.serve(now, was), n.wall.change(next, old)); err != nil {
 			n.log.Warn("cannot take back a published port", "container", now.Name, "error", err)
 		}
 	})
+	if err := n.serve(was, now); err != nil {
+		return fmt.Errorf("publish the ports of %s: %w", now.Name, err)
+	}
 	return nil
 }
 
@@ -381,6 +384,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 	if n.wall != nil {
 		errs = append(errs, n.wall.change(n.rules(c), published{}))
 	}
+	errs = append(errs, n.serve(c, &containerRecord{}))
 	for _, h := range c.hostPorts() {
 		n.ports.release(h)
 	}

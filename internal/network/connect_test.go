@@ -144,7 +144,12 @@ func TestPorts(t *testing.T) {
 		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, HostPortEnd: 8082}, 8081, ""},
 		{Publish{Proto: "tcp", Port: 80, HostPort: 9000, HostPortEnd: 9002}, 9002, ""},
 		{Publish{Proto: "tcp", Port: 80, HostPort: 8079, HostPortEnd: 8080, HostIP: all}, 8079, ""},
-		{Publish{Proto: "tcp", Port: 80, HostIP: netip.IPv6Unspecified()}, 0, "cannot publish port 80/tcp on ::: the network has no IPv6"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, HostIP: netip.IPv6Unspecified()}, 8080, ""}, // by the gate, to IPv4
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9000, HostIP: netip.IPv6Loopback()}, 9000, ""},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, Policy: PolicyGate}, 0, "Bind for 0.0.0.0:8080 failed: port is already allocated"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 9000, Policy: PolicyGate}, 0, "failed to bind host port for 0.0.0.0:9000:IP:80/tcp: address already in use"},
+		{Publish{Proto: "udp", Port: 80, HostPort: 9000, Policy: PolicyGate}, 0, "failed to bind host port for 0.0.0.0:9000:IP:80/udp: address already in use"},
+		{Publish{Proto: "tcp", Port: 80, HostPort: 8080, HostPortEnd: 8082, Policy: PolicyGate}, 8081, ""},
 		{Publish{Proto: "icmp", Port: 80}, 0, `invalid protocol "icmp" for port 80`},
 		{Publish{Proto: "tcp"}, 0, "invalid container port 0/tcp"},
 	} {

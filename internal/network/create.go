@@ -31,15 +31,16 @@ const driverBridge = "bridge"
 
 // The options of a network that has a bridge.
 const (
-	optLink  = "com.docker.network.bridge.name"
-	optICC   = "com.docker.network.bridge.enable_icc"
-	optMasq  = "com.docker.network.bridge.enable_ip_masquerade"
-	optBind  = "com.docker.network.bridge.host_binding_ipv4"
-	optMode4 = "com.docker.network.bridge.gateway_mode_ipv4"
-	optMode6 = "com.docker.network.bridge.gateway_mode_ipv6"
-	optMTU   = "com.docker.network.driver.mtu"
-	optIPv4  = "com.docker.network.enable_ipv4" // what the daemon's defaults may say
-	optIPv6  = "com.docker.network.enable_ipv6"
+	optLink   = "com.docker.network.bridge.name"
+	optICC    = "com.docker.network.bridge.enable_icc"
+	optMasq   = "com.docker.network.bridge.enable_ip_masquerade"
+	optBind   = "com.docker.network.bridge.host_binding_ipv4"
+	optMode4  = "com.docker.network.bridge.gateway_mode_ipv4"
+	optMode6  = "com.docker.network.bridge.gateway_mode_ipv6"
+	optMTU    = "com.docker.network.driver.mtu"
+	optPolicy = "lade.publish-policy"
+	optIPv4   = "com.docker.network.enable_ipv4" // what the daemon's defaults may say
+	optIPv6   = "com.docker.network.enable_ipv6"
 )
 
 // Create makes a network with a bridge and returns its id. It is recorded first:
@@ -427,6 +428,8 @@ func (b *bridge) options(o map[string]string) (err error) {
 			if b.bind, err = netip.ParseAddr(v); err == nil && !b.bind.Is4() {
 				err = errors.New("not an IPv4 address")
 			}
+		case optPolicy:
+			b.policy, err = v, CheckPolicy(v)
 		case optMode4:
 			b.v4.mode, err = v, b.checkMode(v)
 		case optMode6:

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"lade/internal/errdefs"
+	"lade/internal/iprange"
 	"lade/internal/linux/netlink"
 )
 
@@ -76,25 +77,58 @@ func (n *Networks) portsOf(c *containerRecord, six bool) *endpointRecord {
 // rules returns what the firewall has to know of a container: where its
 // published ports lead, and which of its own ports a routed network opens.
 func (n *Networks) rules(c *containerRecord) published {
-	p := published{to: map[hostPort]netip.AddrPort{}, open: map[hostPort]bool{}}
+	p := newPublished()
+	for _, b := range c.Ports {
+		to, ok := n.leadsTo(c, b)
+		switch {
+		case !ok:
+		case b.Policy == PolicyGate:
+			p.gated[b.host()] = true
+		case b.From != nil:
+			for _, r := range sources(b.From, b.HostIP.Is6()) {
+				p.from[limited{b.host(), r}] = to
+			}
+		default:
+			p.to[b.host()] = to
+		}
+	}
 	for _, six := range families() {
 		e := n.portsOf(c, six)
-		if e == nil {
-			continue
-		}
-		for _, b := range c.Ports {
-			if b.HostIP.Is6() == six {
-				p.to[b.host()] = netip.AddrPortFrom(e.addr(six), b.Port)
-			}
-		}
-		if n.bridge(e.Network).side(six).mode != modeRouted {
+		if e == nil || n.bridge(e.Network).side(six).mode != modeRouted {
 			continue
 		}
 		for _, a := range c.Asked {
-			p.open[hostPort{a.Proto, netip.AddrPortFrom(e.addr(six), a.Port)}] = true
+			own := hostPort{a.Proto, netip.AddrPortFrom(e.addr(six), a.Port)}
+			if a.From == nil {
+				p.open[own] = true
+				continue
+			}
+			for _, r := range sources(a.From, six) {
+				p.from[limited{own, r}] = own.AddrPort
+			}
 		}
 	}
 	return p
+}
+
+// sources returns the ranges of one family; they do not overlap.
+func sources(all []iprange.Range, six bool) []iprange.Range {
+	return slices.DeleteFunc(iprange.Merge(all), func(r iprange.Range) bool { return r.First.Is6() != six })
+}
+
+// leadsTo returns the container's address and port behind a port of the host:
+// where its default route is. The gate can also lead from IPv6 to IPv4.
+func (n *Networks) leadsTo(c *containerRecord, b binding) (netip.AddrPort, bool) {
+	six := b.HostIP.Is6()
+	e := n.portsOf(c, six)
+	if e == nil && six && b.Policy == PolicyGate {
+		six = false
+		e = n.portsOf(c, six)
+	}
+	if e == nil {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(e.addr(six), b.Port), true
 }
 
 // publish binds the ports of the host that a container asked for and that its
@@ -129,6 +163,11 @@ func (n *Networks) publish(c *containerRecord, steps *undo) error {
 // publishedAt returns where a port is published in a family, and whether it is.
 func (n *Networks) publishedAt(c *containerRecord, p Publish, six bool) (at place, ok bool) {
 	e := n.portsOf(c, six)
+	across := false
+	if e == nil && six && p.HostIP.Is6() {
+		e = n.portsOf(c, false)
+		across = true
+	}
 	if e == nil {
 		return at, false
 	}
@@ -143,25 +182,35 @@ func (n *Networks) publishedAt(c *containerRecord, p Publish, six bool) (at plac
 			ip = netip.IPv6Unspecified()
 		}
 	}
-	return place{host: ip, container: e.addr(six)}, ip.Is6() == six
+	at = place{host: ip, container: e.addr(six && !across), policy: cmp.Or(p.Policy, b.policy, *n.policy.Load(), PolicyDNAT)}
+	if across || ip == netip.IPv6Loopback() { // nothing is translated there
+		at.policy = PolicyGate
+	}
+	// The gate serves ::1, which is not translated either.
+	at.served = at.policy == PolicyGate || ip == netip.IPv6Unspecified() && p.Proto != "sctp" && n.c.Gate.Binary != ""
+	return at, ip.Is6() == six
 }
 
-// checkPorts refuses what could never be published: also an address of a family
-// in which the container has no way out, unless it has none at all.
+// checkPorts refuses what could never be published: also an IPv4 address where
+// the container has IPv6 only, unless it has no way out at all.
 func (n *Networks) checkPorts(c *containerRecord) error {
 	four, six := n.portsOf(c, false), n.portsOf(c, true)
 	for _, p := range c.Asked {
 		if err := p.check(); err != nil {
 			return err
 		}
-		switch {
-		case p.HostIP == netip.IPv6Loopback():
-			return errdefs.NotImplementedf("cannot publish port %d/%s on ::1: it leads to no container; use 127.0.0.1", p.Port, p.Proto)
-		case !p.HostIP.IsValid(), four == nil && six == nil:
-		case p.HostIP.Is6() && six == nil:
-			return errdefs.NotImplementedf("cannot publish port %d/%s on %s: the network has no IPv6", p.Port, p.Proto, p.HostIP)
-		case p.HostIP.Is4() && four == nil:
+		if p.HostIP.IsValid() && p.HostIP.Is4() && four == nil && six != nil {
 			return errdefs.NotImplementedf("cannot publish port %d/%s on %s: the network has no IPv4", p.Port, p.Proto, p.HostIP)
+		}
+		for _, six := range families() {
+			at, ok := n.publishedAt(c, p, six)
+			switch {
+			case !ok || at.policy != PolicyGate:
+			case p.Proto == "sctp":
+				return errdefs.Invalidf("cannot publish port %d/sctp on %s: only tcp and udp can pass the gate", p.Port, at.host)
+			case n.c.Gate.Binary == "":
+				return errdefs.NotImplementedf("cannot publish port %d/%s on %s: there is no program lade-gate", p.Port, p.Proto, at.host)
+			}
 		}
 	}
 	return nil

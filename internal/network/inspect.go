@@ -221,7 +221,7 @@ func (n *Networks) endpoint(c *containerRecord, r *endpointRecord) *Endpoint {
 	defer n.mu.Unlock()
 	e := &Endpoint{
 		NetworkID: n.records[r.Network].ID, NetworkName: r.Network, Driver: n.driverLocked(r.Network), EndpointID: r.ID, SandboxID: c.Sandbox,
-		Interface: r.Inside, MAC: r.mac(), IPv4: r.IPv4, IPv6: r.IPv6, Aliases: r.Aliases, Ports: c.portMap(), Limits: r.Limits,
+		Interface: r.Inside, MAC: r.mac(), IPv4: r.IPv4, IPv6: r.IPv6, Aliases: r.Aliases, Ports: c.portMap(), Published: c.published(), Limits: r.Limits,
 	}
 	if b := n.bridges[r.Network]; b != nil && !b.internal {
 		e.Gateway, e.Gateway6 = b.v4.via(), b.v6.via()

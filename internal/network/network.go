@@ -10,7 +10,9 @@ import (
 
 	"github.com/moby/moby/api/types/network"
 
+	"lade/internal/iprange"
 	"lade/internal/netrate"
+	"lade/internal/network/gate"
 	"lade/internal/network/ipam"
 	"lade/internal/store"
 )
@@ -46,6 +48,9 @@ type Config struct {
 	Lookup      func(ctx context.Context, host string) ([]netip.Addr, error)
 	LookupEvery time.Duration // how often; 0: ten seconds
 
+	PublishPolicy string       // of ports for which neither they nor their network say one; "": dnat
+	Gate          gate.Options // the program that serves gated ports; no Binary: there are none
+
 	PoolSize int  // prepared namespaces; 0: 16, negative: none
 	Disabled bool // no default bridge (--bridge=none): only host and none
 }
@@ -59,6 +64,8 @@ type Publish struct {
 	// HostPortEnd, when greater than HostPort, lets the engine take the first
 	// free port from HostPort to HostPortEnd.
 	HostPortEnd uint16
+	Policy      string          `json:",omitempty"` // PolicyDNAT, PolicyGate; "": as the network has it
+	From        []iprange.Range `json:",omitempty"` // who may connect; nil: everybody
 }
 
 // Request asks for a container's connection.
@@ -100,11 +107,22 @@ type Endpoint struct {
 	Gateway, Gateway6 netip.Addr
 	Aliases           []string
 	Ports             network.PortMap // what was bound, on whichever network; empty, not nil, without ports
+	Published         []Published     // the same, with how
 	Limits            netrate.Limits  // what holds
 	// NetNS is the namespace for the container's processes, set by Connect
 	// only, and nil for host. The caller closes it: the namespace, and the
 	// interface in it, die with their last process and descriptor.
 	NetNS *os.File
+}
+
+// Published is a port of the host that leads to a container.
+type Published struct {
+	HostIP   netip.Addr
+	HostPort uint16
+	Proto    string
+	Port     uint16          // in the container
+	Policy   string          // PolicyDNAT or PolicyGate
+	From     []iprange.Range // who may connect; nil: everybody
 }
 
 // Member is a container in a network, as other containers there know it.

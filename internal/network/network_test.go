@@ -32,6 +32,10 @@ const own = "LADE_TEST_NETNS"
 // TestMain runs the tests again in a new network namespace, when root: nothing
 // of the machine's network is seen or touched.
 func TestMain(m *testing.M) {
+	if root := os.Getenv(asGate); root != "" {
+		runGate(root)
+		return
+	}
 	if os.Getuid() != 0 || os.Getenv(own) != "" {
 		os.Exit(m.Run())
 	}
@@ -75,7 +79,7 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	up(t, rt, "lo")
 	b.c = Config{
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Bridge: fmt.Sprintf("ltb%d", os.Getpid()%100000),
-		ICC: true, IPMasq: true, IPForward: true, PoolSize: 2,
+		ICC: true, IPMasq: true, IPForward: true, PoolSize: 2, Gate: testGate(t, t.TempDir()),
 	}
 	if change != nil {
 		change(&b.c)

@@ -11,9 +11,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -23,6 +25,7 @@ import (
 	"lade/internal/ids"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/nft"
+	"lade/internal/network/gate"
 	"lade/internal/store"
 	"lade/internal/trace"
 )
@@ -48,6 +51,9 @@ type Networks struct {
 	visit      Visit                       // see Visits
 
 	ipsec ipsec
+
+	gate   *gate.Client           // nil without a program
+	policy atomic.Pointer[string] // of ports that none is said of
 
 	shaping sync.Mutex // limits and their records change one after the other
 
@@ -85,6 +91,9 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 		return nil, err
 	}
 	if n.claim, err = claimed(c.Bridge, n.log); err != nil {
+		return nil, err
+	}
+	if err := n.SetPublishPolicy(c.PublishPolicy); err != nil {
 		return nil, err
 	}
 	if err := n.load(ctx); err != nil {
@@ -258,8 +267,12 @@ func bit(b bool) int {
 // makeBridges brings the kernel, the addresses and the ports to what
 // configuration and records say.
 func (n *Networks) makeBridges(ctx context.Context) (err error) {
+	kept, err := n.findGate()
+	if err != nil {
+		return err
+	}
 	for id, c := range n.containers {
-		n.keep(id, c)
+		n.keep(id, c, kept)
 	}
 	for _, b := range n.allBridges() {
 		n.follow(b)
@@ -274,19 +287,19 @@ func (n *Networks) makeBridges(ctx context.Context) (err error) {
 	if n.wall, err = newFirewall(n.c.Bridge, n.log); err != nil {
 		return err
 	}
-	if n.def == nil && len(n.bridges) == 0 {
-		return nil
+	if n.def != nil || len(n.bridges) > 0 {
+		if err := n.guard(); err != nil {
+			return err
+		}
 	}
-	return n.guard()
+	return n.resumeGate(kept)
 }
 
 // guard makes the table, and watches it.
 func (n *Networks) guard() (err error) {
-	all := published{to: map[hostPort]netip.AddrPort{}, open: map[hostPort]bool{}}
+	all := newPublished()
 	for _, c := range n.containers {
-		p := n.rules(c)
-		maps.Copy(all.to, p.to)
-		maps.Copy(all.open, p.open)
+		all.join(n.rules(c))
 	}
 	if err := n.wall.replace(n.policies(), all); err != nil {
 		return fmt.Errorf("make nftables table %s (nf_tables with nat, masq, fib and ct is needed): %w", n.wall.table, err)
@@ -298,8 +311,9 @@ func (n *Networks) guard() (err error) {
 	return nil
 }
 
-// keep takes again what a container's record says that it has.
-func (n *Networks) keep(id string, c *containerRecord) {
+// keep takes again what a container's record says that it has; kept are the
+// sockets that the gate had.
+func (n *Networks) keep(id string, c *containerRecord, kept map[gate.Key]*os.File) {
 	for _, e := range c.Endpoints {
 		b := n.bridges[e.Network]
 		if b == nil {
@@ -314,8 +328,14 @@ func (n *Networks) keep(id string, c *containerRecord) {
 			}
 		}
 	}
-	for _, h := range c.hostPorts() {
-		if err := n.ports.keep(h); err != nil {
+	for _, b := range c.Ports {
+		h := b.host()
+		var f *os.File
+		if b.Served {
+			f = kept[h.gateKey()]
+			delete(kept, h.gateKey())
+		}
+		if err := n.ports.keep(h, b.Served, f); err != nil {
 			n.log.Warn("a published port is also used by a program of the host", "container", id, "port", h.AddrPort, "error", err)
 		}
 	}
@@ -444,6 +464,9 @@ func (n *Networks) Close() error {
 	}
 	n.mu.Unlock()
 	n.closePools()
+	if n.gate != nil {
+		errs = append(errs, n.gate.Shut())
+	}
 	n.ports.close()
 	errs = append(errs, n.ipsec.close())
 	if n.wall != nil {
@@ -520,8 +543,12 @@ func (n *Networks) Destroy(ctx context.Context) error {
 			}
 		}
 	}
+	gone := n.containers
 	n.containers = map[string]*containerRecord{}
 	n.mu.Unlock()
+	for _, c := range gone {
+		errs = append(errs, n.serve(c, &containerRecord{}))
+	}
 	errs = append(errs, n.c.Store.Commit(ctx, &b), n.Close())
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/iprange"
 	"lade/internal/linux/socket"
 )
 
@@ -21,7 +22,12 @@ type binding struct {
 	Port     uint16     `json:"port"` // in the container
 	HostIP   netip.Addr `json:"hostIP"`
 	HostPort uint16     `json:"hostPort"`
-	Of       int        `json:"of,omitempty"` // which of the ports asked for
+	Of       int        `json:"of,omitempty"`     // which of the ports asked for
+	Policy   string     `json:"policy,omitempty"` // PolicyGate, or "" for PolicyDNAT
+	// Served says that the gate has the socket: of PolicyGate, and of PolicyDNAT on
+	// all IPv6 addresses, of which ::1 is not translated.
+	Served bool            `json:"served,omitempty"`
+	From   []iprange.Range `json:"from,omitempty"` // who may connect; nil: everybody
 }
 
 func (b binding) host() hostPort {
@@ -101,8 +107,8 @@ func (p *ports) takeEphemeral(proto string, ip netip.Addr) (hostPort, bool) {
 }
 
 // hold binds the socket for a claimed port, or gives the claim up.
-func (p *ports) hold(h hostPort) error {
-	f, err := socket.Reserve(h.proto, h.AddrPort)
+func (p *ports) hold(h hostPort, served bool) error {
+	f, err := bindSocket(h, served)
 	if err != nil {
 		p.release(h)
 		return err
@@ -113,11 +119,22 @@ func (p *ports) hold(h hostPort) error {
 	return nil
 }
 
+// bindSocket binds the socket of a port: for the gate, or to reserve it.
+func bindSocket(h hostPort, served bool) (*os.File, error) {
+	if served {
+		return socket.Listen(h.proto, h.AddrPort)
+	}
+	return socket.Reserve(h.proto, h.AddrPort)
+}
+
 // keep claims a port that a running container has, even when a program of the
-// host took it meanwhile: connections from outside still reach the container.
-func (p *ports) keep(h hostPort) error {
+// host took it meanwhile: connections from outside still reach the container. f
+// is its socket, if the gate has kept it.
+func (p *ports) keep(h hostPort, served bool, f *os.File) (err error) {
 	p.take(h)
-	f, err := socket.Reserve(h.proto, h.AddrPort)
+	if f == nil {
+		f, err = bindSocket(h, served)
+	}
 	if err != nil {
 		return err
 	}
@@ -125,6 +142,13 @@ func (p *ports) keep(h hostPort) error {
 	defer p.mu.Unlock()
 	p.held[claim{h.proto, h.Port()}][h.Addr()] = f
 	return nil
+}
+
+// socket returns that of a port; nil where there is none.
+func (p *ports) socket(h hostPort) *os.File {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held[claim{h.proto, h.Port()}][h.Addr()]
 }
 
 // release gives a port back.
@@ -156,10 +180,14 @@ func (p *ports) close() {
 	}
 }
 
-// bind finds and reserves the host port of one Publish. to is the container's
-// address. Errors: Internal, in Docker's words.
-func (p *ports) bind(pub Publish, ip, to netip.Addr) (binding, error) {
-	b := binding{Proto: pub.Proto, Port: pub.Port, HostIP: ip}
+// bind finds and reserves the host port of one Publish. Errors: Internal, in
+// Docker's words.
+func (p *ports) bind(pub Publish, at place) (binding, error) {
+	ip, to := at.host, at.container
+	b := binding{Proto: pub.Proto, Port: pub.Port, HostIP: ip, Served: at.served, From: pub.From}
+	if at.policy == PolicyGate {
+		b.Policy = PolicyGate
+	}
 	if pub.HostPort == 0 {
 		// Ports of other programs are passed over; there are not that many.
 		for range int(p.last-p.first) + 1 {
@@ -167,7 +195,7 @@ func (p *ports) bind(pub Publish, ip, to netip.Addr) (binding, error) {
 			if !ok {
 				break
 			}
-			err := p.hold(h)
+			err := p.hold(h, at.served)
 			if err == nil {
 				b.HostPort = h.Port()
 				return b, nil
@@ -186,7 +214,7 @@ func (p *ports) bind(pub Publish, ip, to netip.Addr) (binding, error) {
 			taken = errdefs.Internalf("Bind for %s failed: port is already allocated", h.AddrPort)
 			continue
 		}
-		err := p.hold(h)
+		err := p.hold(h, at.served)
 		if err == nil {
 			b.HostPort = h.Port()
 			return b, nil
@@ -212,8 +240,12 @@ func bindError(h hostPort, pub Publish, to netip.Addr, err error) error {
 }
 
 // place is where a port is published: an address of the host and one of the
-// container, of one family.
-type place struct{ host, container netip.Addr }
+// container, and how.
+type place struct {
+	host, container netip.Addr
+	policy          string
+	served          bool // see binding
+}
 
 // bindAll binds the port of a Publish at all places, of which there are two at
 // most: the same number in both families. Errors: as bind; then none is bound.
@@ -223,13 +255,13 @@ func (p *ports) bindAll(pub Publish, at []place) ([]binding, error) {
 		return nil, nil
 	}
 	for try := 1; ; try++ {
-		first, err := p.bind(pub, at[0].host, at[0].container)
+		first, err := p.bind(pub, at[0])
 		if err != nil || len(at) == 1 {
 			return []binding{first}, err
 		}
 		same := pub
 		same.HostPort, same.HostPortEnd = first.HostPort, 0
-		second, err := p.bind(same, at[1].host, at[1].container)
+		second, err := p.bind(same, at[1])
 		if err == nil {
 			return []binding{first, second}, nil
 		}
@@ -251,8 +283,19 @@ func (pub Publish) check() error {
 		return errdefs.Invalidf("invalid protocol %q for port %d", pub.Proto, pub.Port)
 	case pub.Port == 0:
 		return errdefs.Invalidf("invalid container port 0/%s", pub.Proto)
+	case CheckPolicy(pub.Policy) != nil:
+		return CheckPolicy(pub.Policy)
 	}
 	return nil
+}
+
+// CheckPolicy refuses what is no publish policy. "" is the default.
+func CheckPolicy(policy string) error {
+	switch policy {
+	case "", PolicyDNAT, PolicyGate:
+		return nil
+	}
+	return errdefs.Invalidf("invalid publish policy %q: want %s or %s", policy, PolicyDNAT, PolicyGate)
 }
 
 // String formats the binding as "0.0.0.0:8080->80/tcp".

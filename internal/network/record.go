@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -166,4 +167,13 @@ func (c *containerRecord) portMap() network.PortMap {
 		}
 	}
 	return m
+}
+
+// published returns them with the policy of each.
+func (c *containerRecord) published() []Published {
+	out := make([]Published, len(c.Ports))
+	for i, b := range c.Ports {
+		out[i] = Published{b.HostIP, b.HostPort, b.Proto, b.Port, cmp.Or(b.Policy, PolicyDNAT), b.From}
+	}
+	return out
 }

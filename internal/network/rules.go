@@ -85,6 +85,7 @@ func addRules(b *nft.Batch, policies []policy) {
 	r := f.Registers()
 	b.AddMap(nft.Map{Name: portsAt, Key: []nft.Field{addr, proto, port}, Value: []nft.Field{addr, port}})
 	b.AddMap(nft.Map{Name: portsAny, Key: []nft.Field{proto, port}, Value: []nft.Field{addr, port}})
+	b.AddMap(nft.Map{Name: portsFrom, Key: []nft.Field{addr, proto, port, addr}, Value: []nft.Field{addr, port}, Intervals: true})
 	b.AddSet(portsOpen, addr, proto, port)
 	b.AddMap(nft.Map{Name: into, Key: []nft.Field{nft.Interface()}})
 	b.AddMap(nft.Map{Name: outOf, Key: []nft.Field{nft.Interface()}})
@@ -109,10 +110,10 @@ func addRules(b *nft.Batch, policies []policy) {
 	w.rule("publish", []nft.Expr{
 		nft.Meta(unix.NFT_META_L4PROTO, 0), nft.DstPort(1), nft.Lookup(portsAny, 0, 2), nft.DstNAT(2, r+2),
 	})
+	w.rule("publish", w.allowed(), []nft.Expr{nft.DstNAT(2*r+2, 3*r+2)})
 	if f == nft.IPv6 {
 		// An answer that is translated back to ::1 finds no way to the socket. So
-		// ::1 is not translated, and a connection to it is refused at once, after
-		// which clients try 127.0.0.1.
+		// ::1 is not translated; the gate serves it.
 		w.rule("output", []nft.Expr{f.DstAddr(0), nft.Equal(0, netip.IPv6Loopback().AsSlice()), nft.Accept()})
 	}
 	toHost := []nft.Expr{nft.DstType(0), nft.Equal(0, nft.Host(unix.RTN_LOCAL)), nft.Jump("publish")}
@@ -161,6 +162,7 @@ func (w writer) network(p policy) {
 	case own.mode == modeRouted:
 		r := w.f.Registers()
 		w.rule(in, []nft.Expr{w.f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Contains(portsOpen, 0), nft.Accept()})
+		w.rule(in, w.allowed(), one(nft.Accept()))
 		w.rule(in, []nft.Expr{nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{w.icmp()}), nft.Accept()})
 	default:
 		w.rule(in, translated(), one(nft.Accept()))
@@ -171,6 +173,15 @@ func (w writer) network(p policy) {
 		w.b.AddChain(nft.Chain{Name: out})
 		w.b.AddElements(outOf, []nft.Element{{Key: nft.Name(p.link), Jump: out}})
 		w.rule(out, oif(p.link, false), one(nft.Drop()))
+	}
+}
+
+// allowed matches a packet to a port with a list of sources from one of them, and
+// loads where it leads: after a key of two addresses, protocol and port.
+func (w writer) allowed() []nft.Expr {
+	r := w.f.Registers()
+	return []nft.Expr{
+		w.f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), w.f.SrcAddr(r + 2), nft.Lookup(portsFrom, 0, 2*r+2),
 	}
 }
 

@@ -423,14 +423,18 @@ func TestIPv6(t *testing.T) {
 			t.Errorf("%v is bound to %v", p, bound)
 		}
 	}
-	// What tries ::1 first is not kept waiting.
-	if _, err := ask(nil, "tcp6", "[::1]:8080", patience); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("[::1]: %v", err)
-	}
-	_, err := b.n.Connect(t.Context(), Request{ContainerID: ids.New(), Network: "dual", Ports: []Publish{{Proto: "tcp", Port: 80, HostIP: netip.IPv6Loopback()}}})
-	if !errors.Is(err, errdefs.NotImplemented) {
-		t.Errorf("published on ::1: %v", err)
-	}
+	answers(t, "IPv6 localhost", nil, "tcp6", "[::1]:8080", "fd61::1")
+	answers(t, "IPv6 localhost to a network of IPv6 only", nil, "tcp6", "[::1]:8082", "fd62::1")
+	silent(t, "IPv6 localhost to one address", nil, "tcp6", "[::1]:8081")
+	loop := b.connect(Request{Name: "loop", Network: "dual", Ports: []Publish{
+		{Proto: "tcp", Port: 80, HostPort: 8090, HostIP: netip.IPv6Loopback()}, {Proto: "udp", Port: 53, HostPort: 8091, HostIP: netip.IPv6Loopback()},
+		{Proto: "tcp", Port: 80, HostPort: 8092, Policy: PolicyGate},
+	}})
+	serve(t, loop.NetNS, "tcp6", "[::]:80")
+	answers(t, "published on ::1", nil, "tcp6", "[::1]:8090", "fd61::1")
+	answers(t, "published on ::1, of the container", nil, "tcp6", "["+loop.IPv6.Addr().String()+"]:80", "fd61::1")
+	answers(t, "gated", b.other, "tcp6", host+":8092", outside6.String())
+	silent(t, "published on ::1, from outside", b.other, "tcp6", host+":8090")
 	// The tables of both families come back.
 	c, err := nft.Dial()
 	if err != nil {

@@ -15,6 +15,14 @@ const perMessage = 256
 // nested is the type flag of an attribute that holds attributes.
 const nested = unix.NLA_F_NESTED
 
+// What golang.org/x/sys has not, of include/uapi/linux/netfilter/nf_tables.h.
+const (
+	flagConcat   = 0x80 // NFT_SET_CONCAT
+	attrConcat   = 2    // NFTA_SET_DESC_CONCAT
+	attrFieldLen = 1    // NFTA_SET_FIELD_LEN
+	attrKeyEnd   = 10   // NFTA_SET_ELEM_KEY_END
+)
+
 // The families of tables. An IPv4 and an IPv6 table may have the same name.
 const (
 	IPv4 Family = unix.NFPROTO_IPV4
@@ -78,11 +86,13 @@ func (b *Batch) DelTable() {
 // Hooks and priorities, as nft(8) names them.
 const (
 	Prerouting  = 0
+	Input       = 1
 	Forward     = 2
 	Output      = 3
 	Postrouting = 4
 
 	PriorityRaw    = -300
+	PriorityMangle = -150
 	PriorityDstNAT = -100
 	PriorityFilter = 0
 	PrioritySrcNAT = 100
@@ -146,6 +156,9 @@ type Map struct {
 	Name  string
 	Key   []Field
 	Value []Field // nil: a verdict
+	// Intervals makes every key a range, from Element.Key to Element.KeyEnd in each
+	// of its fields. Ranges must not overlap (Linux 5.6).
+	Intervals bool
 }
 
 // AddMap creates a map.
@@ -158,7 +171,12 @@ func (b *Batch) AddMap(m Map) {
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE)
 	b.r.String(unix.NFTA_SET_TABLE, b.table)
 	b.r.String(unix.NFTA_SET_NAME, m.Name)
-	b.r.Uint32BE(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP)
+	if m.Intervals {
+		b.r.Uint32BE(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP|unix.NFT_SET_INTERVAL|flagConcat)
+		b.concatenation(m.Key)
+	} else {
+		b.r.Uint32BE(unix.NFTA_SET_FLAGS, unix.NFT_SET_MAP)
+	}
 	b.r.Uint32BE(unix.NFTA_SET_KEY_TYPE, kt)
 	b.r.Uint32BE(unix.NFTA_SET_KEY_LEN, kl)
 	b.r.Uint32BE(unix.NFTA_SET_DATA_TYPE, vt)
@@ -172,6 +190,19 @@ func (b *Batch) AddMap(m Map) {
 	}
 	// The kernel wants a number for every set of a batch, used or not.
 	b.r.Uint32BE(unix.NFTA_SET_ID, uint32(b.r.Messages()))
+}
+
+// concatenation says how long each field of a key is.
+func (b *Batch) concatenation(key []Field) {
+	desc := b.r.Nest(unix.NFTA_SET_DESC | nested)
+	all := b.r.Nest(attrConcat | nested)
+	for _, f := range key {
+		el := b.r.Nest(unix.NFTA_LIST_ELEM | nested)
+		b.r.Uint32BE(attrFieldLen, f.size)
+		b.r.End(el)
+	}
+	b.r.End(all)
+	b.r.End(desc)
 }
 
 // AddSet creates a set of keys.
@@ -188,6 +219,7 @@ func (b *Batch) AddSet(name string, key ...Field) {
 // Element is an entry of a map, or without a Value of a set, encoded by Join.
 type Element struct {
 	Key, Value []byte
+	KeyEnd     []byte // the last key, in a map of intervals
 	Jump       string // the chain, in a map to verdicts
 }
 
@@ -228,6 +260,9 @@ func (b *Batch) elements(typ, flags uint16, m string, es []Element) {
 		for _, e := range es[:n] {
 			el := b.r.Nest(unix.NFTA_LIST_ELEM | nested)
 			b.data(unix.NFTA_SET_ELEM_KEY, e.Key)
+			if e.KeyEnd != nil {
+				b.data(attrKeyEnd, e.KeyEnd)
+			}
 			switch {
 			case typ != unix.NFT_MSG_NEWSETELEM:
 			case e.Value == nil && e.Jump == "": // of a set

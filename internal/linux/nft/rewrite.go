@@ -43,3 +43,19 @@ func setPort(offset uint32, from Reg, checksum uint32) Expr {
 		b.r.Uint32BE(unix.NFTA_PAYLOAD_CSUM_OFFSET, checksum)
 	}}
 }
+
+// SetMark writes the packet's mark from a register ("meta mark set").
+func SetMark(from Reg) Expr {
+	return Expr{"meta", func(b *Batch) {
+		b.reg(unix.NFTA_META_SREG, from)
+		b.r.Uint32BE(unix.NFTA_META_KEY, unix.NFT_META_MARK)
+	}}
+}
+
+// SetConnectionMark writes the connection's mark from a register ("ct mark set").
+func SetConnectionMark(from Reg) Expr {
+	return Expr{"ct", func(b *Batch) {
+		b.reg(unix.NFTA_CT_SREG, from)
+		b.r.Uint32BE(unix.NFTA_CT_KEY, unix.NFT_CT_MARK)
+	}}
+}

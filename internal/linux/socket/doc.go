@@ -1,7 +1,7 @@
-// Package socket reserves ports of the host: a socket that is bound and serves
-// nothing.
+// Package socket reserves ports of the host: by a socket that is bound and serves
+// nothing (Reserve), or by one for a program that serves it (Listen).
 //
-// For TCP such a socket does not listen: another bind to the port fails with
+// For TCP a reserved one does not listen: another bind to the port fails with
 // EADDRINUSE, while a connection that reaches it is refused, as for any port
 // that nobody serves.
 //
