@@ -86,6 +86,7 @@ type Bridge struct {
 	DNS, DNSSearch, DNSOptions       []string
 	HostGatewayIPs                   []string
 	Limits                           netrate.Limits // of containers that ask for none
+	PublishPolicy                    string         // of ports and networks that say none: dnat or gate
 }
 
 // AddressPool is a range that subnets of new networks are cut from.

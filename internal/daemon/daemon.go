@@ -20,6 +20,7 @@ import (
 	"lade/internal/linux/sys"
 	"lade/internal/linux/systemd"
 	"lade/internal/network"
+	"lade/internal/network/gate"
 	"lade/internal/network/ipam"
 	"lade/internal/plugin"
 	"lade/internal/registry"
@@ -119,6 +120,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 			return err
 		}
 		nc.Store, nc.Logger = p.store, log
+		nc.Gate = gate.Options{Root: c.ExecRoot, Binary: beside("", "lade-gate"), Build: b.Version, Logger: log}
 		p.networks, err = network.New(ctx, nc)
 		return err
 	})
@@ -233,7 +235,7 @@ func (p *parts) close(log *slog.Logger) error {
 
 // networkConfig reads the addresses of the default bridge.
 func networkConfig(c *Config) (network.Config, error) {
-	n := network.Config{Bridge: c.Bridge.Bridge, MTU: c.MTU, ICC: c.ICC, IPMasq: c.IPMasq, IPForward: c.IPForward, Limits: c.Limits}
+	n := network.Config{Bridge: c.Bridge.Bridge, MTU: c.MTU, ICC: c.ICC, IPMasq: c.IPMasq, IPForward: c.IPForward, Limits: c.Limits, PublishPolicy: c.PublishPolicy}
 	if n.Bridge == "" {
 		n.Bridge = "docker0"
 	}

@@ -126,6 +126,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.value(&c.Limits.In, "net-rate-in", "net-rate-in", "Default limit of what a container on the default bridge receives (bits per second, e.g. 100mbit)")
 	t.value(&c.Limits.Out, "net-rate-out", "net-rate-out", "Default limit of what a container on the default bridge sends (bits per second, e.g. 10mbit)")
 	t.value((*Bytes)(&c.Limits.Burst), "net-burst", "net-burst", "Default burst of network limits (0: as the rate needs)")
+	t.string(&c.PublishPolicy, "publish-policy", "", "publish-policy", `How ports are published that say nothing else ("dnat"|"gate")`)
 	t.strings(&c.HostGatewayIPs, "host-gateway-ip", "", "host-gateway-ips", "IP addresses that the special 'host-gateway' string in --add-host resolves to")
 
 	t.strings(&c.Mirrors, "registry-mirror", "", "registry-mirrors", "Preferred registry mirror")

@@ -48,6 +48,7 @@ func (c *Config) follow(said *Config) *Config {
 	now.Mirrors, now.Insecure, now.Named = said.Mirrors, said.Insecure, said.Named
 	now.MaxDownloads, now.MaxUploads, now.MaxTransfers = said.MaxDownloads, said.MaxUploads, said.MaxTransfers
 	now.MaxDownloadAttempts = said.MaxDownloadAttempts
+	now.PublishPolicy = said.PublishPolicy
 	now.DNS, now.DNSSearch, now.DNSOptions = said.DNS, said.DNSSearch, said.DNSOptions
 	return &now
 }
@@ -81,6 +82,9 @@ func (p *parts) reload(c *Config, changed []change) {
 	}
 	if err := p.registry.Reload(p.registryConfig(c)); err != nil {
 		p.registries.Logger.Error("registries not reloaded", "error", err)
+	}
+	if err := p.networks.SetPublishPolicy(c.PublishPolicy); err != nil {
+		p.registries.Logger.Error("publish policy not reloaded", "error", err)
 	}
 	p.engine.Reload(p.settings(c), attributes)
 }

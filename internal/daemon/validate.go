@@ -15,6 +15,7 @@ import (
 	"lade/internal/engine/logdriver"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
+	"lade/internal/network"
 	"lade/internal/server/compat"
 )
 
@@ -140,6 +141,7 @@ func (b *Bridge) validate(p *problems) {
 		p.invalid("invalid default MTU: %d", b.MTU)
 	}
 	p.add(b.Limits.Check(cmp.Or(max(b.MTU, 0), 1500)))
+	p.add(network.CheckPolicy(b.PublishPolicy))
 	if b.Bridge == "none" && b.BIP != "" {
 		p.invalid("bip cannot be set when the default bridge is disabled (bridge: none)")
 	}

@@ -66,6 +66,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err := container.CheckHealth(config.Healthcheck, hc.Annotations); err != nil {
 		return r, err
 	}
+	if err := checkPublish(&config, &hc); err != nil {
+		return r, err
+	}
 	rates, err := e.askedRates(&hc, o.NetRates)
 	if err != nil {
 		return r, err

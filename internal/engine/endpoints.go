@@ -157,7 +157,7 @@ func (e *host) connectAll(ctx context.Context, r *container.Record, own *os.File
 	if err != nil {
 		return nil, err
 	}
-	if q.Ports, err = publish(r); err != nil {
+	if q.Ports, err = published(r); err != nil {
 		return nil, err
 	}
 	q.NetNS = own

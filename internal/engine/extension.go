@@ -25,6 +25,7 @@ type UpdateConfig struct {
 	apicontainer.UpdateConfig
 	netrate.Asked
 	Changes
+	Republish
 }
 
 // InspectResponse is the answer of ContainerInspect. Its HostConfig covers

@@ -30,7 +30,9 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 		return nil, err
 	}
 	r := a.View()
-	out := &InspectResponse{HostConfig: &HostConfig{*shownHostConfig(r), e.rates(r).Asked()}}
+	hc := *shownHostConfig(r)
+	hc.Annotations = e.annotations(r)
+	out := &InspectResponse{HostConfig: &HostConfig{hc, e.rates(r).Asked()}}
 	out.InspectResponse = &apicontainer.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
 		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", Config: r.Config,
@@ -202,7 +204,7 @@ func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 		s.Labels = map[string]string{}
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
-	s.HostConfig.Annotations = r.HostConfig.Annotations
+	s.HostConfig.Annotations = e.annotations(r)
 	s.ImageManifestDescriptor = e.manifestOf(r)
 	if r.State.Alive() {
 		s.Ports = e.ports(r)

@@ -13,7 +13,6 @@ import (
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
-	"github.com/moby/moby/api/types/network"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/engine/container"
@@ -21,7 +20,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/device"
-	nets "lade/internal/network"
 	"lade/internal/network/etc"
 	"lade/internal/snapshot"
 	"lade/internal/supervisor"
@@ -221,44 +219,6 @@ func netSysctls(all map[string]string) map[string]string {
 	return out
 }
 
-// publish lists the ports to publish: those bound, and with -P every other
-// exposed one. Errors: Invalid for a malformed binding.
-func publish(r *container.Record) ([]nets.Publish, error) {
-	var out []nets.Publish
-	if r.HostConfig.NetworkMode.IsHost() || r.HostConfig.NetworkMode.IsNone() {
-		return nil, nil
-	}
-	for p, bindings := range r.HostConfig.PortBindings {
-		if len(bindings) == 0 {
-			bindings = []network.PortBinding{{}}
-		}
-		for _, b := range bindings {
-			q := nets.Publish{Proto: string(p.Proto()), Port: p.Num(), HostIP: b.HostIP}
-			if b.HostPort != "" {
-				from, to, ranged := strings.Cut(b.HostPort, "-")
-				if !ranged {
-					to = from
-				}
-				var ok1, ok2 bool
-				q.HostPort, ok1 = atoi16(from)
-				q.HostPortEnd, ok2 = atoi16(to)
-				if !ok1 || !ok2 || q.HostPortEnd < q.HostPort {
-					return nil, errdefs.Invalidf("invalid port specification: %q", b.HostPort)
-				}
-			}
-			out = append(out, q)
-		}
-	}
-	if r.HostConfig.PublishAllPorts {
-		for p := range r.Config.ExposedPorts {
-			if _, bound := r.HostConfig.PortBindings[p]; !bound {
-				out = append(out, nets.Publish{Proto: string(p.Proto()), Port: p.Num(), HostIP: netip.Addr{}})
-			}
-		}
-	}
-	return out, nil
-}
-
 // writeFiles writes what is bound on /etc. A container in another's network
 // has that one's, and its name server. resolver is what that is to know; nil:
 // there is none.
@@ -400,12 +360,16 @@ func (e *host) Limit(ctx context.Context, r *container.Record) error {
 	if err != nil {
 		return err
 	}
+	takeBack, err := e.republish(ctx, r)
+	if err != nil {
+		return errors.Join(err, undo(ctx))
+	}
 	err = e.sup.update(ctx, &wire.Update{ID: r.ID, Resources: res})
 	if err == nil {
 		err = e.updateScope(ctx, e.cgroupPath(r), res)
 	}
 	if err != nil {
-		return errors.Join(err, undo(ctx))
+		return errors.Join(err, takeBack(ctx), undo(ctx))
 	}
 	return nil
 }

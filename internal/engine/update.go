@@ -13,7 +13,7 @@ import (
 	"lade/internal/linux/device"
 )
 
-// ContainerUpdate changes limits and the restart policy, of a running
+// ContainerUpdate changes limits, the restart policy and published ports, of a running
 // container at once; either all of it takes effect and is recorded, or nothing
 // is recorded. Errors: NotFound; Invalid for a value that cannot be; Conflict
 // for one that contradicts what the container has.
@@ -40,6 +40,9 @@ func (e *Engine) ContainerUpdate(ctx context.Context, name string, u UpdateConfi
 		}
 		next.NetRates = u.Asked.Over(next.NetRates)
 		if err := e.checkRates(next.HostConfig, next.NetRates); err != nil {
+			return err
+		}
+		if err := e.changePorts(next, u.Republish); err != nil {
 			return err
 		}
 		// The kernel would refuse what contradicts itself in words of its own.

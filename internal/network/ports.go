@@ -180,14 +180,20 @@ func (p *ports) close() {
 	}
 }
 
+// newBinding is one without a port of the host.
+func newBinding(pub Publish, at place) binding {
+	b := binding{Proto: pub.Proto, Port: pub.Port, HostIP: at.host, Served: at.served, From: pub.From}
+	if at.policy == PolicyGate {
+		b.Policy = PolicyGate
+	}
+	return b
+}
+
 // bind finds and reserves the host port of one Publish. Errors: Internal, in
 // Docker's words.
 func (p *ports) bind(pub Publish, at place) (binding, error) {
 	ip, to := at.host, at.container
-	b := binding{Proto: pub.Proto, Port: pub.Port, HostIP: ip, Served: at.served, From: pub.From}
-	if at.policy == PolicyGate {
-		b.Policy = PolicyGate
-	}
+	b := newBinding(pub, at)
 	if pub.HostPort == 0 {
 		// Ports of other programs are passed over; there are not that many.
 		for range int(p.last-p.first) + 1 {

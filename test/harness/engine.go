@@ -312,10 +312,10 @@ func (e *Engine) Check() (string, error) {
 // Running reports whether the daemon was started and not stopped.
 func (e *Engine) Running() bool { return e.cmd != nil }
 
-// Log returns what the daemon and the supervisor wrote.
+// Log returns what the daemon, the supervisor and the gate wrote.
 func (e *Engine) Log() string {
 	var out strings.Builder
-	for _, name := range []string{"laded.log", "exec/supervisor.log"} {
+	for _, name := range []string{"laded.log", "exec/supervisor.log", "exec/gate.log"} {
 		raw, err := os.ReadFile(filepath.Join(e.Dir, name))
 		if err == nil {
 			fmt.Fprintf(&out, "--- %s\n%s", name, raw)

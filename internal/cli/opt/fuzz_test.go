@@ -35,7 +35,7 @@ func FuzzFlags(f *testing.F) {
 		if _, ctr, mode, err := Device(s); err == nil && (!strings.HasPrefix(ctr, "/") || !DeviceMode(mode)) {
 			t.Errorf("device %q: %q %q", s, ctr, mode)
 		}
-		_, _, _ = Ports([]string{s}, nil)
+		_, _, _, _ = Ports([]string{s}, nil)
 		_, _ = parseFile([]byte(s), nil)
 	})
 }

@@ -9,67 +9,103 @@ import (
 
 	"github.com/docker/go-connections/nat"
 	"github.com/moby/moby/api/types/network"
+
+	"lade/internal/publish"
 )
 
 // Ports reads -p and --expose arguments into what the API takes.
 //
-//	-p [[ip:][host[-end]]:]ctr[-end][/proto]
-//	-p published=…,target=…[,protocol=…]
+//	-p [[ip:][host[-end]]:]ctr[-end][/proto][,policy=…][,from=…]…
+//	-p published=…,target=…[,protocol=…][,policy=…][,from=…]…
 //	--expose port[-end][/proto]
-func Ports(publish, expose []string) (network.PortSet, network.PortMap, error) {
-	short := make([]string, 0, len(publish))
-	for _, p := range publish {
-		s, err := shortPort(p)
-		if err != nil {
-			return nil, nil, err
-		}
-		short = append(short, s)
-	}
-	exposed, bound, err := nat.ParsePortSpecs(short)
+//
+// notes are the annotations that carry policies and sources.
+func Ports(specs, expose []string) (set network.PortSet, bindings network.PortMap, notes map[string]string, err error) {
+	set, bindings, notes = network.PortSet{}, network.PortMap{}, map[string]string{}
+	all, err := Publish(specs)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	set, bindings := network.PortSet{}, network.PortMap{}
-	for p := range exposed {
-		port, err := network.ParsePort(string(p))
-		if err != nil {
-			return nil, nil, err
-		}
-		set[port] = struct{}{}
-	}
-	for p, list := range bound {
-		port, err := network.ParsePort(string(p))
-		if err != nil {
-			return nil, nil, err
-		}
+	for p, list := range all {
+		set[p] = struct{}{}
 		for _, b := range list {
-			ip := netip.Addr{}
-			if b.HostIP != "" {
-				if ip, err = netip.ParseAddr(b.HostIP); err != nil {
-					return nil, nil, fmt.Errorf("invalid IP address: %s", b.HostIP)
-				}
+			bindings[p] = append(bindings[p], b.PortBinding)
+			if !b.Empty() {
+				notes[publish.All+"."+publish.Name(p, b.PortBinding)] = b.String()
 			}
-			bindings[port] = append(bindings[port], network.PortBinding{HostIP: ip, HostPort: b.HostPort})
 		}
 	}
 	for _, e := range expose {
 		if strings.Contains(e, ":") {
-			return nil, nil, fmt.Errorf("invalid port format for --expose: %s", e)
+			return nil, nil, nil, fmt.Errorf("invalid port format for --expose: %s", e)
 		}
 		proto, port := nat.SplitProtoPort(e)
 		start, end, err := portRange(port)
 		if err != nil {
-			return nil, nil, fmt.Errorf("invalid range format for --expose: %s, error: %w", e, err)
+			return nil, nil, nil, fmt.Errorf("invalid range format for --expose: %s, error: %w", e, err)
 		}
 		for n := start; n <= end; n++ {
 			p, err := network.ParsePort(fmt.Sprintf("%d/%s", n, proto))
 			if err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 			set[p] = struct{}{}
 		}
 	}
-	return set, bindings, nil
+	return set, bindings, notes, nil
+}
+
+// Publish reads -p arguments.
+func Publish(specs []string) (publish.Ports, error) {
+	out := publish.Ports{}
+	for _, spec := range specs {
+		spec, options, err := portOptions(spec)
+		if err != nil {
+			return nil, err
+		}
+		short, err := shortPort(spec)
+		if err != nil {
+			return nil, err
+		}
+		_, bound, err := nat.ParsePortSpecs([]string{short})
+		if err != nil {
+			return nil, err
+		}
+		for p, list := range bound {
+			port, err := network.ParsePort(string(p))
+			if err != nil {
+				return nil, err
+			}
+			for _, b := range list {
+				ip := netip.Addr{}
+				if b.HostIP != "" {
+					if ip, err = netip.ParseAddr(b.HostIP); err != nil {
+						return nil, fmt.Errorf("invalid IP address: %s", b.HostIP)
+					}
+				}
+				out[port] = append(out[port], publish.Binding{PortBinding: network.PortBinding{HostIP: ip, HostPort: b.HostPort}, Options: options})
+			}
+		}
+	}
+	return out, nil
+}
+
+// portOptions takes policy= and from= out of a -p argument. Docker's words for
+// everything else stay.
+func portOptions(spec string) (rest string, o publish.Options, err error) {
+	var parts, options []string
+	for part := range strings.SplitSeq(spec, ",") {
+		if strings.HasPrefix(part, "policy=") || strings.HasPrefix(part, "from=") {
+			options = append(options, part)
+		} else {
+			parts = append(parts, part)
+		}
+	}
+	if options == nil {
+		return spec, o, nil
+	}
+	o, err = publish.Parse(strings.Join(options, ","))
+	return strings.Join(parts, ","), o, err
 }
 
 // portRange parses port[-end].

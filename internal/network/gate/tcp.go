@@ -116,6 +116,7 @@ func (p *port) carry(client *net.TCPConn) {
 	}
 	server, err := q.dial(from)
 	if err != nil {
+		p.s.log.Debug("no way to the container", "port", q.Host, "client", from, "error", err)
 		abort(client) // as if nobody listened
 		return
 	}

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -25,6 +24,11 @@ type changes struct {
 	MountsRemove  []string                  `json:",omitempty"`
 	DevicesAdd    []container.DeviceMapping `json:",omitempty"`
 	DevicesRemove []string                  `json:",omitempty"`
+}
+
+func (c *changes) any() bool {
+	return len(c.EnvSet)+len(c.EnvRemove)+len(c.LabelsSet)+len(c.LabelsRemove)+len(c.LogOptions)+
+		len(c.MountsAdd)+len(c.MountsRemove)+len(c.DevicesAdd)+len(c.DevicesRemove) > 0
 }
 
 // changed is the engine's answer.
@@ -88,14 +92,7 @@ func (c *changeFlags) need(ctx context.Context, api *moby.Client) error {
 	if !c.any() {
 		return nil
 	}
-	v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-	if err != nil {
-		return err
-	}
-	if v.Platform.Name != app.Name {
-		return fmt.Errorf("--%s need the engine of lade; this one is %s", strings.Join(c.names(), ", --"), app.EngineName(v))
-	}
-	return nil
+	return needLade(ctx, api, "--"+strings.Join(c.names(), ", --"))
 }
 
 // changes is what the flags say.

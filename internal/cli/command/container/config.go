@@ -24,6 +24,7 @@ type spec struct {
 	config  *container.Config
 	host    *container.HostConfig
 	network *network.NetworkingConfig
+	ports   map[string]string // the annotations about published ports, which are in host, too
 }
 
 // spec turns the flags into a request for a container of image that runs args.
@@ -49,9 +50,10 @@ func (o *flags) spec(image string, args []string) (*spec, error) {
 		return nil, err
 	}
 	s.host.Binds, s.config.Volumes = binds, volumes
-	if s.config.ExposedPorts, s.host.PortBindings, err = opt.Ports(o.publish.Values(), o.expose.Values()); err != nil {
+	if s.config.ExposedPorts, s.host.PortBindings, s.ports, err = opt.Ports(o.publish.Values(), o.expose.Values()); err != nil {
 		return nil, err
 	}
+	annotatePorts(s.host, s.ports)
 	if s.config.Env, err = opt.EnvFiles(o.envFile.Values(), o.env.Values()); err != nil {
 		return nil, err
 	}

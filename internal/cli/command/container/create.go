@@ -173,6 +173,11 @@ func (c *creation) create(ctx context.Context, e *app.Env, s *spec) (id string, 
 	if err := c.rates.need(ctx, api); err != nil {
 		return "", err
 	}
+	if len(s.ports) > 0 {
+		if err := needLade(ctx, api, "policy= and from= of a published port"); err != nil {
+			return "", err
+		}
+	}
 	c.rates.annotate(s.host)
 	if err := c.kept.annotate(ctx, api, s.host); err != nil {
 		return "", err

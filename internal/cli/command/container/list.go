@@ -13,6 +13,7 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
@@ -131,7 +132,7 @@ func Row(c *container.Summary, short bool) format.Row {
 	}
 	r := format.Row{
 		"ID": id, "Names": names(c.Names, short), "Image": image(c, short), "Command": strconv.Quote(command),
-		"CreatedAt": created.String(), "RunningFor": format.Ago(created), "Ports": ports(c.Ports),
+		"CreatedAt": created.String(), "RunningFor": format.Ago(created), "Ports": ports(c.Ports, c.HostConfig.Annotations),
 		"State": string(c.State), "Status": c.Status, "Size": size, "Labels": format.Labels(c.Labels),
 		"Mounts": strings.Join(mounts, ","), "LocalVolumes": strconv.Itoa(local), "Networks": strings.Join(networks, ","),
 		"Platform": nil,
@@ -201,8 +202,9 @@ func image(c *container.Summary, short bool) string {
 }
 
 // ports joins ports that follow each other: "0.0.0.0:80-81->80-81/tcp, 9/udp".
-// Ports that are published under another number come last.
-func ports(list []container.PortSummary) string {
+// Ports that are published under another number, or not in Docker's way, come
+// last.
+func ports(list []container.PortSummary, annotations map[string]string) string {
 	ip := func(p *container.PortSummary) string {
 		if p.IP.IsValid() {
 			return p.IP.String()
@@ -233,8 +235,12 @@ func ports(list []container.PortSummary) string {
 	for i := range list {
 		p := &list[i]
 		addr := ip(p)
-		if addr != "" && p.PublicPort != p.PrivatePort {
-			moved = append(moved, fmt.Sprintf("%s->%d/%s", net.JoinHostPort(addr, strconv.Itoa(int(p.PublicPort))), p.PrivatePort, p.Type))
+		public, note := strconv.Itoa(int(p.PublicPort)), ""
+		if port, ok := network.PortFrom(p.PrivatePort, network.IPProtocol(p.Type)); ok && len(annotations) > 0 {
+			note = how(annotations, port, network.PortBinding{HostIP: p.IP, HostPort: public})
+		}
+		if addr != "" && p.PublicPort != p.PrivatePort || note != "" {
+			moved = append(moved, fmt.Sprintf("%s->%d/%s%s", net.JoinHostPort(addr, public), p.PrivatePort, p.Type, note))
 			continue
 		}
 		at := slices.IndexFunc(open, func(g *group) bool { return g.ip == addr && g.proto == p.Type })

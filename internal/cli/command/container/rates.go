@@ -2,15 +2,12 @@ package container
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"net/url"
 
 	"github.com/moby/moby/api/types/container"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
-	"lade/internal/cli/app"
 	"lade/internal/cli/opt"
 	"lade/internal/netrate"
 )
@@ -52,14 +49,7 @@ func (r *rates) need(ctx context.Context, api *moby.Client) error {
 	if r.asked() == (netrate.Asked{}) {
 		return nil
 	}
-	v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-	if err != nil {
-		return err
-	}
-	if v.Platform.Name != app.Name {
-		return fmt.Errorf("--net-rate-in, --net-rate-out and --net-burst need the engine of lade; this one is %s", app.EngineName(v))
-	}
-	return nil
+	return needLade(ctx, api, "--net-rate-in, --net-rate-out and --net-burst")
 }
 
 // annotate asks for the rates when a container is created. The library knows
@@ -75,19 +65,4 @@ func (r *rates) annotate(h *container.HostConfig) {
 	}
 	maps.Copy(all, asked)
 	h.Annotations = all
-}
-
-// update changes a container.
-func (r *rates) update(ctx context.Context, e *app.Env, api *moby.Client, id string, u container.UpdateConfig, c changes) (res changed, err error) {
-	ep, err := e.Endpoint()
-	if err != nil {
-		return res, err
-	}
-	body := struct {
-		container.UpdateConfig
-		netrate.Asked
-		changes
-	}{u, r.asked(), c}
-	err = ep.Post(ctx, api, "/containers/"+url.PathEscape(id)+"/update", body, &res)
-	return res, err
 }

@@ -21,7 +21,6 @@ import (
 	"lade/internal/cli/app"
 	"lade/internal/cli/format"
 	"lade/internal/cli/opt"
-	"lade/internal/netrate"
 )
 
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
@@ -224,11 +223,15 @@ func buildPort(e *app.Env, _ *pflag.FlagSet) app.Run {
 		if n := res.Container.NetworkSettings; n != nil {
 			bound = n.Ports
 		}
+		var notes map[string]string
+		if h := res.Container.HostConfig; h != nil {
+			notes = h.Annotations
+		}
 		if len(args) == 1 {
 			var out []string
 			for p, list := range bound {
 				for _, b := range list {
-					out = append(out, fmt.Sprintf("%s -> %s", p, hostPort(b)))
+					out = append(out, fmt.Sprintf("%s -> %s%s", p, hostPort(b), how(notes, p, b)))
 				}
 			}
 			slices.SortFunc(out, format.Natural)
@@ -361,6 +364,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 	devices := newDeviceLimits(f)
 	rates := newRates(f)
 	more := newChangeFlags(f)
+	ports := newRepublish(f)
 	return func(ctx context.Context, args []string) error {
 		if f.NFlag() == 0 {
 			return errors.New("you must provide one or more flags when using this command")
@@ -384,28 +388,25 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 		if err := rates.need(ctx, api); err != nil {
 			return err
 		}
-		changes, err := more.changes()
-		if err != nil {
+		u := extended{UpdateConfig: container.UpdateConfig{Resources: r, RestartPolicy: policy}, Asked: rates.asked()}
+		if u.changes, err = more.changes(); err != nil {
 			return err
 		}
 		if err := more.need(ctx, api); err != nil {
 			return err
 		}
-		update := func(id string) (warnings []string, err error) {
-			if more.any() || rates.asked() != (netrate.Asked{}) {
-				res, err := rates.update(ctx, e, api, id, container.UpdateConfig{Resources: r, RestartPolicy: policy}, changes)
-				if err == nil {
-					res.tell(e, id)
-				}
-				return res.Warnings, err
+		if u.republishing, err = ports.asked(); err != nil {
+			return err
+		}
+		if !u.republishing.empty() {
+			if err := needLade(ctx, api, "--publish-add and --publish-rm"); err != nil {
+				return err
 			}
-			res, err := api.ContainerUpdate(ctx, id, moby.ContainerUpdateOptions{Resources: &r, RestartPolicy: &policy})
-			return res.Warnings, err
 		}
 		var warnings []string
 		var errs []error
 		for _, id := range args {
-			said, err := update(id)
+			said, err := u.send(ctx, e, api, id)
 			if err != nil {
 				errs = append(errs, err)
 				continue
