@@ -1,0 +1,207 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"lade/internal/linux/netns"
+	"lade/internal/need"
+	"lade/test/harness"
+)
+
+// load connects to an address again and again, some hundred times a second, and
+// keeps one connection all the while.
+type load struct {
+	what, addr string
+	stop       chan struct{}
+	wg         sync.WaitGroup
+	requests   atomic.Int64
+
+	mu   sync.Mutex
+	errs []error
+}
+
+func newLoad(what, addr string) *load {
+	l := &load{what: what, addr: addr, stop: make(chan struct{})}
+	const at, every = 4, 8 * time.Millisecond // 500 a second
+	for range at {
+		l.wg.Go(func() {
+			tick := time.NewTicker(every)
+			defer tick.Stop()
+			for {
+				select {
+				case <-l.stop:
+					return
+				case <-tick.C:
+					l.note(l.once())
+				}
+			}
+		})
+	}
+	l.wg.Go(func() {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			l.note(err)
+			return
+		}
+		defer c.Close()
+		for {
+			select {
+			case <-l.stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+				l.note(say(c))
+			}
+		}
+	})
+	return l
+}
+
+// once is one request on a connection of its own.
+func (l *load) once() error {
+	c, err := net.DialTimeout("tcp", l.addr, need.Patience(30*time.Second))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return say(c)
+}
+
+// say waits for the answer to a line.
+func say(c net.Conn) error {
+	const line = "how do you do?\n"
+	c.SetDeadline(time.Now().Add(need.Patience(30 * time.Second)))
+	if _, err := io.WriteString(c, line); err != nil {
+		return err
+	}
+	got := make([]byte, len(line))
+	if _, err := io.ReadFull(c, got); err != nil {
+		return err
+	}
+	if string(got) != line {
+		return fmt.Errorf("the answer is %q", got)
+	}
+	return nil
+}
+
+func (l *load) note(err error) {
+	l.requests.Add(1)
+	if err != nil {
+		l.mu.Lock()
+		l.errs = append(l.errs, err)
+		l.mu.Unlock()
+	}
+}
+
+// end returns how many requests there were, and what went wrong.
+func (l *load) end() (requests int64, err error) {
+	close(l.stop)
+	l.wg.Wait()
+	if len(l.errs) > 0 {
+		err = fmt.Errorf("%s: %d of %d requests failed: %w", l.what, len(l.errs), l.requests.Load(), errors.Join(l.errs[:min(len(l.errs), 3)]...))
+	}
+	return l.requests.Load(), err
+}
+
+// echoIn serves in the network namespace of a container: whatever comes, comes
+// back.
+func echoIn(t testing.TB, e *harness.Engine, container, addr string) {
+	t.Helper()
+	ns, err := os.Open("/proc/" + e.Run("inspect", "-f", "{{.State.Pid}}", container) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	err = netns.Do(ns, func() error {
+		s, err := net.Listen("tcp", addr)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { s.Close() })
+		go func() {
+			for {
+				c, err := s.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					io.Copy(c, c)
+					c.Close()
+				}()
+			}
+		}()
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// otherBuild returns a directory with the programs of which laded and lade-gate
+// are of another version.
+func otherBuild(t testing.TB) string {
+	t.Helper()
+	need.Program(t, "go", "the Go toolchain")
+	dir := t.TempDir()
+	for _, name := range []string{"lade", "lade-supervisor", "lade-runtime", "lade-init"} {
+		if err := os.Symlink(filepath.Join(harness.Bin(t), name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=other", "-o", dir, "lade/cmd/laded", "lade/cmd/lade-gate")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return dir
+}
+
+// TestRestartsUnderLoad: clients of published ports, by either policy, notice
+// nothing of ten restarts of the daemon: in order, by kill -9, with another build.
+func TestRestartsUnderLoad(t *testing.T) {
+	need.Root(t)
+	other := otherBuild(t)
+	e := harness.Start(t, harness.Apart()...)
+	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
+	var loads []*load
+	for port, policy := range map[string]string{"80": "dnat", "81": "gate"} {
+		echoIn(t, e, "web", ":"+port)
+		loads = append(loads, newLoad(policy, e.Run("port", "web", port)))
+	}
+	builds := [2]string{e.Bin, other}
+	for i := range 10 {
+		before := loads[0].requests.Load() + loads[1].requests.Load()
+		if i%3 == 0 {
+			e.Stop()
+		} else {
+			e.Kill()
+		}
+		e.Bin = builds[i/2%2]
+		e.Launch()
+		// There were clients while it was away, and are now that it is back.
+		for end := time.Now().Add(need.Patience(30 * time.Second)); loads[0].requests.Load()+loads[1].requests.Load() < before+200 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	for _, l := range loads {
+		requests, err := l.end()
+		t.Logf("%s: %d requests", l.what, requests)
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if got := e.Run("version", "-f", "{{.Server.Version}}"); strings.Contains(got, "other") != (e.Bin == other) {
+		t.Errorf("version %s from %s", got, filepath.Base(e.Bin))
+	}
+	e.Bin = builds[0]
+}
