@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	apivolume "github.com/moby/moby/api/types/volume"
 
+	"lade/internal/digest"
 	"lade/internal/errdefs"
 )
 
@@ -92,7 +93,7 @@ func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 	for _, img := range images {
 		used := len(p.c.Users(img.ID)) > 0
 		for i, l := range img.Layers {
-			shared.add(string(img.ChainIDs[i]), l.Size, used)
+			shared.add(unpacked(img.ChainIDs[i]), l.Size, used)
 		}
 		for _, d := range img.Blobs() {
 			if n, err := p.c.Images.Content().Stat(d); err == nil { // else it went meanwhile
@@ -104,7 +105,7 @@ func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 		s := p.c.ImageSummary(img)
 		s.Containers, s.SharedSize = int64(len(p.c.Users(img.ID))), 0
 		for i := range img.Layers {
-			s.SharedSize += shared[string(img.ChainIDs[i])].common()
+			s.SharedSize += shared[unpacked(img.ChainIDs[i])].common()
 		}
 		for _, d := range img.Blobs() {
 			one := shared[string(d)]
@@ -126,8 +127,12 @@ func (p *Pruner) imageUsage() *apiimage.DiskUsage {
 	return u
 }
 
-// sharing is what layers, by their chain, and blobs, by their digest, take.
+// sharing is what layers, by unpacked, and blobs, by their digest, take.
 type sharing map[string]share
+
+// unpacked is the key of a layer on the disk. The ChainID of a bottom layer is
+// also the digest of its tar, which may be a blob.
+func unpacked(c digest.ChainID) string { return "unpacked " + string(c) }
 
 type share struct {
 	size   int64
