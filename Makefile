@@ -53,10 +53,10 @@ fuzz:          # every fuzz target for 30 seconds
 sizes:         # the largest of everything, to see it grow
 	@go run ./internal/arch/sizes
 
-install: all   # PREFIX (/usr/local), DESTDIR; starts nothing: docs/install.md
+install: all man # PREFIX (/usr/local), DESTDIR; starts nothing: docs/install.md
 	scripts/install
 
-deb: all       # a Debian package, in bin/
+deb: all man   # a Debian package, in bin/
 	VERSION='$(VERSION)' scripts/deb
 
 test-deb: all  # install, upgrade and remove the package where systemd runs: in a machine of VM_RUN
