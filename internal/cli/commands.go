@@ -21,6 +21,11 @@ func commands() []app.Command {
 		container.Group(), contexts.Group(), image.Group(), network.Group(), system.Group(), volume.Group(),
 	}
 	all = append(all, secret.Groups()...)
+	for _, c := range image.Group().Sub {
+		if c.Name() == "build" {
+			all = append(all, system.Builder(c))
+		}
+	}
 	for _, group := range all[:len(all):len(all)] {
 		for i := range group.Sub {
 			c := &group.Sub[i]

@@ -31,6 +31,8 @@ func notOffered() map[string]bool {
 		"volume": true,
 		// Docker says "Swarm secrets".
 		"secret": true, "config": true,
+		// Docker prints the end of its builder before everything.
+		"builder build": true,
 		// Docker does not have these.
 		"volume clone": true, "volume export": true, "volume import": true, "volume rename": true, "volume snapshot": true,
 		"system": true, "system reclaim": true,
@@ -73,6 +75,40 @@ func TestHelp(t *testing.T) {
 		})
 	}
 	walk(r.Command, nil)
+}
+
+// TestCommands asserts that every command of Docker's is there, but for what
+// belongs to a swarm, to plugins or to content trust.
+func TestCommands(t *testing.T) {
+	f := newFake(t)
+	r := newRoot(app.New(nil, io.Discard, io.Discard))
+	name := regexp.MustCompile(`(?m)^  (\w[\w-]*)\*? +[A-Z]`)
+	lists := regexp.MustCompile(`(?ms)^[\w ]*Commands:\n.*?\n\n`)
+	seen := 0
+	var walk func(path []string)
+	walk = func(path []string) {
+		t.Run(strings.Join(append([]string{"docker"}, path...), " "), func(t *testing.T) {
+			help := f.docker(t, "", append(path[:len(path):len(path)], "--help")...).Stdout
+			for _, m := range name.FindAllStringSubmatch(strings.Join(lists.FindAllString(help, -1), ""), -1) {
+				below := append(path[:len(path):len(path)], m[1])
+				full := strings.Join(below, " ")
+				if slices.Contains(strings.Fields("checkpoint manifest node plugin service stack swarm trust"), m[1]) || full == "volume update" {
+					continue
+				}
+				seen++
+				c, rest := r.find(below)
+				if len(rest) > 0 {
+					t.Errorf("lade %s is missing", full)
+				} else if c.HasSubCommands() {
+					walk(below)
+				}
+			}
+		})
+	}
+	walk(nil)
+	if seen < 90 {
+		t.Errorf("%d commands recognised in Docker's help", seen)
+	}
 }
 
 // TestRunFlags asserts that run has every flag of Docker's, with the same

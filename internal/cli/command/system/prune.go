@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/build"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
@@ -76,7 +77,7 @@ func pruneCache(ctx context.Context, e *app.Env, filter *opt.Filter, all bool) (
 	if err != nil || len(res.Report.CachesDeleted) == 0 {
 		return "", 0, err
 	}
-	return "Deleted build cache objects:\n" + strings.Join(res.Report.CachesDeleted, "\n") + "\n", res.Report.SpaceReclaimed, nil
+	return deletedCaches(&res.Report), res.Report.SpaceReclaimed, nil
 }
 
 func pruneWarning(e *app.Env, given *opt.Filter, all, volumes bool) string {
@@ -141,4 +142,12 @@ func buildDial(e *app.Env, _ *pflag.FlagSet) app.Run {
 			}
 		}
 	}
+}
+
+// deletedCaches lists what was removed of the build cache; empty if nothing was.
+func deletedCaches(r *build.CachePruneReport) string {
+	if len(r.CachesDeleted) == 0 {
+		return ""
+	}
+	return "Deleted build cache objects:\n" + strings.Join(r.CachesDeleted, "\n") + "\n"
 }
