@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"lade/internal/errdefs"
-	"lade/internal/failpoint"
 	"lade/internal/store"
 )
 
@@ -193,7 +192,6 @@ func (s *Store) put(ctx context.Context, o *Object) error {
 	}
 	var b store.Batch
 	b.Put(bucket, o.ID, raw)
-	failpoint.Hit("secret.put")
 	return s.records.Commit(ctx, &b)
 }
 
@@ -303,7 +301,6 @@ func (s *Store) Remove(ctx context.Context, kind Kind, ref string, inUse func(o 
 	}
 	var b store.Batch
 	b.Delete(bucket, e.ID)
-	failpoint.Hit("secret.remove")
 	err = s.records.Commit(ctx, &b)
 	s.mu.Lock()
 	defer s.mu.Unlock()

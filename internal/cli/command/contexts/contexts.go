@@ -279,7 +279,7 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 			return err
 		}
 		for _, v := range []string{"LADE_HOST", "DOCKER_HOST"} {
-			if table && !*quiet && os.Getenv(v) != "" {
+			if os.Getenv(v) != "" {
 				e.Complain(fmt.Sprintf("Warning: %[1]s environment variable overrides the active context. To use a context, either set the global --context flag, or unset %[1]s environment variable.", v))
 				break
 			}
@@ -312,7 +312,7 @@ func remove(e *app.Env, name string, current, force bool) error {
 		if force {
 			return nil
 		}
-		return err
+		return fmt.Errorf("context %q does not exist", name)
 	}
 	if current {
 		if !force {
