@@ -137,7 +137,8 @@ func Write(out io.Writer, format string, header Header, rows []Row) error {
 		_, err := b.WriteTo(out)
 		return err
 	}
-	w := tabwriter.NewWriter(out, 10, 1, 3, ' ', 0)
+	var table bytes.Buffer // the writer writes each cell by itself
+	w := tabwriter.NewWriter(&table, 10, 1, 3, ' ', 0)
 	var h bytes.Buffer
 	// A heading that cannot be made (a template that computes) stays empty.
 	_ = t.Option("missingkey=zero").Funcs(headings()).Execute(&h, header)
@@ -148,7 +149,11 @@ func Write(out io.Writer, format string, header Header, rows []Row) error {
 	if _, err := b.WriteTo(w); err != nil {
 		return err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err = table.WriteTo(out)
+	return err
 }
 
 // Uses reports whether a format prints a field.
