@@ -118,7 +118,7 @@ func endpointSysctls(ep *network.EndpointSettings) (map[string]string, error) {
 func (e *host) request(r *container.Record, name string, ep *network.EndpointSettings) (nets.Request, error) {
 	q := nets.Request{
 		ContainerID: r.ID, Name: r.Name, Network: name, Rates: r.NetRates, MAC: net.HardwareAddr(ep.MacAddress),
-		Priority: ep.GwPriority, Links: ep.Links, Interface: ep.DriverOpts[optIfname],
+		Priority: ep.GwPriority, Links: ep.Links, Again: e.had.of(r.ID, name), Interface: ep.DriverOpts[optIfname],
 	}
 	if apicontainer.NetworkMode(name).IsUserDefined() {
 		q.Aliases = slices.Clone(ep.Aliases)

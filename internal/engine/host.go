@@ -47,6 +47,7 @@ type host struct {
 	set        atomic.Pointer[Settings]
 	health     *health.Monitor
 	names      *nameService
+	had        lastAddresses
 	linked     atomic.Bool // some container has links
 
 	ctx    context.Context // ends at Close
@@ -155,6 +156,7 @@ func (e *host) Gone(r *container.Record) {
 	e.unlabel(r)
 	e.secrets.Release(r.ID)
 	e.execs.forget(r.ID)
+	e.had.forget(r.ID)
 }
 
 // Discard implements container.Host: everything that Launch and Create made.
@@ -201,6 +203,9 @@ func (e *host) Release(r *container.Record) {
 	defer cancel()
 	e.sup.drop(r.ID, "")
 	eps := e.Networks.Endpoints(r.ID)
+	if !r.HostConfig.AutoRemove {
+		e.had.keep(r.ID, eps)
+	}
 	if err := e.Networks.Release(ctx, r.ID); err != nil {
 		e.log.Warn("the network connection could not be given back", "container", r.ID, "error", err)
 	}

@@ -300,10 +300,10 @@ func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *und
 		return errdefs.NotFoundf("network %s not found", b.network)
 	}
 	var err error
-	if e.IPv4, err = b.v4.take(r.IPv4); err != nil {
+	if e.IPv4, err = b.v4.take(r.IPv4, r.Again); err != nil {
 		return err
 	}
-	if e.IPv6, err = b.v6.take(r.IPv6); err != nil {
+	if e.IPv6, err = b.v6.take(r.IPv6, r.Again); err != nil {
 		b.v4.release(e.IPv4)
 		return err
 	}
@@ -331,9 +331,9 @@ func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.Hardwar
 	return nil
 }
 
-// take takes an address of a family; zero: the next free one, if the network
-// has the family.
-func (s *side) take(want netip.Addr) (ip netip.Prefix, err error) {
+// take takes an address of a family; zero: one that is to be taken again, or the
+// next free one, if the network has the family.
+func (s *side) take(want netip.Addr, again []netip.Addr) (ip netip.Prefix, err error) {
 	switch {
 	case s.addrs == nil && want.IsValid():
 		return ip, errdefs.Invalidf("no configured subnet contains IP address %s", want)
@@ -342,6 +342,11 @@ func (s *side) take(want netip.Addr) (ip netip.Prefix, err error) {
 	case want.IsValid():
 		err = s.addrs.Take(want)
 	default:
+		for _, a := range again { // of this family, of this subnet, and free
+			if s.addrs.Take(a) == nil {
+				return netip.PrefixFrom(a, s.subnet.Bits()), nil
+			}
+		}
 		want, err = s.addrs.Next()
 	}
 	if err != nil {

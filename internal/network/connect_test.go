@@ -503,6 +503,24 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestAgain gives a container the address that it had, unless somebody else has
+// it by now or it is of no subnet of the network.
+func TestAgain(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("10.77.0.1/24"); c.PoolSize = -1 })
+	first := b.connect(Request{Name: "c"})
+	had := []netip.Addr{netip.MustParseAddr("192.0.2.1"), first.IPv4.Addr()}
+	if err := b.n.Release(t.Context(), first.id); err != nil {
+		t.Fatal(err)
+	}
+	again := b.connect(Request{Name: "c", Again: had})
+	if again.IPv4 != first.IPv4 {
+		t.Errorf("got %v, had %v", again.IPv4, first.IPv4)
+	}
+	if other := b.connect(Request{Name: "d", Again: had}); other.IPv4 == first.IPv4 {
+		t.Errorf("%v is given twice", other.IPv4)
+	}
+}
+
 // TestSubnet checks that the subnet avoids those of the host.
 func TestSubnet(t *testing.T) {
 	need.Root(t)

@@ -187,7 +187,7 @@ func (n *Networks) takeFails(c *containerRecord) error {
 			if !ip.IsValid() {
 				continue
 			}
-			if _, err := n.bridge(e.Network).side(six).take(ip); err == nil {
+			if _, err := n.bridge(e.Network).side(six).take(ip, nil); err == nil {
 				return fmt.Errorf("address %s was free", ip)
 			}
 		}

@@ -74,7 +74,8 @@ type Request struct {
 	Name        string // of the container, without slash: for messages and Inspect
 	Network     string // name or id: bridge (also "" and "default"), host, none, or one that was created
 	MAC         net.HardwareAddr
-	IPv4, IPv6  netip.Addr        // zero: the next free one
+	IPv4, IPv6  netip.Addr        // zero: one of Again, or the next free one
+	Again       []netip.Addr      // had before: taken again if nobody has them
 	LinkLocal   []netip.Addr      // further addresses, of the link only
 	Interface   string            // its name in the container; "": the first of eth0, eth1, … that is free
 	Priority    int               // of several networks the one with the highest has the default route

@@ -37,7 +37,7 @@ func TestClients(t *testing.T) {
 	for _, c := range programs {
 		t.Run(c.name, func(t *testing.T) { all.add(c.name, c.version(t), runProgram(t, c)) })
 	}
-	all.publish(t, "../../docs/compatibility.md")
+	all.publish(t, page)
 }
 
 // TestPython is that one of the clients which starts at once, for every run of
@@ -60,7 +60,7 @@ func runProgram(t *testing.T, c client) tally {
 	cmd := c.command(t)
 	bounded := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	bounded.Dir, bounded.Env, bounded.WaitDelay = cmd.Dir, cmd.Env, time.Second
-	bounded.Env = append(e.Command("lade").Env, append(cmd.Env, "IMAGE=lade/hello")...)
+	bounded.Env = append(e.Command("lade").Env, append(cmd.Env, "IMAGE=lade/hello", "NET="+subnet())...)
 	e.Run("run", "--rm", "lade/hello", "true") // makes the image
 	out, err := bounded.CombinedOutput()
 	got := count(string(out))
@@ -96,7 +96,10 @@ func (r *results) add(client, version string, got tally) {
 	r.rows = append(r.rows, []string{client, version, fmt.Sprint(got.pass), fmt.Sprint(got.fail)})
 }
 
-// between are the marks in a page between which a table is made by the tests.
+// page holds the table.
+const page = "../../docs/compatibility.md"
+
+// begin and end mark the place of the table in its page.
 const begin, end = "<!-- made by make conformance: clients -->\n", "<!-- end -->"
 
 // publish puts the rows into the page; those of clients that were not run stay.

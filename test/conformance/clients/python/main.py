@@ -15,6 +15,7 @@ from docker.types import Healthcheck, IPAMConfig, IPAMPool, LogConfig, Mount, Ul
 from tap import check, has, raises, run, same
 
 IMAGE = os.environ["IMAGE"]
+NET = os.environ["NET"]  # the first three numbers of a subnet that nobody has
 LABEL = {"conformance": "python"}
 
 
@@ -462,20 +463,20 @@ def networks(c):
     """networks: create, addresses, connect, aliases, disconnect, list, remove"""
     n = c.networks.create("py-net", driver="bridge", labels=LABEL, internal=False, attachable=True,
                           options={"com.docker.network.bridge.enable_icc": "true"},
-                          ipam=IPAMConfig(pool_configs=[IPAMPool(subnet="10.213.17.0/24", gateway="10.213.17.1")]))
+                          ipam=IPAMConfig(pool_configs=[IPAMPool(subnet="%s.0/24" % NET, gateway="%s.1" % NET)]))
     other = c.networks.create("py-net2", labels=LABEL)
     try:
-        same(n.attrs["IPAM"]["Config"], [{"Subnet": "10.213.17.0/24", "Gateway": "10.213.17.1"}])
+        same(n.attrs["IPAM"]["Config"], [{"Subnet": NET + ".0/24", "Gateway": NET + ".1"}])
         same(n.attrs["Labels"], LABEL)
         same(sorted(x.name for x in c.networks.list(filters={"label": "conformance"})), ["py-net", "py-net2"])
         same([x.name for x in c.networks.list(names=["py-net2"])], ["py-net2"])
         with Gone(sleeper(c, "py-one", network="py-net")) as one:
             with Gone(sleeper(c, "py-two")) as two:
-                n.connect(two, ipv4_address="10.213.17.9", aliases=["second"])
+                n.connect(two, ipv4_address=NET + ".9", aliases=["second"])
                 same(one.exec_run("nslookup second").exit_code, 0)
                 two.reload()
                 e = two.attrs["NetworkSettings"]["Networks"]["py-net"]
-                same(e["IPAddress"], "10.213.17.9")
+                same(e["IPAddress"], NET + ".9")
                 has(e["Aliases"], "second")
                 n.reload()
                 same({x.name for x in n.containers}, {"py-one", "py-two"})
@@ -488,11 +489,11 @@ def networks(c):
                 other.disconnect(two, force=True)
         box = c.api.create_container(IMAGE, ["sleep", "1000"], labels=LABEL,
                                      host_config=c.api.create_host_config(network_mode="py-net"),
-                                     networking_config=c.api.create_networking_config({"py-net": c.api.create_endpoint_config(ipv4_address="10.213.17.20", aliases=["third"])}))
+                                     networking_config=c.api.create_networking_config({"py-net": c.api.create_endpoint_config(ipv4_address=NET + ".20", aliases=["third"])}))
         with Gone(c.containers.get(box["Id"])) as box:
             box.start()
             box.reload()
-            same(box.attrs["NetworkSettings"]["Networks"]["py-net"]["IPAddress"], "10.213.17.20")
+            same(box.attrs["NetworkSettings"]["Networks"]["py-net"]["IPAddress"], NET + ".20")
     finally:
         n.remove()
         other.remove()

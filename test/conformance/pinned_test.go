@@ -1,0 +1,99 @@
+package conformance
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"lade/internal/need"
+)
+
+// cache is the directory of what takes long to make: lade-test in the user's
+// cache directory, or $LADE_TEST_CACHE.
+func cache(t testing.TB) string {
+	t.Helper()
+	dir := os.Getenv("LADE_TEST_CACHE")
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(user, "lade-test")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// built returns a directory of the newest docker client and of Compose, its
+// plugin, built from the modules that clients/go.mod pins. They are kept: the
+// first test that asks waits two minutes for them.
+func built(t *testing.T) string {
+	t.Helper()
+	pins, err := os.ReadFile("clients/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := sha256.Sum256(append(pins, runtime.Version()...))
+	path := filepath.Join(cache(t), fmt.Sprintf("clients-%x", key[:8]))
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cli, compose := pinned(t, "github.com/docker/cli"), pinned(t, "github.com/docker/compose/v5")
+	for _, args := range [][]string{
+		// As a module without go.mod it would be compiled as the Go of 2016.
+		{
+			"-gcflags=github.com/docker/cli/...=-lang=go1.26", "-ldflags=-s -w -X github.com/docker/cli/cli/version.Version=" + cli,
+			"-o", filepath.Join(dir, "docker"), "github.com/docker/cli/cmd/docker",
+		},
+		{
+			"-ldflags=-s -w -X github.com/docker/compose/v5/internal.Version=v" + compose,
+			"-o", filepath.Join(dir, "cli-plugins", "docker-compose"), "github.com/docker/compose/v5/cmd",
+		},
+	} {
+		goBuild(t, args...)
+	}
+	if err := os.Rename(dir, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// goBuild builds a program in the module of the clients.
+func goBuild(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "go", "Go"), append([]string{"build", "-trimpath"}, args...)...)
+	cmd.Dir, cmd.Env = "clients", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// pinned returns the version of a module in clients/go.mod, without the v.
+func pinned(t *testing.T, module string) string {
+	t.Helper()
+	pins, err := os.ReadFile("clients/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(pins)) {
+		if f := strings.Fields(strings.TrimPrefix(line, "require ")); len(f) > 1 && f[0] == module {
+			return strings.TrimSuffix(strings.TrimPrefix(f[1], "v"), "+incompatible")
+		}
+	}
+	t.Fatalf("clients/go.mod has no %s", module)
+	return ""
+}
