@@ -58,6 +58,11 @@ func TestStopped(t *testing.T) {
 	if all, err := p.ContainersUsage(ctx); err != nil || len(all) != 1 || all[0].Record.ID != "0123" || all[0].Group != nil || all[0].Networks != nil {
 		t.Errorf("usage of all: %+v, %v", all, err)
 	}
+	// A container that cannot be read is in the list, with the reason.
+	bad := engine{actor: container.New(ctx, container.Record{ID: "4567", Name: "bad", State: container.Running}, engine{}, slog.New(slog.DiscardHandler))}
+	if all, err := New(bad, bad).ContainersUsage(ctx); err != nil || len(all) != 1 || all[0].Err == nil || all[0].Group != nil {
+		t.Errorf("usage of one that cannot be read: %+v, %v", all, err)
+	}
 	stream, done := context.WithCancel(ctx)
 	defer done()
 	samples, err := p.ContainerStats(stream, "one", Options{Stream: true})

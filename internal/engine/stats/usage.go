@@ -13,12 +13,14 @@ import (
 // Usage is what a container has used, in the kernel's numbers.
 type Usage struct {
 	Record   *container.Record // not to be changed
-	Group    *cgroup.Stats     // nil of one that does not run
+	Group    *cgroup.Stats     // nil of one that does not run, or cannot be read
 	Networks map[string]network.Counters
+	Err      error // why numbers of it are missing, if it runs
 }
 
 // ContainersUsage reads all containers once, the oldest first. What ends
-// meanwhile has no numbers. Errors: of the kernel; ctx's.
+// meanwhile has no numbers; one that cannot be read does not hide the others.
+// Errors: ctx's.
 func (p *Sampler) ContainersUsage(ctx context.Context) ([]Usage, error) {
 	all := p.host.All()
 	out := make([]Usage, 0, len(all))
@@ -29,7 +31,7 @@ func (p *Sampler) ContainersUsage(ctx context.Context) ([]Usage, error) {
 		u := Usage{Record: a.View()}
 		if u.Record.State.Alive() {
 			if err := p.read(&u); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
-				return nil, err
+				u.Err = err
 			}
 		}
 		out = append(out, u)

@@ -33,6 +33,7 @@ func (u *usage) add(name, kind, help string, value float64, labels ...string) {
 func Text(containers []stats.Usage, o *Operations) []byte {
 	u := &usage{at: map[string]*family{}}
 	u.states(containers)
+	u.unreadable(containers)
 	for _, c := range containers {
 		r := c.Record
 		who := []string{"id", r.ID, "image", r.Config.Image, "name", r.Name}
@@ -97,6 +98,19 @@ func (u *usage) states(containers []stats.Usage) {
 	for _, state := range slices.Sorted(maps.Keys(count)) {
 		u.add("engine_daemon_container_states_containers", gauge, "Containers in a state.", float64(count[state]), "state", state)
 	}
+}
+
+// unreadable says whether numbers are missing: cAdvisor's word for the whole,
+// and which containers lack some.
+func (u *usage) unreadable(containers []stats.Usage) {
+	failed := false
+	for _, c := range containers {
+		if c.Err != nil {
+			failed = true
+			u.add("lade_container_scrape_error", gauge, "1 where numbers of a container could not be read.", 1, "id", c.Record.ID, "name", c.Record.Name)
+		}
+	}
+	u.add("container_scrape_error", gauge, "1 if numbers of any container could not be read.", truth(failed))
 }
 
 func (u *usage) processor(g *cgroup.Stats, with func(...string) []string) {

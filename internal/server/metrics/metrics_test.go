@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
@@ -26,6 +27,7 @@ func TestText(t *testing.T) {
 	}
 	out := string(Text([]stats.Usage{
 		{Record: record("stopped", container.Exited)},
+		{Record: record("sick", container.Running), Err: errors.New("input/output error")},
 		{Record: record("runs", container.Running), Networks: map[string]network.Counters{"eth0": {RxBytes: 7}}, Group: &cgroup.Stats{
 			CPU: cgroup.CPU{Usage: 1_500_000_000, ThrottledPeriods: 3}, Pids: cgroup.Pids{Current: 4},
 			Memory:   cgroup.Memory{Usage: 1 << 20, Limit: 1<<63 - 4096, OOMKills: 1, Stat: map[string]uint64{"total_inactive_file": 1 << 10}},
@@ -45,7 +47,9 @@ func TestText(t *testing.T) {
 		"container_network_receive_bytes_total{" + who + `,interface="eth0"} 7`,
 		"container_start_time_seconds{" + who + "} 100.5",
 		"lade_container_restarts_total{" + who + "} 2",
-		`engine_daemon_container_states_containers{state="running"} 1`,
+		`engine_daemon_container_states_containers{state="running"} 2`,
+		"container_scrape_error 1",
+		`lade_container_scrape_error{id="id-sick",name="sick"} 1`,
 		`lade_operation_duration_seconds_bucket{operation="ContainerStart",le="0.0025"} 0`,
 		`lade_operation_duration_seconds_bucket{operation="ContainerStart",le="0.005"} 2`,
 		`lade_operation_duration_seconds_bucket{operation="ContainerStart",le="+Inf"} 3`,
