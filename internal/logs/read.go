@@ -152,6 +152,7 @@ func (r *reader) follow() (more bool, err error) {
 		case done:
 			return false, nil
 		}
+		r.at.rest()
 		switch r.wait() {
 		case finished:
 			done = true

@@ -16,6 +16,12 @@ import (
 // escaped, and attributes. What is longer is no message.
 const maxRecord = 1 << 20
 
+// A file is read in small pieces until one comes full, then in large ones.
+const (
+	small = 8 << 10
+	large = 256 << 10
+)
+
 // source reads the records of one file, which may grow. A record that is not
 // complete is kept until the rest was written.
 type source struct {
@@ -26,6 +32,7 @@ type source struct {
 	drop int          // records to skip
 
 	buf      []byte
+	full     bool // the last read filled it: there is more than a little
 	from, to int  // what is read and not used: buf[from:to]
 	seen     int  // bytes after from without a newline
 	skip     bool // the begin of the line was thrown away: too long
@@ -164,6 +171,7 @@ func (s *source) more() error {
 	s.room()
 	n, err := s.r.Read(s.buf[s.to:])
 	s.to += n
+	s.full = s.to == len(s.buf)
 	switch {
 	case n > 0:
 		return nil
@@ -180,8 +188,19 @@ func (s *source) room() {
 		s.to -= s.from
 		s.from = 0
 	}
-	if s.to == len(s.buf) {
-		s.buf = append(s.buf, make([]byte, max(256<<10, len(s.buf)))...)
+	switch {
+	case s.full && len(s.buf) < large:
+		s.buf = append(s.buf, make([]byte, large-len(s.buf))...)
+	case s.to == len(s.buf):
+		s.buf = append(s.buf, make([]byte, max(small, len(s.buf)))...)
+	}
+}
+
+// rest gives the buffer back before a wait, so that who follows a quiet log
+// costs little.
+func (s *source) rest() {
+	if s != nil && s.from == s.to {
+		s.buf, s.full, s.from, s.to, s.seen = nil, false, 0, 0, 0
 	}
 }
 

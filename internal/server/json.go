@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/moby/api/types/container"
+
 	"lade/internal/errdefs"
 )
 
 // keep is the largest buffer that is used again.
-const keep = 1 << 20
+const keep = 4 << 20
 
 // reply answers with a value of the newest types, adjusted for the client's
 // version.
@@ -27,7 +29,9 @@ func (s *server) reply(w http.ResponseWriter, r *http.Request, code int, value a
 func (s *server) encode(w http.ResponseWriter, code int, value any) error {
 	b := s.buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	if err := encodeTo(b, value); err != nil {
+	if list, ok := value.([]container.Summary); ok {
+		b.Write(append(appendSummaries(b.AvailableBuffer(), list), '\n'))
+	} else if err := encodeTo(b, value); err != nil {
 		return err
 	}
 	h := w.Header()
