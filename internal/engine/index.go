@@ -18,6 +18,8 @@ type index struct {
 	names map[string]string // name → id
 	// sorted are the ids in order, for prefixes; nil after a change.
 	sorted []string
+	// newest are all, as lists show them; nil after a change.
+	newest []*container.Actor
 }
 
 func newIndex() *index {
@@ -66,7 +68,7 @@ func (r *index) add(a *container.Actor) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.byID[a.View().ID] = a
-	r.sorted = nil
+	r.sorted, r.newest = nil, nil
 }
 
 // remove forgets a container and every name of it.
@@ -74,7 +76,7 @@ func (r *index) remove(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.byID, id)
-	r.sorted = nil
+	r.sorted, r.newest = nil, nil
 	for n, owner := range r.names {
 		if owner == id {
 			delete(r.names, n)
@@ -128,20 +130,27 @@ func (r *index) look(ref string) (a *container.Actor, err error, done bool) {
 	return nil, nil, false
 }
 
-// all returns every container, newest first.
+// all returns every container, newest first. The list is the caller's.
 func (r *index) all() []*container.Actor {
 	r.mu.RLock()
-	out := make([]*container.Actor, 0, len(r.byID))
-	for _, a := range r.byID {
-		out = append(out, a)
-	}
+	all := slices.Clone(r.newest)
 	r.mu.RUnlock()
-	slices.SortFunc(out, func(a, b *container.Actor) int {
+	if all != nil {
+		return all
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all = make([]*container.Actor, 0, len(r.byID))
+	for _, a := range r.byID {
+		all = append(all, a)
+	}
+	slices.SortFunc(all, func(a, b *container.Actor) int {
 		va, vb := a.View(), b.View()
 		if c := vb.Created.Compare(va.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(va.ID, vb.ID)
 	})
-	return out
+	r.newest = slices.Clone(all)
+	return all
 }

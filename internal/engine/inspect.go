@@ -13,6 +13,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"lade/internal/engine/container"
 	"lade/internal/engine/spec"
@@ -168,28 +169,42 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]apicontain
 	if err != nil {
 		return nil, err
 	}
-	out := []apicontainer.Summary{}
+	chosen := make([]*container.Record, 0, 64)
 	for _, a := range e.containers.all() {
 		r := a.View()
 		if r.State == container.Gone || !q.match(e, r) {
 			continue
 		}
-		s := e.Summary(r)
+		chosen = append(chosen, r)
+		if o.Limit > 0 && len(chosen) == o.Limit {
+			break
+		}
+	}
+	out := make([]apicontainer.Summary, 0, len(chosen))
+	manifests := map[string]*ocispec.Descriptor{} // many containers have few images
+	for _, r := range chosen {
+		m, ok := manifests[r.ImageID]
+		if !ok {
+			m = e.manifestOf(r)
+			manifests[r.ImageID] = m
+		}
+		s := e.summary(r, m)
 		if o.Size {
 			if s.SizeRw, s.SizeRootFs, err = e.Sizes(ctx, r); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 				return nil, err
 			}
 		}
 		out = append(out, s)
-		if o.Limit > 0 && len(out) == o.Limit {
-			break
-		}
 	}
 	return out, nil
 }
 
 // Summary is a container as lists show it.
 func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
+	return e.summary(r, e.manifestOf(r))
+}
+
+func (e *viewer) summary(r *container.Record, manifest *ocispec.Descriptor) apicontainer.Summary {
 	s := apicontainer.Summary{
 		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.ImageID,
 		Command: commandLine(r), Created: r.Created.Unix(), Ports: []apicontainer.PortSummary{}, Labels: r.Config.Labels,
@@ -205,7 +220,7 @@ func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
 	s.HostConfig.Annotations = e.annotations(r)
-	s.ImageManifestDescriptor = e.manifestOf(r)
+	s.ImageManifestDescriptor = manifest
 	if r.State.Alive() {
 		s.Ports = e.ports(r)
 	}
