@@ -347,6 +347,9 @@ func (e *Engine) listQuery(o ListOptions) (*query, error) {
 		}
 		q.exited[n] = true
 	}
+	if _, err := f.Bool("is-task", false); err != nil {
+		return nil, err
+	}
 	for key, t := range map[string]*time.Time{"before": &q.before, "since": &q.since} {
 		for _, name := range f[key] {
 			a, err := e.containers.find(name)

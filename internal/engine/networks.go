@@ -20,6 +20,11 @@ func (e *Engine) NetworkList(_ context.Context, f filters.Args) ([]network.Summa
 	if err != nil {
 		return nil, err
 	}
+	for _, kind := range f["type"] {
+		if kind != "builtin" && kind != "custom" {
+			return nil, errdefs.Invalidf("invalid filter: 'type'='%s'", kind)
+		}
+	}
 	used := e.usedNetworks()
 	out := []network.Summary{}
 	for _, n := range e.Networks.List() {

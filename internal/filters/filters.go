@@ -110,5 +110,5 @@ func (a Args) Bool(key string, def bool) (bool, error) {
 	case len(v) == 1 && (v[0] == "0" || v[0] == "false"):
 		return false, nil
 	}
-	return def, errdefs.Invalidf("invalid filter '%s=%s'", key, strings.Join(a[key], ","))
+	return def, errdefs.Invalidf("invalid filter '%s=%s'", key, a[key])
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -207,5 +208,50 @@ func TestContract(t *testing.T) {
 	}
 	if len(a.asked) < 38 {
 		t.Errorf("%d operations were asked for: %v", len(a.asked), a.asked)
+	}
+}
+
+// TestFilters: a filter that does not exist, or that has a value which cannot
+// be, is refused in Docker's words by every list and every prune, and nothing
+// is removed then.
+func TestFilters(t *testing.T) {
+	need.Root(t)
+	e := harness.Start(t)
+	a := newAPI(t, e.Socket)
+	e.Run("create", "--name", "kept", "lade/hello")
+	e.Run("network", "create", "kept")
+	e.Run("volume", "create", "kept")
+	const newest = swagger.Newest
+	for _, x := range []struct{ method, path, filters, says string }{
+		{"GET", "/containers/json", `{"colour":["red"]}`, "invalid filter 'colour'"},
+		{"GET", "/containers/json", `{"status":["flying"]}`, "invalid filter 'status=flying': invalid value for state (flying): must be one of created, running, paused, restarting, removing, exited, dead"},
+		{"GET", "/containers/json", `{"health":["fine"]}`, "invalid filter 'health=fine': invalid value for health (fine): must be one of none, starting, healthy, unhealthy"},
+		{"GET", "/containers/json", `{"exited":["often"]}`, "invalid filter 'exited=often'"},
+		{"GET", "/containers/json", `{"is-task":["maybe"]}`, "invalid filter 'is-task=[maybe]'"},
+		{"GET", "/containers/json", `{"label":"x"}`, "invalid filter"},
+		{"GET", "/images/json", `{"colour":["red"]}`, "invalid filter 'colour'"},
+		{"GET", "/images/json", `{"dangling":["maybe"]}`, "invalid filter 'dangling=[maybe]'"},
+		{"GET", "/images/json", `{"until":["soon"]}`, `failed to parse "soon" as time or duration`},
+		{"GET", "/networks", `{"colour":["red"]}`, "invalid filter 'colour'"},
+		{"GET", "/networks", `{"type":["odd"]}`, "invalid filter: 'type'='odd'"},
+		{"GET", "/volumes", `{"colour":["red"]}`, "invalid filter 'colour'"},
+		{"GET", "/volumes", `{"dangling":["maybe"]}`, "invalid filter 'dangling=[maybe]'"},
+		{"GET", "/plugins", `{"colour":["red"]}`, "invalid filter 'colour'"},
+		{"POST", "/containers/prune", `{"dangling":["true"]}`, "invalid filter 'dangling'"},
+		{"POST", "/containers/prune", `{"until":["1h","2h"]}`, "more than one until filter specified"},
+		{"POST", "/images/prune", `{"all":["true"]}`, "invalid filter 'all'"},
+		{"POST", "/images/prune", `{"dangling":["maybe"]}`, "invalid filter 'dangling=[maybe]'"},
+		{"POST", "/networks/prune", `{"dangling":["true"]}`, "invalid filter 'dangling'"},
+		{"POST", "/volumes/prune", `{"until":["1h"]}`, "invalid filter 'until'"},
+		{"POST", "/volumes/prune", `{"all":["maybe"]}`, "invalid filter 'all=[maybe]'"},
+		{"POST", "/build/prune", `[]`, "invalid filter"},
+	} {
+		path := x.path + "?" + url.Values{"filters": {x.filters}}.Encode()
+		if says := a.text(newest, x.method, path, "", 400, "message"); says != x.says {
+			t.Errorf("%s %s %s: %q", x.method, x.path, x.filters, says)
+		}
+	}
+	for _, kind := range []string{"container", "network", "volume"} {
+		e.Run(kind, "inspect", "kept")
 	}
 }

@@ -95,7 +95,7 @@ func (p *Pruner) ContainerPrune(ctx context.Context, f filters.Args) (apicontain
 // with dangling=false all.
 func (p *Pruner) ImagePrune(ctx context.Context, f filters.Args) (apiimage.PruneReport, error) {
 	var report apiimage.PruneReport
-	until, err := Until(f)
+	until, err := Until(f, "dangling")
 	if err != nil {
 		return report, err
 	}
@@ -142,10 +142,10 @@ func (p *Pruner) VolumePrune(ctx context.Context, f filters.Args) (apivolume.Pru
 	return report, nil
 }
 
-// Until reads the filters that every prune has; until is zero without one.
-// Errors: Invalid.
-func Until(f filters.Args) (until time.Time, err error) {
-	if err := f.Validate("until", "label", "label!", "all", "dangling"); err != nil {
+// Until reads the filters that most prunes have, and checks that there are no
+// others but more; until is zero without one. Errors: Invalid.
+func Until(f filters.Args, more ...string) (until time.Time, err error) {
+	if err := f.Validate(append(more, "until", "label", "label!")...); err != nil {
 		return until, err
 	}
 	switch v := f["until"]; len(v) {

@@ -24,10 +24,13 @@ func TestUntil(t *testing.T) {
 	if got, err := Until(filters.Args{"until": {"24h"}}); err != nil || time.Since(got) < 24*time.Hour || time.Since(got) > 25*time.Hour {
 		t.Errorf("24h: %v, %v", got, err)
 	}
+	if _, err := Until(filters.Args{"dangling": {"true"}}, "dangling"); err != nil {
+		t.Error(err)
+	}
 	if got, err := Until(nil); err != nil || !got.IsZero() {
 		t.Errorf("none: %v, %v", got, err)
 	}
-	for _, bad := range []filters.Args{{"until": {"soon"}}, {"until": {"1h", "2h"}}, {"color": {"red"}}} {
+	for _, bad := range []filters.Args{{"until": {"soon"}}, {"until": {"1h", "2h"}}, {"color": {"red"}}, {"dangling": {"true"}}, {"all": {"1"}}} {
 		if _, err := Until(bad); errdefs.KindOf(err) != errdefs.Invalid {
 			t.Errorf("%v: %v", bad, err)
 		}
