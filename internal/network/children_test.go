@@ -230,7 +230,7 @@ func TestMacvlanLive(t *testing.T) {
 
 // TestMacvlanRefusals are in Docker's words, and change nothing.
 func TestMacvlanRefusals(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.PoolSize = -1 })
 	b.create(lan(b, driverMacvlan))
 	before := b.inventory()
 	for _, c := range []struct {

@@ -127,7 +127,7 @@ func TestDefault6(t *testing.T) {
 
 // TestDefaultRefused asks for addresses that the default bridge cannot have.
 func TestDefaultRefused(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.PoolSize = -1 })
 	b.six()
 	six := true
 	b.create(network.CreateRequest{Name: "a", EnableIPv6: &six, IPAM: subnet("10.61.0.0/24", "fd61::/64")})

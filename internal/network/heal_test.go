@@ -205,7 +205,7 @@ func (w each) Write(p []byte) (int, error) { w(p); return len(p), nil }
 
 // TestClaim starts a second engine with the same bridge.
 func TestClaim(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.PoolSize = -1 })
 	before := b.inventory()
 	s, err := store.Open(t.TempDir(), b.c.Logger)
 	if err != nil {
