@@ -1,12 +1,14 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
@@ -41,7 +43,7 @@ func (n *Networks) Attach(ctx context.Context, r Request) (*Endpoint, error) {
 		return nil, err
 	}
 	c := old.clone()
-	if e.Inside, err = freeName(old, r.Interface); err != nil {
+	if e.Inside, err = freeName(old, r.Interface, b.prefix); err != nil {
 		return nil, err
 	}
 	c.Endpoints = append(c.Endpoints, e)
@@ -106,8 +108,9 @@ func mayJoin(c *containerRecord, name string) error {
 }
 
 // freeName returns the name of a new interface of a container: the one asked
-// for, or the first free of eth0, eth1, ….
-func freeName(c *containerRecord, asked string) (string, error) {
+// for, or the first free of eth0, eth1, …, or with another prefix.
+func freeName(c *containerRecord, asked, prefix string) (string, error) {
+	prefix = cmp.Or(prefix, "eth")
 	taken := func(name string) bool {
 		return slices.ContainsFunc(c.Endpoints, func(e *endpointRecord) bool { return e.Inside == name })
 	}
@@ -118,7 +121,7 @@ func freeName(c *containerRecord, asked string) (string, error) {
 		return asked, nil
 	}
 	for i := 0; ; i++ {
-		if name := fmt.Sprintf("eth%d", i); !taken(name) {
+		if name := prefix + strconv.Itoa(i); !taken(name) {
 			return name, nil
 		}
 	}

@@ -41,6 +41,9 @@ type bridge struct {
 	bind     netip.Addr // where ports are published that name no address
 	policy   string     // by which; "": as the engine has it
 	limits   netrate.Limits
+	bare4    bool         // the host has no IPv4 address in it: somebody else is the gateway
+	trusted  []string     // links of the host from where every port is reachable
+	prefix   string       // of the names of containers' interfaces; "": eth
 	was      netip.Prefix // an address that it had and is to lose
 	was6     netip.Prefix // likewise
 	across   *across      // nil: on this host only
@@ -59,6 +62,7 @@ type side struct {
 	address netip.Prefix // of the link; zero: none
 	gateway netip.Addr   // default route of containers; zero: none; unspecified: their interface
 	masq    bool
+	source  netip.Addr // what leaves the host gets this address; zero: that of the link it leaves by
 	mode    string
 	part    netip.Prefix // what addrs gives out of itself; zero: all
 	addrs   allocator

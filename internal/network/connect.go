@@ -112,10 +112,18 @@ func (n *Networks) newEndpoint(r Request) (*endpointRecord, *bridge, error) {
 		}
 	}
 	e := &endpointRecord{
-		ID: ids.New(), Network: name, Limits: limits, Inside: cmp.Or(r.Interface, inside), LinkLocal: r.LinkLocal,
+		ID: ids.New(), Network: name, Limits: limits, Inside: cmp.Or(r.Interface, b.inside()), LinkLocal: r.LinkLocal,
 		Aliases: r.Aliases, Links: r.Links, Priority: r.Priority,
 	}
 	return e, b, nil
+}
+
+// inside is the name of a container's first interface, if that is in the network.
+func (b *bridge) inside() string {
+	if b.prefix == "" {
+		return inside
+	}
+	return b.prefix + "0"
 }
 
 // undo takes back what was done, the last first.
@@ -167,7 +175,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.open(&containerRecord{}, c, steps); err != nil {
 		return nil, err
 	}
-	return &lease{pool: b.pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || b.v6.subnet.IsValid() || r.Interface != ""}, nil
+	return &lease{pool: b.pool, slot: s, changed: len(r.Sysctls) > 0 || e.Limits.Any() || b != n.def || b.v6.subnet.IsValid() || e.Inside != inside}, nil
 }
 
 // bindPorts publishes the ports that the container can have now.
@@ -264,10 +272,10 @@ func (n *Networks) slotFor(b *bridge, r Request, e *endpointRecord) (*slot, erro
 	if err != nil {
 		return nil, err
 	}
-	if r.NetNS == nil && r.Interface == "" {
+	if r.NetNS == nil && e.Inside == inside {
 		return from.take()
 	}
-	return from.make(madeIn(r.NetNS), cmp.Or(r.Interface, inside))
+	return from.make(madeIn(r.NetNS), e.Inside)
 }
 
 // madeIn is netns.New for a namespace that is there already; nil: a new one.

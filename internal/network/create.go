@@ -39,6 +39,11 @@ const (
 	optMode6  = "com.docker.network.bridge.gateway_mode_ipv6"
 	optMTU    = "com.docker.network.driver.mtu"
 	optPolicy = "lade.publish-policy"
+	optBare4  = "com.docker.network.bridge.inhibit_ipv4"
+	optTrust  = "com.docker.network.bridge.trusted_host_interfaces"
+	optNames  = "com.docker.network.container_iface_prefix"
+	optHost4  = "com.docker.network.host_ipv4"
+	optHost6  = "com.docker.network.host_ipv6"
 	optIPv4   = "com.docker.network.enable_ipv4" // what the daemon's defaults may say
 	optIPv6   = "com.docker.network.enable_ipv6"
 )
@@ -69,6 +74,9 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err != nil {
 		return "", err
 	}
+	if err := n.raise(); err != nil {
+		return "", err
+	}
 	u, err := n.complete(q)
 	if err == nil && wide != nil {
 		err = n.take(wide, u)
@@ -96,11 +104,13 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	n.records[q.Name], n.bridges[q.Name] = r, b
 	n.mu.Unlock()
 	n.follow(b)
-	if err = n.makeBridge(ctx, b); err == nil {
-		err = n.wall.govern(n.policies())
-	}
-	if err == nil && n.monitor == nil {
+	err = n.makeBridge(ctx, b)
+	switch {
+	case err != nil:
+	case n.monitor == nil:
 		err = n.guard()
+	default:
+		err = n.wall.govern(n.policies())
 	}
 	if err != nil {
 		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
@@ -394,7 +404,9 @@ func (b *bridge) addresses(c *network.IPAMConfig) error {
 		}
 	}
 	s.gateway = c.Gateway
-	s.address = netip.PrefixFrom(c.Gateway, s.subnet.Bits())
+	if s != &b.v4 || !b.bare4 {
+		s.address = netip.PrefixFrom(c.Gateway, s.subnet.Bits())
+	}
 	if s.subnet.Addr().Is4() && s.subnet.Bits() < 31 && (c.Gateway == s.subnet.Addr() || c.Gateway == ipam.Last(s.subnet)) {
 		return errdefs.Invalidf("invalid gateway %s: it is no address of a host in %s", c.Gateway, s.subnet)
 	}
@@ -436,6 +448,16 @@ func (b *bridge) options(o map[string]string) (err error) {
 			b.v6.mode, err = v, b.checkMode(v)
 		case optMTU:
 			b.mtu, err = parseMTU(v)
+		case optBare4:
+			b.bare4, err = strconv.ParseBool(v)
+		case optTrust:
+			b.trusted, err = parseLinks(v)
+		case optNames:
+			b.prefix, err = v, checkBridge(v+"00")
+		case optHost4:
+			b.v4.source, err = parseSource(v, false)
+		case optHost6:
+			b.v6.source, err = parseSource(v, true)
 		case optIPv4, optIPv6, netrate.InName, netrate.OutName, netrate.BurstName:
 		default:
 			if strings.HasPrefix(name, "com.docker.network.") || strings.HasPrefix(name, "lade.") {
@@ -456,6 +478,26 @@ func (b *bridge) options(o map[string]string) (err error) {
 // badOption says what is wrong with an option of a network.
 func badOption(name, value string, err error) error {
 	return errdefs.Invalidf("invalid value for driver-opt %q: %q: %w", name, value, err)
+}
+
+// parseLinks reads names of links, "eth0:eth1".
+func parseLinks(v string) ([]string, error) {
+	names := strings.FieldsFunc(v, func(r rune) bool { return r == ':' })
+	for _, name := range names {
+		if err := checkBridge(name); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
+}
+
+// parseSource reads an address that what leaves the host is to have.
+func parseSource(v string, six bool) (netip.Addr, error) {
+	ip, err := netip.ParseAddr(v)
+	if err == nil && (ip.Is6() != six || ip.IsUnspecified() || ip.Zone() != "") {
+		err = fmt.Errorf("not an address of %s", map[bool]string{false: "IPv4", true: "IPv6"}[six])
+	}
+	return ip, err
 }
 
 func parseMTU(v string) (int, error) {

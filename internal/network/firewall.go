@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/nft"
 	"lade/internal/trace"
@@ -45,6 +46,9 @@ type firewall struct {
 
 func newFirewall(bridge string, log *slog.Logger) (*firewall, error) {
 	conn, err := nft.Dial()
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil, errdefs.NotImplementedf("networks need a kernel with nftables (CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES); without, only the networks host and none work (--bridge=none): %w", err)
+	}
 	if err != nil {
 		return nil, err
 	}

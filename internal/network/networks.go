@@ -274,6 +274,12 @@ func (n *Networks) makeBridges(ctx context.Context) (err error) {
 	for id, c := range n.containers {
 		n.keep(id, c, kept)
 	}
+	if n.def == nil && len(n.bridges) == 0 {
+		return n.resumeGate(kept)
+	}
+	if err := n.raise(); err != nil {
+		return err
+	}
 	for _, b := range n.allBridges() {
 		n.follow(b)
 		if err := n.makeBridge(ctx, b); err != nil {
@@ -281,18 +287,21 @@ func (n *Networks) makeBridges(ctx context.Context) (err error) {
 				return err
 			}
 			// The others work, and this one when its first container comes.
-			n.log.Error("cannot make the bridge of a network", "network", b.network, "bridge", b.link, "error", err)
+			n.log.Error("cannot make the link of a network", "network", b.network, "link", b.hostLink(), "error", err)
 		}
 	}
-	if n.wall, err = newFirewall(n.c.Bridge, n.log); err != nil {
+	if err := n.guard(); err != nil {
 		return err
 	}
-	if n.def != nil || len(n.bridges) > 0 {
-		if err := n.guard(); err != nil {
-			return err
-		}
-	}
 	return n.resumeGate(kept)
+}
+
+// raise opens nftables. Errors: NotImplemented where the kernel has none.
+func (n *Networks) raise() (err error) {
+	if n.wall == nil {
+		n.wall, err = newFirewall(n.c.Bridge, n.log)
+	}
+	return err
 }
 
 // guard makes the table, and watches it.

@@ -23,6 +23,7 @@ type policy struct {
 	link          string
 	icc, internal bool
 	vxlan         uint16 // the UDP port by which it reaches other hosts; 0: none
+	trusted       []string
 	v4, v6        familyPolicy
 }
 
@@ -30,6 +31,7 @@ type policy struct {
 type familyPolicy struct {
 	subnet netip.Prefix // zero: none
 	masq   bool
+	source netip.Addr // see side.source
 	mode   string
 }
 
@@ -48,9 +50,9 @@ func (n *Networks) policies() []policy {
 			continue
 		}
 		of := func(s side) familyPolicy {
-			return familyPolicy{subnet: s.subnet, mode: s.mode, masq: s.masq && s.mode != modeRouted && !b.internal}
+			return familyPolicy{subnet: s.subnet, mode: s.mode, source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
-		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, v4: of(b.v4)}
+		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, trusted: b.trusted, v4: of(b.v4)}
 		if !n.c.NoRules6 {
 			p.v6 = of(b.v6)
 		}
@@ -155,6 +157,11 @@ func (w writer) network(p policy) {
 		between = nft.Drop()
 	}
 	w.rule(in, iif(p.link, true), one(between))
+	if !p.internal {
+		for _, name := range p.trusted {
+			w.rule(in, iif(name, true), one(nft.Accept()))
+		}
+	}
 	switch {
 	case p.internal:
 	case own.mode == modeUnprotected:
@@ -188,7 +195,11 @@ func (w writer) allowed() []nft.Expr {
 // translate adds the rules for sources.
 func (w writer) translate(link string, p familyPolicy) {
 	if p.masq {
-		w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, false), one(nft.Masquerade()))
+		as := one(nft.Masquerade())
+		if p.source.IsValid() {
+			as = []nft.Expr{nft.Immediate(0, p.source.AsSlice()), nft.SrcNAT(0)}
+		}
+		w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, false), as)
 	}
 	// A container that reaches a container, perhaps itself, through an address
 	// of the host must get the answer from there too, not directly.
