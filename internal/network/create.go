@@ -58,7 +58,11 @@ const (
 func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id string, err error) {
 	var wide *seat
 	if q.Driver == driverOverlay { // asks name servers, so before others must wait
-		if wide, err = n.findSeat(ctx, q); err != nil {
+		full, err := n.configured(q)
+		if err != nil {
+			return "", err
+		}
+		if wide, err = n.findSeat(ctx, full); err != nil {
 			return "", err
 		}
 	}
