@@ -10,6 +10,9 @@
 //	table ip lade_docker0: maps of published ports, NAT and filter chains; with
 //	IPv6 also table ip6 lade_docker0
 //
+//	eth0.50, dm-<id>, di-<id>: parents of macvlan and ipvlan interfaces, which are
+//	in the containers' namespaces only (docs/adr/0029)
+//
 // docs/design/network.md draws the chains and the path of a packet.
 //
 // A network namespace is taken from a pool that goroutines fill in the
@@ -36,8 +39,8 @@
 // Concurrency: all methods may be called at any time; calls for one container
 // come one after the other. Lock order: Networks.mu is never held across a
 // system call; Networks.changing orders creation and removal of networks,
-// bridge.starting who makes a pool, bridge.repairing who makes a bridge anew, and
-// all three are taken before it; firewall.mu orders nftables transactions and is
+// bridge.starting who makes a pool, healing what is mended, and after it
+// bridge.repairing who makes a bridge anew, and all four are taken before it; firewall.mu orders nftables transactions and is
 // taken alone;
 // Networks.shaping orders changes of limits, and is taken before Networks.mu.
 //
