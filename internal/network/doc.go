@@ -38,11 +38,12 @@
 //
 // Concurrency: all methods may be called at any time; calls for one container
 // come one after the other. Lock order: Networks.mu is never held across a
-// system call; Networks.changing orders creation and removal of networks,
-// bridge.starting who makes a pool, healing what is mended, and after it
-// bridge.repairing who makes a bridge anew, and all four are taken before it; firewall.mu orders nftables transactions and is
-// taken alone;
-// Networks.shaping orders changes of limits, and is taken before Networks.mu.
+// system call; taken before it, and in this order, are Networks.changing (networks
+// are created, removed and mended one after the other), Networks.healing (nothing
+// is mended once all is to go), bridge.starting (who makes a pool) and
+// bridge.repairing (who makes a bridge anew); Networks.shaping orders changes of
+// limits, and is taken before Networks.mu. firewall.mu orders nftables
+// transactions and is taken alone.
 //
 // Sources: network_namespaces(7), rtnetlink(7), veth(4),
 // Documentation/networking/ip-sysctl.rst (route_localnet, ip_forward),

@@ -86,31 +86,53 @@ func (n *Networks) hear() {
 	}
 }
 
-// lost mends what a link of the host was part of.
+// lost mends what a link of the host was part of: mostly nothing, as the link of
+// each container that ends is heard of.
 func (n *Networks) lost(name string) {
+	isOf := func(b *bridge) bool { return b.hostLink() == name || b.across.has(name) }
+	if slices.ContainsFunc(n.allBridges(), isOf) {
+		n.restore(isOf)
+	}
+	for id, network := range n.holders(name) {
+		n.ask(id, network)
+	}
+}
+
+// restore makes the links of networks anew.
+func (n *Networks) restore(which func(*bridge) bool) {
+	n.changing.Lock() // or a network that is being removed would be made anew
+	defer n.changing.Unlock()
 	n.healing.Lock()
 	defer n.healing.Unlock()
 	if n.ending {
 		return
 	}
 	for _, b := range n.allBridges() {
-		if (b.hostLink() == name || b.across.has(name)) && n.needed(b) {
+		if which(b) && n.needed(b) {
 			if err := n.repair(b); err != nil {
-				n.log.Error("cannot make the link of a network anew", "network", b.network, "link", name, "error", err)
+				n.log.Error("cannot make the link of a network anew", "network", b.network, "link", b.hostLink(), "error", err)
 			}
 		}
 	}
-	for _, id := range n.Containers() {
-		c, _ := n.record(id)
-		if c == nil || name == "" {
-			continue
-		}
+}
+
+// holders returns the networks in which containers have an interface, by their
+// ids, whose end in the host has a name.
+func (n *Networks) holders(name string) map[string]string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out map[string]string
+	for id, c := range n.containers {
 		for _, e := range c.Endpoints {
-			if e.Link == name {
-				n.ask(id, e.Network)
+			if e.Link == name && name != "" {
+				if out == nil {
+					out = map[string]string{}
+				}
+				out[id] = e.Network
 			}
 		}
 	}
+	return out
 }
 
 // needed reports whether a network's link is ours to make or somebody is in it.

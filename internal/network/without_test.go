@@ -116,7 +116,7 @@ func deny(t *testing.T) {
 // after another is gone.
 func TestExhaustedPools(t *testing.T) {
 	b := newBench(t, func(c *Config) {
-		c.BIP = netip.MustParsePrefix("10.60.0.1/24")
+		c.BIP, c.PoolSize = netip.MustParsePrefix("10.60.0.1/24"), -1
 		c.Pools = []ipam.Pool{{Base: netip.MustParsePrefix("10.61.0.0/23"), Size: 24}}
 	})
 	b.create(network.CreateRequest{Name: "a"})
