@@ -20,6 +20,7 @@ import (
 	"lade/internal/linux/sys"
 	"lade/internal/linux/systemd"
 	"lade/internal/network"
+	"lade/internal/network/cni"
 	"lade/internal/network/gate"
 	"lade/internal/network/ipam"
 	"lade/internal/plugin"
@@ -119,7 +120,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		if err != nil {
 			return err
 		}
-		nc.Store, nc.Logger = p.store, log
+		nc.Store, nc.Logger, nc.Plugins, nc.CNI = p.store, log, plugin.Docker(), cni.Usual()
 		nc.Gate = gate.Options{Root: c.ExecRoot, Binary: beside("", "lade-gate"), Build: b.Version, Logger: log}
 		p.networks, err = network.New(ctx, nc)
 		return err

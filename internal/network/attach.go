@@ -136,7 +136,7 @@ func (n *Networks) extend(b *bridge, r Request, old, c *containerRecord, e *endp
 	if err := n.bindPorts(c, e, steps); err != nil {
 		return err
 	}
-	from, err := n.sourceFor(b, e)
+	from, err := n.sourceFor(b, c, e)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 		return err
 	}
 	failpoint.Hit("network.detached")
-	if e.Link != "" || e.Kind != "" {
+	if e.Link != "" || e.Kind != "" || e.Maker != "" {
 		n.rerouteIn(ns, old, c)
 		n.removeEnd(ns, e)
 		if e.Limits.Out != 0 {

@@ -33,6 +33,7 @@ type bridge struct {
 	network  string    // name of the network
 	id       string    // of the network
 	link     string    // name of the interface; "" with children
+	foreign  *foreign  // nil: we make the interfaces of containers
 	children *children // nil: containers have pairs of links, with an end in the bridge
 	v4, v6   side
 	mtu      int // 0: see makeBridge
@@ -212,6 +213,9 @@ func hostPrefixes(rt *netlink.Conn, except int) (taken []netip.Prefix, err error
 func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error) {
 	if b.children != nil {
 		return b.children.make(rt)
+	}
+	if b.foreign != nil {
+		return link, false, nil
 	}
 	link, made, err = b.link4(rt)
 	if err != nil {

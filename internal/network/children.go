@@ -429,6 +429,8 @@ func (n *Networks) removeChild(ns *os.File, name string) bool {
 // removeEnd takes the interface of an endpoint out of a container.
 func (n *Networks) removeEnd(ns *os.File, e *endpointRecord) {
 	switch {
+	case e.Maker != "":
+		n.part(e, ns)
 	case e.Kind != "":
 		n.removeChild(ns, e.Inside)
 	case e.Link != "":

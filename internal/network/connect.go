@@ -163,11 +163,12 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.bindPorts(c, e, steps); err != nil {
 		return nil, err
 	}
-	s, err := n.slotFor(b, r, e)
+	s, err := n.slotFor(b, r, c, e)
 	if err != nil {
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
 	steps.add(s.close)
+	steps.add(func() { n.part(e, s.ns) })
 	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
 		return nil, err
 	}
@@ -216,7 +217,7 @@ func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr,
 // introduce tells the host where an endpoint's IPv6 address is, so that it need
 // not ask: whoever is not heard asks again after a second only.
 func (n *Networks) introduce(b *bridge, e *endpointRecord) {
-	if !e.IPv6.IsValid() || b.children != nil {
+	if !e.IPv6.IsValid() || !b.bridged() {
 		return
 	}
 	var r netlink.Request
@@ -247,7 +248,8 @@ func (n *Networks) open(was, now *containerRecord, steps *undo) error {
 // created, from its first container on.
 const networkPool = 4
 
-// source makes the interfaces of a network's containers: a pool, or a nursery.
+// source makes the interfaces of a network's containers: a pool, a nursery, or
+// for another program a guest.
 type source interface {
 	// take returns an interface eth0 in a namespace of its own.
 	take() (*slot, error)
@@ -258,17 +260,20 @@ type source interface {
 }
 
 // sourceFor returns the source of an endpoint's interface.
-func (n *Networks) sourceFor(b *bridge, e *endpointRecord) (source, error) {
-	if b.children != nil {
+func (n *Networks) sourceFor(b *bridge, c *containerRecord, e *endpointRecord) (source, error) {
+	switch {
+	case b.children != nil:
 		return nursery{n, b, e}, nil
+	case b.foreign != nil:
+		return guest{n, b, c, e}, nil
 	}
 	return n.poolOf(b)
 }
 
 // slotFor returns a slot of the bridge's pool, or one in a namespace that is
 // given or with an interface of another name.
-func (n *Networks) slotFor(b *bridge, r Request, e *endpointRecord) (*slot, error) {
-	from, err := n.sourceFor(b, e)
+func (n *Networks) slotFor(b *bridge, r Request, c *containerRecord, e *endpointRecord) (*slot, error) {
+	from, err := n.sourceFor(b, c, e)
 	if err != nil {
 		return nil, err
 	}
@@ -331,6 +336,8 @@ func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.Hardwar
 	switch {
 	case asked != nil:
 		return asked
+	case b.foreign != nil: // its maker's to choose
+		return nil
 	case b.children == nil:
 		return hardware(ip)
 	case b.children.ownMAC():
@@ -408,6 +415,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 		}
 	}
 	n.orphan(c)
+	n.partAll(c, l)
 	again := n.reuse(l, c)
 	for _, e := range c.Endpoints {
 		n.releaseAddrs(e)
@@ -466,6 +474,7 @@ func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
 			errs = append(errs, n.Release(ctx, id))
 		}
 	}
+	n.recall()
 	if len(n.allBridges()) > 0 {
 		sweep, cancel := context.WithCancel(context.Background())
 		n.cancel = cancel

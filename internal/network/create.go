@@ -108,7 +108,11 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	n.records[q.Name], n.bridges[q.Name] = r, b
 	n.mu.Unlock()
 	n.follow(b)
-	err = n.makeBridge(ctx, b)
+	if b.foreign != nil {
+		err = n.openForeign(ctx, b, u)
+	} else {
+		err = n.makeBridge(ctx, b)
+	}
 	switch {
 	case err != nil:
 	case n.monitor == nil:
@@ -148,7 +152,9 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 	case "host", "null":
 		return errdefs.Forbiddenf("only one instance of %q network is allowed", q.Driver)
 	default:
-		return errdefs.NotFoundf("plugin %q not found", q.Driver)
+		if err := n.checkForeign(q); err != nil {
+			return err
+		}
 	}
 	if _, err := n.Resolve(q.Name); err == nil {
 		n.mu.Lock()
@@ -172,6 +178,11 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 	}
 	if q.ConfigFrom != nil {
 		u.From = q.ConfigFrom.Network
+	}
+	if u.Driver == driverCNI {
+		var err error
+		u.CNI, err = n.c.CNI.Find(q.Options[optConf])
+		return u, err
 	}
 	enabled, err := families4and6(q)
 	if err != nil {
@@ -362,9 +373,15 @@ func newBridge(name string, r networkRecord) (*bridge, error) {
 	if u.Overlay != nil {
 		b.across = &across{Config: *u.Overlay, device: overlay.DeviceName(r.ID)}
 	}
+	if foreignDriver(u.Driver) {
+		b.foreign = &foreign{driver: u.Driver, cni: u.CNI}
+	}
 	read := b.options
 	if u.Driver == driverMacvlan || u.Driver == driverIPVLAN {
 		read = func(o map[string]string) error { return b.readChildren(u.Driver, o) }
+	}
+	if b.foreign != nil {
+		read = func(map[string]string) error { return nil } // they are the driver's
 	}
 	if err := read(u.Options); err != nil {
 		return nil, err
@@ -532,6 +549,9 @@ func (n *Networks) checkLink(b *bridge) (made bool, err error) {
 	if b.children != nil {
 		return n.checkParent(b)
 	}
+	if b.foreign != nil {
+		return false, nil
+	}
 	for _, o := range n.allBridges() {
 		if o.link == b.link {
 			return false, errdefs.Forbiddenf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name", b.id, b.link, o.id, o.link)
@@ -604,6 +624,8 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 // unmake removes what a network has in the host.
 func (n *Networks) unmake(b *bridge, made bool) error {
 	switch {
+	case b.foreign != nil:
+		return n.closeForeign(b)
 	case !made && b.children == nil:
 		return n.leave(b)
 	case !made:

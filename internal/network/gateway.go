@@ -27,12 +27,24 @@ func (n *Networks) gatewayOf(c *containerRecord, six bool) (*endpointRecord, net
 		if b == nil || b.internal || !e.addr(six).IsValid() {
 			continue
 		}
-		gw := b.side(six).gateway
+		gw := b.gatewayFor(e, six)
 		if gw.IsValid() && (best == nil || cmp.Or(cmp.Compare(best.Priority, e.Priority), cmp.Compare(e.Network, best.Network)) < 0) {
 			best, via = e, gw
 		}
 	}
 	return best, via
+}
+
+// gatewayFor returns the gateway that an endpoint has: the network's, or the one
+// that came with the interface; zero: none.
+func (b *bridge) gatewayFor(e *endpointRecord, six bool) netip.Addr {
+	if b.foreign == nil {
+		return b.side(six).gateway
+	}
+	if six {
+		return e.Via[1]
+	}
+	return e.Via[0]
 }
 
 // reroute changes the default routes of a container from what they are with old
@@ -68,7 +80,7 @@ func (n *Networks) reroute(conn *netlink.Conn, old, c *containerRecord) error {
 // without rules nothing can lead anywhere.
 func (n *Networks) portsOf(c *containerRecord, six bool) *endpointRecord {
 	e, _ := n.gatewayOf(c, six)
-	if e == nil || n.bridge(e.Network).children != nil || six && n.c.NoRules6 {
+	if e == nil || !n.bridge(e.Network).bridged() || six && n.c.NoRules6 {
 		return nil
 	}
 	return e

@@ -152,9 +152,13 @@ func (n *Networks) ask(id, network string) {
 // lookAll looks whether all bridges and interfaces are there, and whether there
 // are others in the containers: a crash may have left some.
 func (n *Networks) lookAll() {
+	n.review()
 	orphans := false
 	for _, b := range n.allBridges() {
 		orphans = orphans || b.children != nil
+		if b.foreign != nil {
+			continue
+		}
 		if _, err := n.rt.LinkState(0, b.hostLink()); errors.Is(err, unix.ENODEV) {
 			n.lost(b.hostLink())
 		}
@@ -235,7 +239,7 @@ func (n *Networks) Mend(ctx context.Context, containerID, name string, ns *os.Fi
 
 // regrow makes the interface of an endpoint whose addresses are taken.
 func (n *Networks) regrow(b *bridge, c *containerRecord, e *endpointRecord, ns *os.File, steps *undo) error {
-	from, err := n.sourceFor(b, e)
+	from, err := n.sourceFor(b, c, e)
 	if err != nil {
 		return err
 	}

@@ -224,18 +224,17 @@ func (n *Networks) endpoint(c *containerRecord, r *endpointRecord) *Endpoint {
 		Interface: r.Inside, MAC: r.mac(), IPv4: r.IPv4, IPv6: r.IPv6, Aliases: r.Aliases, Ports: c.portMap(), Published: c.published(), Limits: r.Limits,
 	}
 	if b := n.bridges[r.Network]; b != nil && !b.internal {
-		e.Gateway, e.Gateway6 = b.v4.via(), b.v6.via()
+		e.Gateway, e.Gateway6 = via(b.gatewayFor(r, false)), via(b.gatewayFor(r, true))
 	}
 	return e
 }
 
-// via returns the address of the gateway; zero where there is none or the
-// default route is the interface.
-func (s *side) via() netip.Addr {
-	if s.gateway.IsUnspecified() {
+// via returns a gateway; zero where the default route is the interface.
+func via(gateway netip.Addr) netip.Addr {
+	if gateway.IsUnspecified() {
 		return netip.Addr{}
 	}
-	return s.gateway
+	return gateway
 }
 
 // Driver returns the driver of the network with a name.

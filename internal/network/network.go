@@ -12,8 +12,10 @@ import (
 
 	"lade/internal/iprange"
 	"lade/internal/netrate"
+	"lade/internal/network/cni"
 	"lade/internal/network/gate"
 	"lade/internal/network/ipam"
+	"lade/internal/plugin"
 	"lade/internal/store"
 )
 
@@ -50,6 +52,9 @@ type Config struct {
 
 	PublishPolicy string       // of ports for which neither they nor their network say one; "": dnat
 	Gate          gate.Options // the program that serves gated ports; no Binary: there are none
+
+	Plugins plugin.Dirs // where network drivers are that are programs of their own
+	CNI     cni.Dirs
 
 	PoolSize int  // prepared namespaces; 0: 16, negative: none
 	Disabled bool // no default bridge (--bridge=none): only host and none

@@ -353,6 +353,9 @@ func (n *Networks) keep(id string, c *containerRecord, kept map[gate.Key]*os.Fil
 // makeBridge makes the link of a network, and notes whether it was there.
 func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
 	link, made, err := b.make(n.rt)
+	if b.foreign != nil {
+		return nil
+	}
 	if err == nil && b.children != nil {
 		return n.setMade(ctx, b.network, made || n.madeBy(b.network) || n.inherits(b))
 	}

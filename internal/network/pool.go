@@ -24,6 +24,7 @@ import (
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
+	"lade/internal/network/remote"
 	"lade/internal/trace"
 )
 
@@ -38,6 +39,8 @@ type slot struct {
 	link    string         // the end in the host; "": there is none
 	inside  string         // the end in ns
 	device  int            // its index
+	routes  []remote.Route // beside those that we know of ourselves
+	done    bool           // it has its addresses and routes already
 	noise   Counters       // what eth0 heard before it was used again
 }
 
@@ -59,6 +62,9 @@ func (s *slot) close() {
 // addresses, and the default routes through the gateways that are valid.
 func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 	var r netlink.Request
+	if s.done {
+		return nil
+	}
 	if e.Kind != "" {
 		if err := s.appear(e); err != nil {
 			return err
@@ -73,6 +79,9 @@ func (s *slot) address(e *endpointRecord, gateways ...netip.Addr) error {
 	}
 	for _, ip := range e.LinkLocal {
 		r.AddAddr(s.device, netip.PrefixFrom(ip, linkLocalBits(ip)))
+	}
+	for _, rt := range s.routes {
+		r.AddRoute(s.device, rt.Destination, rt.NextHop)
 	}
 	for _, gw := range gateways {
 		if gw.IsValid() {

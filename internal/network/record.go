@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/netrate"
+	"lade/internal/network/cni"
 	"lade/internal/network/overlay"
 	"lade/internal/store"
 )
@@ -42,6 +43,7 @@ type userNetwork struct {
 	IPAMOptions map[string]string    `json:"ipam_options,omitempty"`
 	Pools       []network.IPAMConfig `json:"pools"` // one for each family
 	Internal    bool                 `json:"internal,omitempty"`
+	CNI         *cni.Conf            `json:"cni,omitempty"`     // likewise
 	Overlay     *overlay.Config      `json:"overlay,omitempty"` // of a network of this driver
 	Attachable  bool                 `json:"attachable,omitempty"`
 	Held        *held                `json:"held,omitempty"` // it only holds a configuration, with pools as they were given
@@ -95,6 +97,10 @@ type endpointRecord struct {
 	// NSID the number of its namespace there.
 	Kind string `json:"kind,omitempty"`
 	NSID int    `json:"nsid,omitempty"`
+	// Maker is the driver of an interface that another program made, and Via its
+	// gateways, by family.
+	Maker string        `json:"maker,omitempty"`
+	Via   [2]netip.Addr `json:"via,omitzero"`
 }
 
 func (c *containerRecord) put(s *store.Store, container string) error {

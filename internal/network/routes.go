@@ -65,7 +65,7 @@ func (n *Networks) collide(rt netlink.Route) (out []conflict) {
 	var link netlink.Link
 	for _, b := range n.allBridges() {
 		s := b.side(rt.Dst.Addr().Is6()).subnet
-		if b.children != nil || !s.IsValid() || !s.Overlaps(rt.Dst) {
+		if !b.bridged() || !s.IsValid() || !s.Overlaps(rt.Dst) {
 			continue
 		}
 		if link.Index == 0 {

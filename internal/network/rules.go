@@ -46,7 +46,7 @@ func (p policy) in(f nft.Family) familyPolicy {
 func (n *Networks) policies() []policy {
 	var out []policy
 	for _, b := range n.allBridges() {
-		if b.children != nil {
+		if !b.bridged() {
 			continue
 		}
 		of := func(s side) familyPolicy {

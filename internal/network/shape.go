@@ -48,9 +48,9 @@ func (n *Networks) Limits(name string, a netrate.Asked) (netrate.Limits, error) 
 		}
 		return netrate.Limits{}, nil
 	}
-	if b.children != nil {
+	if !b.bridged() {
 		if a.Any() {
-			return netrate.Limits{}, errdefs.Invalidf("conflicting options: network rates and the %s network %s, whose interfaces have no end in the host", b.children.kind, name)
+			return netrate.Limits{}, errdefs.Invalidf("conflicting options: network rates and the %s network %s, whose interfaces have no end in the host that is ours", n.Driver(name), name)
 		}
 		return netrate.Limits{}, nil
 	}

@@ -73,6 +73,24 @@ func (r *Request) AddDefaultRoute(index int, gateway netip.Addr) {
 	r.defaultRoute(index, gateway)
 }
 
+// AddRoute sends what is for a prefix through a gateway, or without one to the
+// link itself.
+func (r *Request) AddRoute(index int, dst netip.Prefix, gateway netip.Addr) {
+	r.Message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	var h [unix.SizeofRtMsg]byte
+	h[0], h[1] = family(dst.Addr()), byte(dst.Bits())
+	h[4], h[5], h[6], h[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
+	if !gateway.IsValid() && dst.Addr().Is4() {
+		h[6] = unix.RT_SCOPE_LINK
+	}
+	r.Header(h[:]...)
+	r.Attr(unix.RTA_DST, dst.Masked().Addr().AsSlice())
+	if gateway.IsValid() {
+		r.Attr(unix.RTA_GATEWAY, gateway.AsSlice())
+	}
+	r.Uint32(unix.RTA_OIF, uint32(index))
+}
+
 func (r *Request) defaultRoute(index int, gateway netip.Addr) {
 	var h [unix.SizeofRtMsg]byte
 	h[0] = family(gateway)

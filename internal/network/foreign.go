@@ -1,0 +1,512 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/failpoint"
+	"lade/internal/linux/netlink"
+	"lade/internal/linux/netns"
+	"lade/internal/network/cni"
+	"lade/internal/network/remote"
+	"lade/internal/store"
+	"lade/internal/trace"
+)
+
+// driverCNI is the driver of networks that plugins of the Container Network
+// Interface make; optConf names their configuration.
+const (
+	driverCNI = "cni"
+	optConf   = "conf"
+)
+
+// pluginPatience is how long a plugin may take for one answer.
+const pluginPatience = 30 * time.Second
+
+// holdBucket has what other programs hold for endpoints, by endpoint. It is
+// written before they are asked and erased after they gave it back, so that a
+// crash in between leaves nothing with them.
+const holdBucket store.Bucket = "foreign"
+
+// foreign is a network whose interfaces another program makes: CNI's plugins, or
+// the plugin that is the driver.
+type foreign struct {
+	driver string
+	cni    *cni.Conf // nil: a driver that is a plugin
+}
+
+// hold is what another program has for an endpoint: all that is needed to ask it
+// to give that back, also when configuration and network are gone.
+type hold struct {
+	Endpoint  string `json:"endpoint"`
+	NetworkID string `json:"network_id"`
+	Driver    string `json:"driver"`
+	Inside    string `json:"inside"` // the interface in the container
+
+	Link string `json:"link,omitempty"` // its name on the host, of a driver that is a plugin
+
+	CNI    *cni.Conf       `json:"cni,omitempty"`
+	Result json.RawMessage `json:"result,omitempty"`
+	Ports  []cni.Port      `json:"ports,omitempty"`
+	MAC    string          `json:"mac,omitempty"`
+}
+
+// bridged reports whether the network has a bridge of this host.
+func (b *bridge) bridged() bool { return b.children == nil && b.foreign == nil }
+
+// foreignDriver reports whether networks of a driver are another program's.
+func foreignDriver(name string) bool {
+	switch name {
+	case "", "default", driverBridge, driverMacvlan, driverIPVLAN, driverOverlay, "host", "null":
+		return false
+	}
+	return true
+}
+
+// checkForeign looks whether there is who makes the network. Errors: NotFound, in
+// Docker's words; Invalid.
+func (n *Networks) checkForeign(q network.CreateRequest) error {
+	if q.Driver != driverCNI {
+		_, err := n.c.Plugins.Find(q.Driver)
+		return err
+	}
+	for name := range q.Options {
+		if name != optConf {
+			return badOption(name, q.Options[name], errors.New("there is no such option of a CNI network"))
+		}
+	}
+	if q.Options[optConf] == "" {
+		return errdefs.Invalidf("a CNI network needs the name of its configuration: --opt conf=NAME")
+	}
+	if q.IPAM != nil && len(q.IPAM.Config) > 0 || q.Internal || q.EnableIPv6 != nil && *q.EnableIPv6 {
+		return errdefs.Invalidf("the addresses of a CNI network, and where they lead, are its configuration's business: no --subnet, --ipv6, --internal")
+	}
+	return nil
+}
+
+// openForeign tells the driver of a new network.
+func (n *Networks) openForeign(ctx context.Context, b *bridge, u *userNetwork) error {
+	if b.foreign.cni != nil {
+		return nil
+	}
+	q := remote.Network{ID: b.id, Options: u.Options, Internal: u.Internal}
+	for _, six := range families() {
+		s := b.side(six)
+		if !s.subnet.IsValid() {
+			continue
+		}
+		p := remote.Pool{AddressSpace: "LocalDefault", Pool: s.subnet, Gateway: netip.PrefixFrom(s.gateway, s.subnet.Bits())}
+		for _, c := range u.Pools {
+			if c.Subnet.Masked() == s.subnet && len(c.AuxAddress) > 0 {
+				p.AuxAddresses = c.AuxAddress
+			}
+		}
+		if six {
+			q.IPv6 = append(q.IPv6, p)
+		} else {
+			q.IPv4 = append(q.IPv4, p)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, pluginPatience)
+	defer cancel()
+	d := remote.New(b.foreign.driver, n.c.Plugins)
+	defer d.Close()
+	return d.CreateNetwork(ctx, q)
+}
+
+// closeForeign gives back what is still held for a network, and tells its driver
+// that it is removed. A driver that is gone for good must not keep the network.
+func (n *Networks) closeForeign(b *bridge) error {
+	if b.foreign == nil {
+		return nil
+	}
+	for _, h := range n.holds() {
+		if h.NetworkID == b.id {
+			n.giveBack(h, nil)
+			if err := n.unnote(h); err != nil { // nobody will ask again
+				return err
+			}
+		}
+	}
+	if b.foreign.cni != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
+	defer cancel()
+	d := remote.New(b.foreign.driver, n.c.Plugins)
+	defer d.Close()
+	err := d.DeleteNetwork(ctx, b.id)
+	if k := errdefs.KindOf(err); k == errdefs.NotFound || k == errdefs.Unavailable {
+		n.log.Warn("a network is removed without its driver", "network", b.network, "error", err)
+		return nil
+	}
+	return err
+}
+
+// guest makes the interface of one endpoint by another program: it is the source
+// of the network's interfaces.
+type guest struct {
+	n *Networks
+	b *bridge
+	c *containerRecord
+	e *endpointRecord
+}
+
+func (g guest) take() (*slot, error) { return g.try(netns.New, g.e.Inside, true) }
+
+func (g guest) make(unshare inNew, name string) (*slot, error) { return g.try(unshare, name, true) }
+
+func (g guest) add(ns *os.File, name string) (*slot, error) {
+	s, err := g.try(madeIn(ns), name, false)
+	if err != nil || !s.done {
+		return s, err
+	}
+	// Which of its networks has a container's default route is not the plugins'
+	// to say: reroute does.
+	var r netlink.Request
+	for _, via := range g.e.Via {
+		if via.IsValid() {
+			r.DelDefaultRoute(s.device, via)
+		}
+	}
+	if err := s.conn.Do(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+		g.n.part(g.e, s.ns)
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// try has the interface made in a namespace. A fresh one gets lo and the
+// parameters that Docker's containers have.
+func (g guest) try(unshare inNew, name string, fresh bool) (*slot, error) {
+	s := &slot{inside: name}
+	var err error
+	s.ns, err = unshare(func(*os.File) (err error) {
+		if s.conn, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil || !fresh {
+			return err
+		}
+		var r netlink.Request
+		r.SetUp(loIndex, "")
+		return errors.Join(s.conn.Do(&r), defaults())
+	})
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	h := &hold{Endpoint: g.e.ID, NetworkID: g.b.id, Driver: g.b.foreign.driver, CNI: g.b.foreign.cni, Inside: name, MAC: g.e.MAC}
+	if g.b.foreign.cni != nil {
+		err = g.byCNI(s, h)
+	} else {
+		err = g.byDriver(s, h)
+	}
+	if err != nil {
+		g.n.giveBack(h, s.ns)
+		s.close()
+		return nil, err
+	}
+	g.e.Maker = h.Driver
+	return s, nil
+}
+
+// byCNI has the plugins of CNI make the interface, with addresses and routes.
+func (g guest) byCNI(s *slot, h *hold) error {
+	if e, _ := g.n.gatewayOf(g.c, false); e == nil && h.CNI.Can("portMappings") { // else they lead to another network
+		h.Ports = cniPorts(g.c.Asked)
+	}
+	if h.MAC != "" && !h.CNI.Can("mac") {
+		return errdefs.Invalidf("no plugin of the CNI configuration %s takes a MAC address", h.CNI.Name)
+	}
+	if err := g.n.note(h); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
+	defer cancel()
+	result, err := h.CNI.Add(ctx, g.n.cniCall(h, s.ns))
+	h.Result = result
+	failpoint.Hit("network.foreign")
+	if err == nil {
+		err = g.n.note(h)
+	}
+	if err != nil {
+		return err
+	}
+	got, err := cni.Read(result, h.Inside)
+	if err != nil {
+		return err
+	}
+	l, err := s.conn.LinkState(0, h.Inside)
+	if err != nil {
+		return errdefs.Internalf("the plugins of the CNI configuration %s made no interface %s: %w", h.CNI.Name, h.Inside, err)
+	}
+	s.device, s.done = l.Index, true
+	g.e.IPv4, g.e.IPv6, g.e.MAC = got.IPv4, got.IPv6, macOf(l)
+	g.e.Via = [2]netip.Addr{got.Gateway, got.Gateway6}
+	return nil
+}
+
+// byDriver has the driver make an interface on the host, and takes it into the
+// container.
+func (g guest) byDriver(s *slot, h *hold) error {
+	if err := g.n.note(h); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
+	defer cancel()
+	d := remote.New(h.Driver, g.n.c.Plugins)
+	defer d.Close()
+	at := remote.Endpoint{NetworkID: h.NetworkID, EndpointID: h.Endpoint}
+	i := remote.Interface{MacAddress: g.e.MAC}
+	if g.e.IPv4.IsValid() {
+		i.Address = g.e.IPv4.String()
+	}
+	if g.e.IPv6.IsValid() {
+		i.AddressIPv6 = g.e.IPv6.String()
+	}
+	i, err := d.CreateEndpoint(ctx, at, i, map[string]any{})
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("network.foreign")
+	j, err := d.Join(ctx, at, g.c.Sandbox, map[string]any{})
+	if err != nil {
+		return err
+	}
+	h.Link = j.Link
+	if err := g.n.note(h); err != nil {
+		return err
+	}
+	l, err := g.n.rt.LinkState(0, j.Link)
+	if err != nil {
+		return errdefs.Internalf("the driver %s names an interface %s that is not there: %w", h.Driver, j.Link, err)
+	}
+	var r netlink.Request
+	r.MoveLink(l.Index, int(s.ns.Fd()), h.Inside)
+	if err := trace.Begin(trace.Net, "move link", j.Link).End(g.n.rt.Do(&r)); err != nil {
+		return fmt.Errorf("take the interface %s into the container: %w", j.Link, err)
+	}
+	if l, err = s.conn.LinkState(0, h.Inside); err != nil {
+		return err
+	}
+	s.device, s.routes = l.Index, j.Routes
+	g.e.MAC = i.MacAddress
+	if g.e.MAC == "" {
+		g.e.MAC = macOf(l)
+	}
+	if !j.NoGateway {
+		g.e.Via = [2]netip.Addr{j.Gateway, j.GatewayIPv6}
+	}
+	r.Reset()
+	r.SetMAC(s.device, g.e.mac())
+	r.SetUp(s.device, "")
+	if err := s.conn.Do(&r); err != nil {
+		return err
+	}
+	_, err = settle(s.conn, s.device, "")
+	return err
+}
+
+func macOf(l netlink.Link) string { return net.HardwareAddr(l.MAC).String() }
+
+// cniPorts are the published ports that have a number, as the plugins want them.
+func cniPorts(all []Publish) (out []cni.Port) {
+	for _, p := range all {
+		if p.HostPort == 0 {
+			continue
+		}
+		port := cni.Port{HostPort: p.HostPort, ContainerPort: p.Port, Protocol: p.Proto}
+		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+			port.HostIP = p.HostIP.String()
+		}
+		out = append(out, port)
+	}
+	return out
+}
+
+// cniCall is what CNI's plugins are asked about. The container's id is that of the
+// endpoint: another start is another one, so that what is given back late is not
+// what somebody has got meanwhile.
+func (n *Networks) cniCall(h *hold, ns *os.File) cni.Call {
+	c := cni.Call{Bin: n.c.CNI.Bin, ContainerID: h.Endpoint, Interface: h.Inside, Ports: h.Ports, MAC: h.MAC}
+	if ns != nil {
+		c.NetNS = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
+	}
+	return c
+}
+
+// note records what another program is about to hold, or holds.
+func (n *Networks) note(h *hold) error {
+	v, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	var b store.Batch
+	b.Put(holdBucket, h.Endpoint, v)
+	return n.c.Store.Append(&b)
+}
+
+// unnote erases what another program held.
+func (n *Networks) unnote(h *hold) error {
+	var b store.Batch
+	b.Delete(holdBucket, h.Endpoint)
+	return n.c.Store.Append(&b)
+}
+
+// holds returns what is recorded.
+func (n *Networks) holds() (out []*hold) {
+	for id, v := range n.c.Store.Walk(holdBucket) {
+		h := &hold{}
+		if err := json.Unmarshal(v, h); err != nil {
+			n.log.Error("cannot read what a plugin holds", "endpoint", id, "error", err)
+			continue
+		}
+		out = append(out, h)
+	}
+	return out
+}
+
+// part asks the program that made an endpoint's interface to take it back; ns is
+// where the interface is, or nil when that is gone.
+func (n *Networks) part(e *endpointRecord, ns *os.File) {
+	if e.Maker == "" {
+		return
+	}
+	v, ok := n.c.Store.Get(holdBucket, e.ID)
+	if !ok {
+		return
+	}
+	h := &hold{}
+	if err := json.Unmarshal(v, h); err != nil {
+		n.log.Error("cannot read what a plugin holds", "endpoint", e.ID, "error", err)
+		return
+	}
+	n.giveBack(h, ns)
+}
+
+// partAll is part for a container that ended. l is what it has of this process,
+// or nil.
+func (n *Networks) partAll(c *containerRecord, l *lease) {
+	for _, e := range c.Endpoints {
+		if l != nil {
+			n.part(e, l.slot.ns)
+		} else {
+			n.part(e, nil)
+		}
+	}
+}
+
+// giveBack asks another program to take back what it holds. If it cannot, it is
+// asked again at the next start of the daemon, and when the network is removed.
+func (n *Networks) giveBack(h *hold, ns *os.File) {
+	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
+	defer cancel()
+	err := n.askBack(ctx, h, ns)
+	if err == nil {
+		err = n.unnote(h)
+	}
+	if err != nil {
+		n.log.Warn("a plugin does not take back the interface of a container", "driver", h.Driver, "endpoint", h.Endpoint, "error", err)
+	}
+}
+
+func (n *Networks) askBack(ctx context.Context, h *hold, ns *os.File) error {
+	if h.CNI != nil {
+		return h.CNI.Del(ctx, n.cniCall(h, ns), h.Result)
+	}
+	if ns != nil && h.Link != "" {
+		if err := n.bringHome(h, ns); err != nil {
+			n.log.Warn("an interface stays in its container", "driver", h.Driver, "interface", h.Inside, "error", err)
+		}
+	}
+	d := remote.New(h.Driver, n.c.Plugins)
+	defer d.Close()
+	at := remote.Endpoint{NetworkID: h.NetworkID, EndpointID: h.Endpoint}
+	return errors.Join(d.Leave(ctx, at), d.DeleteEndpoint(ctx, at))
+}
+
+// bringHome moves the interface that a driver made back to the host, where the
+// driver looks for it.
+func (n *Networks) bringHome(h *hold, ns *os.File) error {
+	host, err := os.Open("/proc/thread-self/ns/net") // the main thread may be elsewhere
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	return netns.Do(ns, func() error {
+		c, err := netlink.Dial(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		l, err := c.LinkState(0, h.Inside)
+		if errors.Is(err, unix.ENODEV) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var r netlink.Request
+		r.MoveLink(l.Index, int(host.Fd()), h.Link)
+		return c.Do(&r)
+	})
+}
+
+// recall gives back what plugins hold for endpoints that nobody has, after a
+// crash.
+func (n *Networks) recall() {
+	for _, h := range n.holds() {
+		if _, ok := n.ownerOf(h.Endpoint); !ok {
+			n.giveBack(h, nil)
+		}
+	}
+}
+
+// review asks CNI's plugins whether what they made for containers that run is as
+// they made it; the log tells what is not.
+func (n *Networks) review() {
+	for _, h := range n.holds() {
+		if id, ok := n.ownerOf(h.Endpoint); ok && h.CNI != nil {
+			n.checkHold(id, h)
+		}
+	}
+}
+
+// checkHold asks CNI's plugins about the interface of a container that runs, in
+// that container's turn.
+func (n *Networks) checkHold(id string, h *hold) {
+	v := n.visitor()
+	if v == nil {
+		return
+	}
+	v(id, func(ctx context.Context, ns *os.File) error {
+		ctx, cancel := context.WithTimeout(ctx, pluginPatience)
+		defer cancel()
+		if err := h.CNI.Check(ctx, n.cniCall(h, ns), h.Result); err != nil {
+			n.log.Warn("the interface of a container is not as its CNI plugins made it", "container", id, "interface", h.Inside, "error", err)
+		}
+		return nil
+	})
+}
+
+// ownerOf returns the container that has an endpoint, by the endpoint's id.
+func (n *Networks) ownerOf(endpoint string) (id string, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for id, c := range n.containers {
+		if slices.ContainsFunc(c.Endpoints, func(e *endpointRecord) bool { return e.ID == endpoint }) {
+			return id, true
+		}
+	}
+	return "", false
+}
