@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/failpoint"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
 	"lade/internal/network/cni"
@@ -235,7 +234,6 @@ func (g guest) byCNI(s *slot, h *hold) error {
 	defer cancel()
 	result, err := h.CNI.Add(ctx, g.n.cniCall(h, s.ns))
 	h.Result = result
-	failpoint.Hit("network.foreign")
 	if err == nil {
 		err = g.n.note(h)
 	}
@@ -278,7 +276,6 @@ func (g guest) byDriver(s *slot, h *hold) error {
 	if err != nil {
 		return err
 	}
-	failpoint.Hit("network.foreign")
 	j, err := d.Join(ctx, at, g.c.Sandbox, map[string]any{})
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
+	"lade/internal/linux/nft"
 	"lade/internal/need"
 	"lade/internal/network/cni"
 	"lade/internal/plugin"
@@ -385,4 +386,41 @@ func TestRemoteDriver(t *testing.T) {
 	if len(b.n.holds()) > 0 {
 		t.Errorf("held: %v", b.n.holds())
 	}
+}
+
+// TestCNIPorts publishes a port by CNI's plugin portmap.
+func TestCNIPorts(t *testing.T) {
+	need.Program(t, "iptables", "Debian's iptables, which portmap runs")
+	b, _ := cniBench(t, map[string]string{
+		"mapped": `{"cniVersion": "1.0.0", "name": "mapped", "plugins": [{"type": "bridge", "bridge": "cnit1", "isGateway": true, ` + ipamOf("10.87.0.0/24") + `}, {"type": "portmap", "capabilities": {"portMappings": true}, "snat": false}]}`,
+	})
+	tables := b.inventory()
+	t.Cleanup(func() { // those of iptables stay for ever
+		c, err := nft.Dial()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+			for _, name := range []string{"filter", "nat"} {
+				batch := nft.NewBatch(name)
+				batch.In(family)
+				batch.AddTable()
+				batch.DelTable()
+				if err := c.Commit(batch); err != nil && !slices.Contains(tables, "table "+name) {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	b.create(network.CreateRequest{Name: "mapped", Driver: "cni", Options: map[string]string{"conf": "mapped"}})
+	one := b.connect(Request{Name: "one", Network: "mapped", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8087}}})
+	serve(t, one.NetNS, "tcp", ":80")
+	reaches(t, "outside to what portmap publishes", b.other, "tcp", machine.String()+":8087", outside.String())
+	if err := b.n.Release(t.Context(), one.id); err != nil {
+		t.Error(err)
+	}
+	silent(t, "after the end", b.other, "tcp", machine.String()+":8087")
+	one.NetNS.Close()
+	b.remove("cnit1")
 }
