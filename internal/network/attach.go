@@ -241,7 +241,7 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 		}
 	}
 	for _, p := range lost {
-		n.ports.release(p.host())
+		n.ports.release(p.host(), p.Served)
 	}
 	n.releaseAddrs(e)
 	n.tell(e.Network)

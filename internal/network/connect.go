@@ -405,8 +405,8 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 		errs = append(errs, n.wall.change(n.rules(c), published{}))
 	}
 	errs = append(errs, n.serve(c, &containerRecord{}))
-	for _, h := range c.hostPorts() {
-		n.ports.release(h)
+	for _, b := range c.Ports {
+		n.ports.release(b.host(), b.Served)
 	}
 	n.forget(c)
 	for _, e := range c.Endpoints {

@@ -205,7 +205,8 @@ func (n *Networks) takeFails(c *containerRecord) error {
 			}
 		}
 	}
-	for _, h := range c.hostPorts() {
+	for _, p := range c.Ports {
+		h := p.host()
 		if n.ports.take(h) {
 			return errors.New("port " + h.String() + " was free")
 		}

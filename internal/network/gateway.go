@@ -147,12 +147,19 @@ func (n *Networks) leadsTo(c *containerRecord, b binding) (netip.AddrPort, bool)
 // gateways allow, as far as they are not bound. steps takes them back, also
 // after an error, which is in Docker's words.
 func (n *Networks) publish(c *containerRecord, steps *undo) error {
+	type one struct {
+		of  int
+		six bool
+	}
+	bound := map[one]uint16{}
+	for _, b := range c.Ports {
+		bound[one{b.Of, b.HostIP.Is6()}] = b.HostPort
+	}
 	for i, p := range c.Asked {
 		var at []place
 		for _, six := range families() {
-			j := slices.IndexFunc(c.Ports, func(b binding) bool { return b.Of == i && b.HostIP.Is6() == six })
-			if j >= 0 { // the other family gets the same port
-				p.HostPort, p.HostPortEnd = c.Ports[j].HostPort, 0
+			if port, ok := bound[one{i, six}]; ok { // the other family gets the same port
+				p.HostPort, p.HostPortEnd = port, 0
 				continue
 			}
 			if to, ok := n.publishedAt(c, p, six); ok {
@@ -165,7 +172,7 @@ func (n *Networks) publish(c *containerRecord, steps *undo) error {
 		}
 		for _, b := range got {
 			b.Of = i
-			steps.add(func() { n.ports.release(b.host()) })
+			steps.add(func() { n.ports.release(b.host(), b.Served) })
 			c.Ports = append(c.Ports, b)
 		}
 	}

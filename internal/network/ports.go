@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,14 +47,27 @@ type ports struct {
 	first, last uint16 // for ports that are left to us
 
 	mu   sync.Mutex
-	held map[claim]map[netip.Addr]*os.File // file is nil while it is bound, or where it could not be
-	next map[string]uint16                 // by protocol: where the search for a free port begins
+	held map[claim][]holder
+	open int               // sockets that reserve ports
+	next map[string]uint16 // by protocol: where the search for a free port begins
 }
+
+// holder is an address on which a port is given out.
+type holder struct {
+	ip netip.Addr
+	f  *os.File // the socket; nil while it is bound, where it could not be, and beyond maxReserved
+}
+
+// maxReserved is for how many ports a socket is held that reserves them and does
+// nothing: each takes 4 kB of the kernel's memory. Ports beyond are free when they
+// are given out, but a program of the host can bind them later. It gets nothing of
+// what comes to them.
+const maxReserved = 1024
 
 // newPorts reads the range of ephemeral ports, 32768 to 60999 where the system
 // does not say.
 func newPorts() *ports {
-	p := &ports{first: 32768, last: 60999, held: map[claim]map[netip.Addr]*os.File{}, next: map[string]uint16{}}
+	p := &ports{first: 32768, last: 60999, held: map[claim][]holder{}, next: map[string]uint16{}}
 	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
 		if f := strings.Fields(string(b)); len(f) == 2 {
 			first, err1 := strconv.ParseUint(f[0], 10, 16)
@@ -75,18 +89,42 @@ func (p *ports) take(h hostPort) bool {
 
 func (p *ports) takeLocked(h hostPort) bool {
 	c := claim{h.proto, h.Port()}
-	users := p.held[c]
-	for ip := range users { // each family has its own ports
-		if ip.Is6() == h.Addr().Is6() && (ip == h.Addr() || ip.IsUnspecified() || h.Addr().IsUnspecified()) {
+	for _, u := range p.held[c] { // each family has its own ports
+		if u.ip.Is6() == h.Addr().Is6() && (u.ip == h.Addr() || u.ip.IsUnspecified() || h.Addr().IsUnspecified()) {
 			return false
 		}
 	}
-	if users == nil {
-		users = map[netip.Addr]*os.File{}
-		p.held[c] = users
-	}
-	users[h.Addr()] = nil
+	p.held[c] = append(p.held[c], holder{ip: h.Addr()})
 	return true
+}
+
+// find returns the holder of a port; nil when it is not given out. It is valid
+// until the next change.
+func (p *ports) find(h hostPort) *holder {
+	users := p.held[claim{h.proto, h.Port()}]
+	for i := range users {
+		if users[i].ip == h.Addr() {
+			return &users[i]
+		}
+	}
+	return nil
+}
+
+// set keeps a socket that is bound.
+func (p *ports) set(h hostPort, served bool, f *os.File) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.find(h)
+	switch {
+	case f == nil: // nobody else can have the port either
+	case u == nil, !served && p.open >= maxReserved:
+		f.Close()
+	default:
+		u.f = f
+		if !served {
+			p.open++
+		}
+	}
 }
 
 // takeEphemeral claims the next free port for an address.
@@ -110,12 +148,10 @@ func (p *ports) takeEphemeral(proto string, ip netip.Addr) (hostPort, bool) {
 func (p *ports) hold(h hostPort, served bool) error {
 	f, err := bindSocket(h, served)
 	if err != nil {
-		p.release(h)
+		p.release(h, served)
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.held[claim{h.proto, h.Port()}][h.Addr()] = f
+	p.set(h, served, f)
 	return nil
 }
 
@@ -138,9 +174,7 @@ func (p *ports) keep(h hostPort, served bool, f *os.File) (err error) {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.held[claim{h.proto, h.Port()}][h.Addr()] = f
+	p.set(h, served, f)
 	return nil
 }
 
@@ -148,21 +182,30 @@ func (p *ports) keep(h hostPort, served bool, f *os.File) (err error) {
 func (p *ports) socket(h hostPort) *os.File {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.held[claim{h.proto, h.Port()}][h.Addr()]
+	if u := p.find(h); u != nil {
+		return u.f
+	}
+	return nil
 }
 
 // release gives a port back.
-func (p *ports) release(h hostPort) {
+func (p *ports) release(h hostPort, served bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	u := p.find(h)
+	if u == nil {
+		return
+	}
+	if u.f != nil {
+		u.f.Close()
+		if !served {
+			p.open--
+		}
+	}
 	c := claim{h.proto, h.Port()}
-	f := p.held[c][h.Addr()]
-	delete(p.held[c], h.Addr())
+	p.held[c] = slices.DeleteFunc(p.held[c], func(u holder) bool { return u.ip == h.Addr() })
 	if len(p.held[c]) == 0 {
 		delete(p.held, c)
-	}
-	p.mu.Unlock()
-	if f != nil {
-		f.Close()
 	}
 }
 
@@ -171,10 +214,10 @@ func (p *ports) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, users := range p.held {
-		for ip, f := range users {
-			if f != nil {
-				f.Close()
-				users[ip] = nil
+		for i := range users {
+			if users[i].f != nil {
+				users[i].f.Close()
+				users[i].f = nil
 			}
 		}
 	}
@@ -271,7 +314,7 @@ func (p *ports) bindAll(pub Publish, at []place) ([]binding, error) {
 		if err == nil {
 			return []binding{first, second}, nil
 		}
-		p.release(first.host())
+		p.release(first.host(), first.Served)
 		switch {
 		case pub.HostPort == 0 && try < tries:
 		case pub.HostPort != 0 && first.HostPort < pub.HostPortEnd:

@@ -155,15 +155,6 @@ func (r *endpointRecord) addr(six bool) netip.Addr {
 	return r.IPv4.Addr()
 }
 
-// hostPorts returns the ports of the host that are the container's.
-func (c *containerRecord) hostPorts() []hostPort {
-	out := make([]hostPort, len(c.Ports))
-	for i, b := range c.Ports {
-		out[i] = b.host()
-	}
-	return out
-}
-
 // portMap returns the published ports as the API lists them.
 func (c *containerRecord) portMap() network.PortMap {
 	m := network.PortMap{}

@@ -3,15 +3,27 @@ package network
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 
 	"lade/internal/failpoint"
 )
 
-// equal reports whether two are the same.
-func (pub Publish) equal(o Publish) bool {
-	return pub.Proto == o.Proto && pub.Port == o.Port && pub.HostIP == o.HostIP && pub.HostPort == o.HostPort && pub.HostPortEnd == o.HostPortEnd &&
-		pub.Policy == o.Policy && slices.Equal(pub.From, o.From)
+// askedKey tells what is asked for apart.
+type askedKey struct {
+	proto          string
+	port, from, to uint16
+	ip             netip.Addr
+	policy         string
+	sources        string
+}
+
+func (pub Publish) key() askedKey {
+	k := askedKey{pub.Proto, pub.Port, pub.HostPort, pub.HostPortEnd, pub.HostIP, pub.Policy, ""}
+	for _, r := range pub.From {
+		k.sources += r.String() + ","
+	}
+	return k
 }
 
 // Republish changes which ports of a running container are published: all of
@@ -59,7 +71,7 @@ func (n *Networks) Republish(ctx context.Context, containerID string, asked []Pu
 		return nil, err
 	}
 	for _, b := range lost {
-		n.ports.release(b.host())
+		n.ports.release(b.host(), b.Served)
 	}
 	n.forget(old)
 	n.forget(c)
@@ -71,14 +83,14 @@ func (n *Networks) Republish(ctx context.Context, containerID string, asked []Pu
 func (c *containerRecord) republish(asked []Publish) (now *containerRecord, lost []binding, changed bool) {
 	now = c.clone()
 	now.Asked, now.Ports = asked, nil
+	places := map[askedKey][]int{} // in the new list
+	for j, a := range asked {
+		places[a.key()] = append(places[a.key()], j)
+	}
 	place := map[int]int{} // of what is still asked, from the old list to the new one
-	used := map[int]bool{}
 	for i, o := range c.Asked {
-		for j, a := range asked {
-			if !used[j] && a.equal(o) {
-				used[j], place[i] = true, j
-				break
-			}
+		if js := places[o.key()]; len(js) > 0 {
+			place[i], places[o.key()] = js[0], js[1:]
 		}
 	}
 	for _, b := range c.Ports {
@@ -134,7 +146,7 @@ func (n *Networks) yield(old, c *containerRecord, lost []binding, steps *undo) (
 				n.log.Warn("cannot take back a published port", "container", c.Name, "port", b.host(), "error", err)
 			}
 		}
-		n.ports.release(b.host())
+		n.ports.release(b.host(), b.Served)
 		steps.add(func() {
 			if err := errors.Join(n.ports.keep(b.host(), b.Served, nil), n.serve(&containerRecord{}, old)); err != nil {
 				n.log.Warn("cannot publish a port again", "container", c.Name, "port", b.host(), "error", err)

@@ -1,0 +1,390 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/moby/moby/client"
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/netlink"
+	"lade/internal/linux/netns"
+	"lade/test/harness"
+)
+
+// rounds are how often two ways are compared, in turn: of each the best counts,
+// because what else the machine does can only slow them down.
+const rounds = 7
+
+// ratio fails the test when a way is slower than a share of another one. Both are
+// in the same unit, and more is better.
+func ratio(t *testing.T, what string, got, than, least float64, unit string) {
+	t.Helper()
+	note(t, what, got, unit)
+	note(t, "  compared with", than, unit)
+	limit(t, "  the time that it takes, as a ratio", than/got, 1/least, "")
+}
+
+// byHand is a bridge with two namespaces, as simple as can be: what no engine can
+// be faster than.
+type byHand struct {
+	one, two *os.File
+	addr     netip.Addr // of two
+}
+
+func makeByHand(t *testing.T) *byHand {
+	t.Helper()
+	const bridge = "lbench"
+	rt, err := netlink.Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r netlink.Request
+	r.AddBridge(bridge, net.HardwareAddr{2, 0x42, 198, 19, 251, 1}, 1500)
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	link, err := rt.Link(0, bridge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		defer rt.Close()
+		var r netlink.Request
+		r.DelLink(link.Index)
+		if err := rt.Do(&r); err != nil {
+			t.Error(err)
+		}
+	})
+	r.Reset()
+	r.AddAddr(link.Index, netip.MustParsePrefix("198.19.251.1/24"))
+	r.SetUp(link.Index, "")
+	if err := rt.Do(&r); err != nil {
+		t.Fatal(err)
+	}
+	h := &byHand{addr: netip.MustParseAddr("198.19.251.3")}
+	for name, ns := range map[string]**os.File{"lbench2": &h.one, "lbench3": &h.two} {
+		addr := netip.MustParseAddr("198.19.251." + name[len(name)-1:])
+		if *ns, err = netns.New(func(ns *os.File) error { return pair(rt, ns, name, addr, link.Index) }); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { (*ns).Close() })
+	}
+	return h
+}
+
+// pair connects the namespace of the calling thread with a bridge.
+func pair(rt *netlink.Conn, ns *os.File, name string, addr netip.Addr, bridge int) error {
+	var r netlink.Request
+	r.AddVeth(netlink.Veth{Name: name, MTU: 1500, Peer: "eth0", PeerNS: ns})
+	if err := rt.Do(&r); err != nil {
+		return err
+	}
+	in, err := netlink.Dial(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	eth0, err := in.Link(0, "eth0")
+	if err != nil {
+		return err
+	}
+	r.Reset()
+	r.AddAddr(eth0.Index, netip.PrefixFrom(addr, 24))
+	r.SetUp(1, "")
+	r.SetUp(eth0.Index, "")
+	if err := in.Do(&r); err != nil {
+		return err
+	}
+	r.Reset()
+	r.AddPort(0, name, bridge)
+	r.SetUp(0, name)
+	return rt.Do(&r)
+}
+
+// inside calls f in a namespace; nil is the host's.
+func inside(ns *os.File, f func() error) error {
+	if ns == nil {
+		return f()
+	}
+	return netns.Do(ns, f)
+}
+
+// sink is a server in a namespace that counts what it gets, and answers one byte
+// to the first.
+func sink(t *testing.T, ns *os.File, addr string) *atomic.Int64 {
+	t.Helper()
+	var got atomic.Int64
+	var l net.Listener
+	if err := inside(ns, func() (err error) {
+		l, err = net.Listen("tcp4", addr)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				buf := make([]byte, 256<<10)
+				for first := true; ; first = false {
+					n, err := c.Read(buf)
+					got.Add(int64(n))
+					if err != nil {
+						return
+					}
+					if first {
+						c.Write(buf[:1])
+					}
+				}
+			}()
+		}
+	}()
+	return &got
+}
+
+// throughput sends from a namespace for a while, and returns megabytes a second.
+func throughput(ns *os.File, addr string, got *atomic.Int64) (float64, error) {
+	const window = 400 * time.Millisecond
+	var c net.Conn
+	if err := inside(ns, func() (err error) {
+		c, err = net.DialTimeout("tcp4", addr, 10*time.Second)
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	defer c.Close()
+	buf := make([]byte, 256<<10)
+	before, begin := got.Load(), time.Now()
+	for time.Since(begin) < window {
+		if _, err := c.Write(buf); err != nil {
+			return 0, err
+		}
+	}
+	return float64(got.Load()-before) / time.Since(begin).Seconds() / 1e6, nil
+}
+
+// requests connects, sends a byte and waits for one, again and again, and returns
+// how many times a second.
+func requests(addr string) (float64, error) {
+	const window, at = 400 * time.Millisecond, 2
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, at)
+	begin := time.Now()
+	for i := range at {
+		wg.Go(func() {
+			for time.Since(begin) < window {
+				if errs[i] = once(addr); errs[i] != nil {
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(n.Load()) / time.Since(begin).Seconds(), errors.Join(errs...)
+}
+
+// once is one request.
+func once(addr string) error {
+	c, err := net.DialTimeout("tcp4", addr, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	c.(*net.TCPConn).SetLinger(0) // no connection waits for its end: there are many
+	if _, err := c.Write([]byte{'?'}); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, 1))
+	return err
+}
+
+// best measures ways in turn, and returns the best of each.
+func best(t *testing.T, ways ...func() (float64, error)) []float64 {
+	t.Helper()
+	out := make([]float64, len(ways))
+	for range rounds {
+		for i, way := range ways {
+			got, err := way()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out[i] = max(out[i], got)
+		}
+	}
+	return out
+}
+
+// TestNetwork compares what containers send and serve with a bridge by hand, and
+// published ports with the container's own address.
+func TestNetwork(t *testing.T) {
+	if os.Getenv("LADE_BENCH") == "" {
+		t.Skip("LADE_BENCH is not set")
+	}
+	hand := makeByHand(t)
+	e := harness.Start(t)
+	e.Run("import", rootfs(t), image)
+	e.Run("run", "-d", "--name", "one", image, "sleep", "1000")
+	e.Run("run", "-d", "--name", "two", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", image, "sleep", "1000")
+	one, two := namespace(t, e, "one"), namespace(t, e, "two")
+	own := e.Run("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "two")
+	dnat, gate := e.Run("port", "two", "80"), e.Run("port", "two", "81")
+	bare, lade, gated := sink(t, hand.two, ":80"), sink(t, two, ":80"), sink(t, two, ":81")
+	way := func(ns *os.File, addr string, got *atomic.Int64) func() (float64, error) {
+		return func() (float64, error) { return throughput(ns, addr, got) }
+	}
+	r := best(t, way(hand.one, hand.addr.String()+":80", bare), way(one, own+":80", lade))
+	ratio(t, "container to container, TCP", r[1], r[0], 0.95, "MB/s")
+	r = best(t, way(nil, hand.addr.String()+":80", bare), way(nil, own+":80", lade), way(nil, dnat, lade), way(nil, gate, gated))
+	ratio(t, "host to container, TCP", r[1], r[0], 0.95, "MB/s")
+	ratio(t, "published port on localhost, TCP", r[2], r[1], 0.9, "MB/s")
+	note(t, "gated port on localhost, TCP", r[3], "MB/s")
+	rate := func(addr string) func() (float64, error) {
+		return func() (float64, error) { return requests(addr) }
+	}
+	r = best(t, rate(own+":80"), rate(dnat), rate(gate))
+	ratio(t, "published port on localhost, requests", r[1], r[0], 0.9, "/s")
+	note(t, "gated port on localhost, requests", r[2], "/s")
+}
+
+// namespace opens a container's network namespace.
+func namespace(t *testing.T, e *harness.Engine, name string) *os.File {
+	t.Helper()
+	ns, err := os.Open("/proc/" + e.Run("inspect", "-f", "{{.State.Pid}}", name) + "/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// slab is how much memory the kernel has for its objects, in kilobytes.
+func slab(t *testing.T) float64 {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(raw)) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "Slab:" {
+			kb, err := strconv.ParseFloat(f[1], 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return kb
+		}
+	}
+	t.Fatal("no Slab in /proc/meminfo")
+	return 0
+}
+
+// TestManyPorts publishes 10,000 ports: what they cost, and what a connection to
+// another one then takes.
+func TestManyPorts(t *testing.T) {
+	if os.Getenv("LADE_BENCH") == "" {
+		t.Skip("LADE_BENCH is not set")
+	}
+	e := harness.Start(t)
+	e.Run("import", rootfs(t), image)
+	e.Run("run", "-d", "--name", "few", "-p", "127.0.0.1:19999:80", image, "sleep", "1000")
+	sink(t, namespace(t, e, "few"), ":80")
+	connects := func() float64 {
+		var low []time.Duration
+		for range rounds {
+			d := measure(t, 500, func() error { return once("127.0.0.1:19999") })
+			slices.Sort(d)
+			low = append(low, d[len(d)/2])
+		}
+		return float64(slices.Min(low)) / float64(time.Microsecond)
+	}
+	without := connects()
+	before, kernel := pss(t, e.Pid()), slab(t)
+	begin := time.Now()
+	e.Run("run", "-d", "--name", "many", "-p", "20000-29999:20000-29999", image, "sleep", "1000")
+	note(t, "10,000 published ports: run -d", time.Since(begin).Seconds()*1000, "ms")
+	const what = "10,000 published ports: "
+	limit(t, what+"memory of laded and of the kernel", (pss(t, e.Pid())-before+slab(t)-kernel)/1024, 20, "MB")
+	note(t, what+"connection to another port before, median", without, "us")
+	limit(t, what+"and after, as a ratio", connects()/without, 1.05, "")
+	begin = time.Now()
+	e.Run("update", "--publish-add", "30000:30000", "many")
+	note(t, what+"one more, update --publish-add", time.Since(begin).Seconds()*1000, "ms")
+}
+
+// TestConnecting connects a running container to a network, which has no pool for
+// further interfaces, and looks whether removing many holds up who comes.
+func TestConnecting(t *testing.T) {
+	if os.Getenv("LADE_BENCH") == "" {
+		t.Skip("LADE_BENCH is not set")
+	}
+	e := harness.Start(t)
+	e.Run("import", rootfs(t), image)
+	c := connect(t, e)
+	ctx := t.Context()
+	e.Run("network", "create", "bench-more")
+	t.Cleanup(func() {
+		e.Run("rm", "-f", "joins")
+		e.Run("network", "rm", "bench-more")
+	})
+	e.Run("run", "-d", "--name", "joins", image, "sleep", "1000")
+	var took times
+	for range 50 {
+		begin := time.Now()
+		if _, err := c.NetworkConnect(ctx, "bench-more", client.NetworkConnectOptions{Container: "joins"}); err != nil {
+			t.Fatal(err)
+		}
+		took = append(took, time.Since(begin))
+		if _, err := c.NetworkDisconnect(ctx, "bench-more", client.NetworkDisconnectOptions{Container: "joins"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(t, "network connect by API, without a pool, median", took.median(), 3, "ms")
+
+	life := func() float64 {
+		d := measure(t, 20, func() error { return run(ctx, c, nil, "true") })
+		return d.median()
+	}
+	alone := life()
+	const n = 100
+	ids := make([]string, n)
+	inParallel(t, n, func(i int) (err error) {
+		ids[i], err = create(ctx, c, "sleep", "1000")
+		if err == nil {
+			_, err = c.ContainerStart(ctx, ids[i], client.ContainerStartOptions{})
+		}
+		return err
+	})
+	gone := make(chan error, n)
+	for _, id := range ids {
+		go func() {
+			_, err := c.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
+			gone <- err
+		}()
+	}
+	busy := life()
+	for range n {
+		if err := <-gone; err != nil {
+			t.Error(err)
+		}
+	}
+	note(t, "create+start+wait+remove alone, median", alone, "ms")
+	limit(t, fmt.Sprintf("  while %d containers are removed", n), busy, 100, "ms")
+}
