@@ -105,11 +105,15 @@ func examples() map[string][]example {
 		"system reclaim": {{"What would be removed", "system reclaim --dry-run"}},
 		"tag":            {{"For a registry", "tag app registry.example/team/app:1"}},
 		"top":            {{"Processes with their threads", "top web -eLf"}},
-		"update":         {{"More memory, at once", "update -m 1g web"}},
-		"volume create":  {{"A share of a server", "volume create -o type=nfs -o o=addr=10.0.0.1 -o device=:/data shared"}},
-		"volume export":  {{"A backup", "volume export -o data.tar data"}},
-		"wait":           {{"Wait for the end, and print the exit code", "wait job"}},
-		"why-died":       {{"Why did it end?", "why-died web"}},
+		"update": {
+			{"More memory, at once", "update -m 1g web"},
+			{"One more directory, at once", "update --mount-add type=bind,src=/srv/media,dst=/media,readonly web"},
+			{"Start again when the health check fails", "update --restart on-unhealthy:3 web"},
+		},
+		"volume create": {{"A share of a server", "volume create -o type=nfs -o o=addr=10.0.0.1 -o device=:/data shared"}},
+		"volume export": {{"A backup", "volume export -o data.tar data"}},
+		"wait":          {{"Wait for the end, and print the exit code", "wait job"}},
+		"why-died":      {{"Why did it end?", "why-died web"}},
 	}
 }
 
