@@ -48,6 +48,27 @@ func TestOnUnhealthy(t *testing.T) {
 	if got := e.Run("inspect", "-f", "{{.HostConfig.RestartPolicy.Name}}", "hc"); got != "on-unhealthy" {
 		t.Error(got)
 	}
+	// The other ways to say what becomes of it.
+	again := func(name, action string) string {
+		e.Run("run", "-d", "--name", name, "--health-on-failure", action, "--health-cmd", "test ! -e /bad", "--health-interval", "100ms", "--health-retries", "1", "--init", "lade/hello", "sleep", "1000")
+		return e.Run("inspect", "-f", "{{.State.StartedAt}}", name)
+	}
+	kept, renewed := again("kept", "none"), again("renewed", "restart")
+	e.Run("exec", "kept", "touch", "/bad")
+	e.Run("exec", "renewed", "touch", "/bad")
+	until(t, e, "running unhealthy", "inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", "kept")
+	for end := time.Now().Add(need.Patience(30 * time.Second)); e.Run("inspect", "-f", "{{.State.StartedAt}}", "renewed") == renewed; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the unhealthy container was not restarted")
+		}
+	}
+	if got := e.Run("inspect", "-f", "{{.State.StartedAt}}", "kept"); got != kept {
+		t.Error("a container that was to be left alone was restarted")
+	}
+	if _, errOut, code := e.Try("run", "--health-on-failure", "nope", "lade/hello"); code != 125 || !strings.Contains(errOut, "must be one of none, kill, restart, stop") {
+		t.Errorf("%d %s", code, errOut)
+	}
+	e.Run("rm", "-f", "kept", "renewed")
 	e.Run("update", "--restart", "no", "hc")
 	e.Run("stop", "hc")
 	if _, errOut, code := e.Try("update", "--restart", "on-unhealthy:-1", "hc"); code == 0 || !strings.Contains(errOut, "maximum retry count cannot be negative") {
