@@ -41,6 +41,9 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 	if len(args) > 0 && args[0] == "check" {
 		return check(ctx, args[1:], stdout, stderr)
 	}
+	if len(args) > 0 && args[0] == "log-relay" {
+		return serveRelay(ctx, args[1:], stdout, stderr)
+	}
 	if len(args) > 0 && args[0] == "logs" {
 		return printLogs(ctx, args[1:], stdout, stderr)
 	}
@@ -82,6 +85,7 @@ type parts struct {
 	volumes    *volume.Volumes
 	engine     *engine.Engine
 	systemd    *systemd.Manager // nil: control groups are made directly
+	relay      *relayKeeper
 	security   spec.SecurityDefaults
 }
 
@@ -106,6 +110,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		Root: c.ExecRoot, Binary: beside(c.Supervisor, "lade-supervisor"),
 		Args: []string{"--init", beside(c.InitPath, "lade-init")}, Logger: log,
 	}
+	p.relay = newRelayKeeper(ctx, c.ExecRoot, log)
 	early.begin(func() error { return supervisor.Start(ctx, so) })
 	if p.store, err = store.Open(filepath.Join(c.DataRoot, "records"), log); err != nil {
 		return p, err
@@ -169,6 +174,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
 		Settings: p.settings(c),
+		LogRelay: p.relay.need,
 		Connect:  newConnector(so, &early, b.Version).connect,
 	})
 	return p, err
@@ -206,6 +212,9 @@ func (p *parts) close(log *slog.Logger) error {
 	if p.engine != nil {
 		busy = p.engine.Running() > 0
 		errs = append(errs, p.engine.Close())
+	}
+	if p.relay != nil {
+		p.relay.close()
 	}
 	if p.networks != nil {
 		if busy {

@@ -101,6 +101,9 @@ type Config struct {
 	Kernel     sys.Features
 	Facts      spec.Facts
 	Settings   Settings // the first; Reload changes them
+	// LogRelay returns the socket of who sends logs over TLS, and sees to it that it
+	// is there, now or soon.
+	LogRelay func() string
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
 }

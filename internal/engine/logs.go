@@ -23,10 +23,14 @@ func (e *host) logFile(r *container.Record) (path string, form logs.Format, ok b
 // logOf says what the supervisor does with a container's output. Errors: as
 // logdriver.Log.
 func (e *host) logOf(ctx context.Context, r *container.Record) (wire.Log, error) {
-	return logdriver.Log(ctx, r.HostConfig.LogConfig, logdriver.Info{
+	l, err := logdriver.Log(ctx, r.HostConfig.LogConfig, logdriver.Info{
 		ID: r.ID, Name: r.Name, ImageID: r.ImageID, ImageName: r.Config.Image, Command: commandLine(r), Created: r.Created,
 		Env: r.Config.Env, Labels: r.Config.Labels,
 	}, e.dir(r.ID))
+	if err == nil && l.Target != nil && l.Target.TLS != nil {
+		l.Target.Relay = e.LogRelay()
+	}
+	return l, err
 }
 
 // ContainerLogs reads a container's output back. Errors: NotFound, Invalid if

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"lade/internal/errdefs"
+	"lade/internal/logs/relay"
 	"lade/internal/supervisor/wire"
 )
 
@@ -88,7 +89,12 @@ func syslog(t *wire.Target, o map[string]string) error {
 		return nil
 	case "udp", "tcp":
 	case "tcp+tls":
-		return errdefs.NotImplementedf("syslog over TLS is not implemented: send it to a local syslog daemon that does")
+		_, skip := o["syslog-tls-skip-verify"] // whatever it says, as in Docker
+		t.Network = "tcp"
+		t.TLS = &wire.TLS{Name: u.Hostname(), CA: o["syslog-tls-ca-cert"], Cert: o["syslog-tls-cert"], Key: o["syslog-tls-key"], SkipVerify: skip}
+		if _, err := relay.Config(t.TLS); err != nil {
+			return err
+		}
 	default:
 		return errdefs.Invalidf("unsupported scheme: '%s'", u.Scheme)
 	}
@@ -209,7 +215,7 @@ func fluentdAddress(t *wire.Target, address string) error {
 		return nil
 	case "tcp":
 	case "tls":
-		return errdefs.NotImplementedf("TLS is not implemented")
+		t.TLS = &wire.TLS{Name: u.Hostname()}
 	default:
 		return errdefs.Invalidf("unsupported scheme: '%s'", u.Scheme)
 	}
@@ -224,5 +230,8 @@ func fluentdAddress(t *wire.Target, address string) error {
 		port = "24224"
 	}
 	t.Network, t.Addresses = "tcp", []string{net.JoinHostPort(host, port)}
+	if t.TLS != nil {
+		t.TLS.Name = host
+	}
 	return nil
 }

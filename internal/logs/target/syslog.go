@@ -3,6 +3,7 @@ package target
 import (
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"lade/internal/logs"
@@ -12,9 +13,10 @@ import (
 // syslog makes one line per message.
 type syslog struct {
 	silent
-	t      *wire.Target
-	pid    string
-	packet []byte
+	t       *wire.Target
+	pid     string
+	packet  []byte
+	counted []byte // packet, with its length before it
 }
 
 func newSyslog(t *wire.Target) *syslog { return &syslog{t: t, pid: strconv.Itoa(os.Getpid())} }
@@ -27,6 +29,11 @@ func (s *syslog) Encode(m *logs.Message, emit func([]byte)) {
 	b = append(b, text(m)...)
 	b = append(b, '\n')
 	s.packet = b
+	if s.t.TLS != nil && strings.HasPrefix(s.t.Format, "rfc5424") { // counted, as RFC 5425 wants it and Docker does
+		s.counted = append(strconv.AppendInt(s.counted[:0], int64(len(b)), 10), ' ')
+		s.counted = append(s.counted, b...)
+		b = s.counted
+	}
 	emit(b)
 }
 

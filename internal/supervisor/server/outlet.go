@@ -55,6 +55,8 @@ type outlet struct {
 	base, sent, done int64
 
 	answers []byte // not understood yet
+	relayed []byte // of a relay, as answers
+	begun   int64  // where the connection with a relay began, a position as these
 	dropped uint64
 	until   time.Time // after its process has ended
 }
@@ -103,9 +105,12 @@ func (o *outlet) take(m logs.Message) {
 
 // connect begins a connection; a result that is not there yet comes as EPOLLOUT.
 func (o *outlet) connect() {
-	address := o.t.Addresses[o.addr%len(o.t.Addresses)]
+	network, address := o.t.Network, o.t.Addresses[o.addr%len(o.t.Addresses)]
 	o.addr++
-	family, sa, err := addressOf(o.t.Network, address)
+	if o.t.TLS != nil {
+		network, address = "unix", o.t.Relay
+	}
+	family, sa, err := addressOf(network, address)
 	kind := unix.SOCK_STREAM
 	if !o.stream() {
 		kind = unix.SOCK_DGRAM
@@ -143,6 +148,9 @@ func addressOf(network, address string) (family int, sa unix.Sockaddr, err error
 
 func (o *outlet) connected() {
 	o.up, o.answers = true, nil
+	if o.t.TLS != nil && !o.greet() {
+		return
+	}
 	o.flush()
 }
 
@@ -186,7 +194,9 @@ func (o *outlet) listen() bool {
 			o.broken(nil)
 			return false
 		}
-		o.answers = append(o.answers, b[:n]...)
+		if !o.hear(b[:n]) {
+			return false
+		}
 		packets, used, ok := o.enc.Acks(o.answers)
 		if !ok {
 			o.broken(errdefs.Internalf("the receiver's answer makes no sense"))
@@ -257,7 +267,7 @@ func (o *outlet) watch(events uint32) {
 // settle notes what the receiver has, if more than some bytes are in doubt.
 func (o *outlet) settle(doubt int64) {
 	switch {
-	case o.enc.Acknowledges():
+	case o.enc.Acknowledges(), o.t.TLS != nil: // it is told
 		return
 	case !o.stream():
 		o.done = o.sent

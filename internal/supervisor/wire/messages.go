@@ -146,6 +146,10 @@ type Target struct {
 	// Addresses are tried one after another: paths, or addresses with ports. Names
 	// are looked up by the daemon.
 	Addresses []string `json:"addresses"`
+	// TLS is how Addresses are spoken with, over the relay that listens on the unix
+	// socket Relay; nil: without TLS, and without a relay.
+	TLS   *TLS   `json:"tls,omitempty"`
+	Relay string `json:"relay,omitempty"`
 	// NonBlocking drops what comes while MaxBuffer bytes wait. Otherwise the
 	// process's output is not read while they do.
 	NonBlocking bool  `json:"non_blocking,omitempty"`
