@@ -57,7 +57,7 @@ func serveRelay(ctx context.Context, args []string, stdout, stderr io.Writer) in
 
 // listenRelay listens in place of a relay that is gone. Errors: Conflict if one
 // answers.
-func listenRelay(path string) (net.Listener, error) {
+func listenRelay(path string) (*net.UnixListener, error) {
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
 		return nil, errdefs.Conflictf("another log relay answers at %s", path)
@@ -67,7 +67,7 @@ func listenRelay(path string) (net.Listener, error) {
 	}
 	old := syscall.Umask(0o177) // before the first goroutine
 	defer syscall.Umask(old)
-	return net.Listen("unix", path)
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 }
 
 // relayKeeper sees to it that there is a log relay from the first container that

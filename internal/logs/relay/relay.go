@@ -37,7 +37,7 @@ type Options struct {
 
 // Serve answers on l until ctx ends, or nobody has been connected for o.Idle. It
 // closes l and waits for its connections. Errors: of accept(2).
-func Serve(ctx context.Context, l net.Listener, o Options) error {
+func Serve(ctx context.Context, l *net.UnixListener, o Options) error {
 	var open sync.WaitGroup
 	defer open.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -57,7 +57,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 		}
 	}
 	for {
-		c, err := l.Accept()
+		c, err := l.AcceptUnix()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -76,7 +76,7 @@ func Serve(ctx context.Context, l net.Listener, o Options) error {
 }
 
 // relay serves one log, and closes c.
-func relay(ctx context.Context, c net.Conn) error {
+func relay(ctx context.Context, c *net.UnixConn) error {
 	defer c.Close()
 	h, err := hello(c)
 	if err != nil || h == nil {
@@ -95,7 +95,12 @@ func relay(ctx context.Context, c net.Conn) error {
 	work.Go(p.run)
 	defer close(p.ended)
 	work.Go(func() { // what the target says, to its end
-		defer c.Close() // then there is no point in sending more
+		// Then there is no point in sending more. The other side of the loop below
+		// ends, which tells the last that is known.
+		defer func() {
+			_ = c.CloseRead()                       // it is closed already
+			_ = t.SetWriteDeadline(time.Unix(1, 0)) // as this
+		}()
 		b := make([]byte, readLen)
 		for {
 			n, err := t.Read(b)
@@ -111,6 +116,7 @@ func relay(ctx context.Context, c net.Conn) error {
 		}
 	})
 	defer t.Close()
+	defer p.tell()
 	b, total := make([]byte, readLen), uint64(0)
 	for {
 		n, err := c.Read(b)

@@ -246,7 +246,9 @@ func (o *outlet) flush() {
 			return
 		}
 		o.sent += int64(n)
-		o.wait = 0
+		if o.t.TLS == nil { // a relay takes it whether there is a target or not
+			o.wait = 0
+		}
 	}
 	if !o.up {
 		return

@@ -49,6 +49,9 @@ func (o *outlet) hear(b []byte) bool {
 			return true
 		}
 		rest = rest[used:]
+		if kind != wire.RelayError {
+			o.wait = 0
+		}
 		switch {
 		case kind == wire.RelayData:
 			o.answers = append(o.answers, data...)
