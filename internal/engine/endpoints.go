@@ -43,8 +43,11 @@ func (e *Engine) endpoints(n *network.NetworkingConfig, mode apicontainer.Networ
 			out[name] = ep
 		}
 	}
-	if name := e.networkName(mode.NetworkName()); out[name] == nil && !mode.IsContainer() {
-		out[name] = &network.EndpointSettings{}
+	// Who says nothing of the mode, and names networks, wants those only.
+	if usual := mode.IsDefault() || mode.IsBridge(); !mode.IsContainer() && !(usual && len(out) > 0) {
+		if name := e.networkName(mode.NetworkName()); out[name] == nil {
+			out[name] = &network.EndpointSettings{}
+		}
 	}
 	for name, ep := range out {
 		if err := checkEndpoint(name, ep); err != nil {

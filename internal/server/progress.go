@@ -54,6 +54,10 @@ func (s *server) progress(w http.ResponseWriter, r *http.Request, run func(pull.
 	}
 	err := run(report)
 	if err != nil && out == nil && errdefs.KindOf(err) != errdefs.Unauthorized {
+		if errdefs.KindOf(err) == errdefs.Unavailable {
+			// The registry, not the engine. As Docker: on 503 clients try again for ever.
+			err = errdefs.Internalf("%w", err)
+		}
 		return err
 	}
 	if err != nil {

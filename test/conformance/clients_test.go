@@ -28,6 +28,10 @@ type client struct {
 // below clients/.
 var programs = []client{
 	{"python3-docker", debianVersion("python3-docker"), pythonProgram},
+	{"dockerode", nodeVersion, nodeProgram},
+	{"moby/client", pins("github.com/moby/moby/client"), goProgram("moby")},
+	{"go-dockerclient", pins("github.com/fsouza/go-dockerclient"), goProgram("fsouza")},
+	{"testcontainers-go", pins("github.com/testcontainers/testcontainers-go"), goProgram("testcontainers")},
 }
 
 // TestClients runs each client, and keeps the table of docs/compatibility.md.
@@ -75,6 +79,23 @@ func pythonProgram(t *testing.T) *exec.Cmd {
 	need.File(t, "/usr/lib/python3/dist-packages/docker", "Debian's python3-docker")
 	cmd := exec.Command("/usr/bin/python3", "main.py")
 	cmd.Dir, cmd.Env = filepath.Join("clients", "python"), []string{"PYTHONDONTWRITEBYTECODE=1"}
+	return cmd
+}
+
+// goProgram builds one of the programs below clients/.
+func goProgram(name string) func(*testing.T) *exec.Cmd {
+	return func(t *testing.T) *exec.Cmd {
+		path := filepath.Join(t.TempDir(), name)
+		goBuild(t, "-o", path, "./"+name)
+		cmd := exec.Command(path)
+		cmd.Env = []string{"TESTCONTAINERS_RYUK_DISABLED=true"} // its image is on Docker Hub
+		return cmd
+	}
+}
+
+func nodeProgram(t *testing.T) *exec.Cmd {
+	cmd := exec.Command(need.Program(t, "node", "Debian's nodejs"), "main.js")
+	cmd.Dir, cmd.Env = filepath.Join("clients", "node"), []string{"NODE_MODULES=" + nodeModules(t)}
 	return cmd
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,6 +81,61 @@ func goBuild(t *testing.T, args ...string) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
+}
+
+// nodeModules returns a directory of the packages that clients/node pins. They
+// are kept.
+func nodeModules(t *testing.T) string {
+	t.Helper()
+	var files []byte
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		b, err := os.ReadFile(filepath.Join("clients", "node", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, b...)
+	}
+	key := sha256.Sum256(files)
+	path := filepath.Join(cache(t), fmt.Sprintf("node-%x", key[:8]))
+	modules := filepath.Join(path, "node_modules")
+	if _, err := os.Stat(modules); err == nil {
+		return modules
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("clients", "node"))); err != nil {
+		t.Fatal(err)
+	}
+	// What would be compiled only makes ssh:// faster.
+	if err := quiet(t, "npm", "ci", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, path); err != nil && !errors.Is(err, fs.ErrExist) {
+		t.Fatal(err)
+	}
+	return modules
+}
+
+// nodeVersion is that of dockerode.
+func nodeVersion(t *testing.T) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(nodeModules(t), "dockerode", "package.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p struct{ Version string }
+	if err := json.Unmarshal(b, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p.Version
+}
+
+// pins is pinned for a table.
+func pins(module string) func(*testing.T) string {
+	return func(t *testing.T) string { return pinned(t, module) }
 }
 
 // pinned returns the version of a module in clients/go.mod, without the v.

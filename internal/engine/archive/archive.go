@@ -19,6 +19,7 @@ import (
 	"lade/internal/linux/passwd"
 	"lade/internal/linux/rootpath"
 	"lade/internal/snapshot"
+	"lade/internal/tarpass"
 )
 
 // Host is what copying needs of the engine.
@@ -119,8 +120,8 @@ func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archi
 	return Archive{Stat: pathStat(s), Content: content}, nil
 }
 
-// ContainerArchiveExtract unpacks a tar stream into a directory of a
-// container. Errors: NotFound for the path, Invalid if it is no directory or
+// ContainerArchiveExtract unpacks a tar stream, which may be compressed, into a
+// directory of a container. Errors: NotFound for the path, Invalid if it is no directory or
 // the stream no tar, Forbidden on a read-only root.
 func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string, o ExtractOptions, content io.Reader) error {
 	r, root, ids, err := c.openRoot(ctx, name, path)
@@ -133,6 +134,14 @@ func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string,
 		if u.Owner, err = owner(root, r); err != nil {
 			return err
 		}
+	}
+	if _, passed := content.(tarpass.Receiver); !passed {
+		plain, _, err := layer.Decompress(content)
+		if err != nil {
+			return err
+		}
+		defer plain.Close()
+		content = plain
 	}
 	err = layer.Unpack(ctx, root, path, content, u)
 	switch {
