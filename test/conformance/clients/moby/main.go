@@ -253,7 +253,7 @@ func (p *program) logs() {
 	out, errs := apart(r) // it ends with the container
 	Same(out, "first\nlast\n")
 	Same(errs, "second\n")
-	all := Must(p.ContainerLogs(p.ctx, id, client.ContainerLogsOptions{ShowStdout: true, Tail: "1", Timestamps: true}))
+	all := Must(p.ContainerLogs(p.ctx, id, client.ContainerLogsOptions{ShowStdout: true, Timestamps: true}))
 	out, _ = apart(all)
 	all.Close()
 	Has(out, "Z last\n")
