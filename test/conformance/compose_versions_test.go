@@ -20,7 +20,7 @@ func compose5(t *testing.T, e *harness.Engine) *composer {
 	dir := built(t)
 	plugins := filepath.Join(e.Dir, "client", "cli-plugins")
 	err := errors.Join(os.MkdirAll(plugins, 0o755), os.Symlink(filepath.Join(dir, "cli-plugins", "docker-compose"), filepath.Join(plugins, "docker-compose")))
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrExist) {
 		t.Fatal(err)
 	}
 	return &composer{e: e, command: []string{filepath.Join(dir, "docker"), "compose", "--ansi", "never", "--progress", "plain"}, net: subnet()}
@@ -64,6 +64,11 @@ func TestCompose(t *testing.T) {
 	t.Run("v5", func(t *testing.T) {
 		got := runComposeFiles(t, compose5(t, e), "shop", "blog", "queue", "monitor", "legacy", "extended")
 		all.add("Compose v5", pinned(t, "github.com/docker/compose/v5"), got)
+	})
+	t.Run("lade compose", func(t *testing.T) {
+		c := compose5(t, e)
+		c.command = []string{need.Binary(t, "lade"), "compose"}
+		runComposeFiles(t, c, "monitor")
 	})
 	t.Run("v1", func(t *testing.T) {
 		got := runComposeFiles(t, compose1(t, e), "queue", "monitor", "legacy")
