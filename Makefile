@@ -37,7 +37,7 @@ man:           # bin/man/man1/lade*.1: the client's manual pages
 test-vm: all   # what touches the kernel, on another one; VM_RUN names what boots it
 	scripts/test-vm
 
-conformance: all # judges from outside: OCI runtime-tools; Debian's containerd, Podman and Docker on lade-runtime
+conformance: all # others' programs: OCI runtime-tools; engines on lade-runtime; clients of the API
 	scripts/conformance
 
 bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker and runc beside lade
