@@ -80,27 +80,24 @@ func Start(t testing.TB, flags ...string) *Engine {
 // moment, or while one is down whose networks return. 198.18.0.0/15 is for
 // tests (RFC 2544), an eighth of it for the engines of each process.
 func Apart() []string {
-	n := 8*block() + int(apart.Add(1)%8)
+	own, _ := block()
+	n := 8*own + int(apart.Add(1)%8)
 	return []string{fmt.Sprintf("--bip=198.18.%d.1/22", n*4), fmt.Sprintf("--default-address-pool=base=198.19.%d.0/22,size=26", n*4)}
 }
 
 // block is which eighth is this process's, so that tests of two processes on one
-// machine do not meet. The claim is a socket with a name, which goes with the
-// process; where there are more than eight, two share one.
-var block = sync.OnceValue(func() int {
+// machine do not meet, and the claim to it: a socket with a name, which goes with
+// the process. Where there are more than eight, two share one.
+var block = sync.OnceValues(func() (int, *net.UnixListener) {
 	for k := range 8 {
 		i := (k + 2) % 8 // what people start by hand is at the ends
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("@lade-test/apart/%d", i), Net: "unix"})
 		if err == nil {
-			claim = l
-			return i
+			return i, l
 		}
 	}
-	return os.Getpid() % 8
+	return os.Getpid() % 8, nil
 })
-
-// claim keeps what block has claimed from the garbage collector.
-var claim *net.UnixListener
 
 // StartFrom is Start with the binaries of a directory, and further variables in
 // the environment of laded.
