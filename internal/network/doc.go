@@ -6,6 +6,7 @@
 //
 //	docker0 ── veth<hash><random> ═ eth0 (in the container's namespace)
 //	br-<id> ── veth<hash><random> ═ eth1
+//	br-<id> ── vx-<id> (of an overlay network: its hosts, see package overlay)
 //	ifb-<hash><random> (of a container with a limit for what it sends)
 //	table ip lade_docker0: maps of published ports, NAT and filter chains; with
 //	IPv6 also table ip6 lade_docker0
@@ -26,6 +27,11 @@
 // A published port is one element of an nftables map. Its number is reserved
 // by a socket that is bound and does not listen, so that neither the engine
 // nor a program of the host takes it twice.
+//
+// Networks of other drivers have interfaces that other programs make (foreign):
+// plugins of Docker's or CNI's. They are asked in Connect, Attach, Detach and
+// Release of containers on such networks, which wait for them, and never for
+// others.
 //
 // Crash behaviour: an endpoint's record is written before Connect returns.
 // New makes bridge and table as the records say, in one nftables transaction,
