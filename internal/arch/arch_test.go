@@ -66,6 +66,7 @@ var never = map[string][]string{
 	"cmd/laded":           {"lade/internal/runtime", "lade/internal/program", "text/template", "html/template"},
 	"cmd/lade-supervisor": {"net", "github.com/godbus/...", "net/http", "crypto/tls", "encoding/gob", "text/template", "lade/internal/store", "lade/internal/engine/..."},
 	"cmd/lade-runtime":    {"net/http", "crypto/tls", "encoding/gob", "text/template", "lade/internal/store", "lade/internal/engine/..."},
+	"cmd/lade-gate":       {"net/http", "crypto/tls", "encoding/gob", "regexp", "lade/internal/store", "lade/internal/network", "lade/internal/engine/..."},
 	"cmd/lade-init":       {"net", "fmt", "encoding/json"},
 }
 
