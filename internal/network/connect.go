@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -83,10 +84,17 @@ func (n *Networks) Connect(ctx context.Context, r Request) (*Endpoint, error) {
 	n.mu.Unlock()
 	n.forget(c)
 	n.tell(e.Network)
+	if len(c.Ports) > manyPorts {
+		n.wg.Go(debug.FreeOSMemory)
+	}
 	out := n.endpoint(c, e)
 	out.NetNS = ns
 	return out, nil
 }
+
+// manyPorts are so many that what publishing them took is worth giving back to the
+// system at once, instead of with the next garbage collection of a quiet daemon.
+const manyPorts = 1000
 
 // newEndpoint returns what is known of an endpoint before it is made, and its
 // bridge, if it has one, which is in use from now on.

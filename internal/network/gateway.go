@@ -152,6 +152,7 @@ func (n *Networks) publish(c *containerRecord, steps *undo) error {
 		six bool
 	}
 	bound := map[one]uint16{}
+	c.Ports = slices.Grow(c.Ports, len(c.Asked)) // there can be thousands
 	for _, b := range c.Ports {
 		bound[one{b.Of, b.HostIP.Is6()}] = b.HostPort
 	}

@@ -37,12 +37,16 @@ func newPublished() published {
 	return published{map[hostPort]netip.AddrPort{}, map[limited]netip.AddrPort{}, map[hostPort]bool{}, map[hostPort]bool{}}
 }
 
-// minus returns what of p is not in q.
+// minus returns what of p is not in q. Neither may be changed afterwards: it may
+// be p itself, of which there can be thousands.
 func (p published) minus(q published) published {
 	return published{minus(p.to, q.to), minus(p.from, q.from), minus(p.open, q.open), minus(p.gated, q.gated)}
 }
 
 func minus[K, V comparable](p, q map[K]V) map[K]V {
+	if len(q) == 0 {
+		return p
+	}
 	out := map[K]V{}
 	for k, v := range p {
 		if w, ok := q[k]; !ok || w != v {
