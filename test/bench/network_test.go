@@ -27,15 +27,15 @@ import (
 // because what else the machine does can only slow them down.
 const rounds = 15
 
-// rate is how much happened in a second, and in a second of this process's
+// speed is how much happened in a second, and in a second of this process's
 // processor time: both ends are in this process, and what the kernel does between
 // them is counted to it. All of these ways keep a processor busy, so at rest the
 // two say the same, and the second still does when others have the processor, too.
-type rate struct{ wall, cpu float64 }
+type speed struct{ wall, cpu float64 }
 
 // since divides by the time since a moment.
-func since(n float64, begin time.Time, used time.Duration) rate {
-	return rate{n / time.Since(begin).Seconds(), n / (processor() - used).Seconds()}
+func since(n float64, begin time.Time, used time.Duration) speed {
+	return speed{n / time.Since(begin).Seconds(), n / (processor() - used).Seconds()}
 }
 
 // processor is the processor time of this process.
@@ -46,7 +46,7 @@ func processor() time.Duration {
 }
 
 // ratio fails the test when a way gets less done than a share of another one.
-func ratio(t *testing.T, what string, got, than rate, least float64, unit string) {
+func ratio(t *testing.T, what string, got, than speed, least float64, unit string) {
 	t.Helper()
 	note(t, what, got.wall, unit)
 	note(t, "  compared with", than.wall, unit)
@@ -180,27 +180,27 @@ func sink(t *testing.T, ns *os.File, addr string) *atomic.Int64 {
 const window = 200 * time.Millisecond
 
 // throughput sends from a namespace for a while, in megabytes.
-func throughput(ns *os.File, addr string, got *atomic.Int64) (rate, error) {
+func throughput(ns *os.File, addr string, got *atomic.Int64) (speed, error) {
 	var c net.Conn
 	if err := inside(ns, func() (err error) {
 		c, err = net.DialTimeout("tcp4", addr, 10*time.Second)
 		return err
 	}); err != nil {
-		return rate{}, err
+		return speed{}, err
 	}
 	defer c.Close()
 	buf := make([]byte, 256<<10)
 	before, begin, used := got.Load(), time.Now(), processor()
 	for time.Since(begin) < window {
 		if _, err := c.Write(buf); err != nil {
-			return rate{}, err
+			return speed{}, err
 		}
 	}
 	return since(float64(got.Load()-before)/1e6, begin, used), nil
 }
 
 // requests connects, sends a byte and waits for one, again and again.
-func requests(addr string) (rate, error) {
+func requests(addr string) (speed, error) {
 	const at = 2
 	var n atomic.Int64
 	var wg sync.WaitGroup
@@ -236,16 +236,16 @@ func once(addr string) error {
 }
 
 // best measures ways in turn, and returns the best of each.
-func best(t *testing.T, ways ...func() (rate, error)) []rate {
+func best(t *testing.T, ways ...func() (speed, error)) []speed {
 	t.Helper()
-	out := make([]rate, len(ways))
+	out := make([]speed, len(ways))
 	for range rounds {
 		for i, way := range ways {
 			got, err := way()
 			if err != nil {
 				t.Fatal(err)
 			}
-			out[i] = rate{max(out[i].wall, got.wall), max(out[i].cpu, got.cpu)}
+			out[i] = speed{max(out[i].wall, got.wall), max(out[i].cpu, got.cpu)}
 		}
 	}
 	return out
@@ -266,8 +266,8 @@ func TestNetwork(t *testing.T) {
 	own := e.Run("inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", "two")
 	dnat, gate := e.Run("port", "two", "80"), e.Run("port", "two", "81")
 	bare, lade, gated := sink(t, hand.two, ":80"), sink(t, two, ":80"), sink(t, two, ":81")
-	way := func(ns *os.File, addr string, got *atomic.Int64) func() (rate, error) {
-		return func() (rate, error) { return throughput(ns, addr, got) }
+	way := func(ns *os.File, addr string, got *atomic.Int64) func() (speed, error) {
+		return func() (speed, error) { return throughput(ns, addr, got) }
 	}
 	r := best(t, way(hand.one, hand.addr.String()+":80", bare), way(one, own+":80", lade))
 	ratio(t, "container to container, TCP", r[1], r[0], 0.95, "MB/s")
@@ -275,8 +275,8 @@ func TestNetwork(t *testing.T) {
 	ratio(t, "host to container, TCP", r[1], r[0], 0.95, "MB/s")
 	ratio(t, "published port on localhost, TCP", r[2], r[1], 0.9, "MB/s")
 	note(t, "gated port on localhost, TCP", r[3].wall, "MB/s")
-	ask := func(addr string) func() (rate, error) {
-		return func() (rate, error) { return requests(addr) }
+	ask := func(addr string) func() (speed, error) {
+		return func() (speed, error) { return requests(addr) }
 	}
 	r = best(t, ask(own+":80"), ask(dnat), ask(gate))
 	ratio(t, "published port on localhost, requests", r[1], r[0], 0.9, "/s")
