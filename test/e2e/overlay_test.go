@@ -92,11 +92,11 @@ func TestOverlay(t *testing.T) {
 	one.Import()
 	create := func(e *harness.Engine) {
 		t.Helper()
-		must(e, "network", "create", "-d", "overlay", "--attachable", "--subnet", "10.90.0.0/24", "-o", "peers=10.80.0.1,10.80.0.2", "wide")
+		must(e, "network", "create", "-d", "overlay", "--attachable", "--subnet", "10.90.0.0/24", "--ipv6", "--subnet", "fd00:90::/64", "-o", "peers=10.80.0.1,10.80.0.2", "wide")
 	}
 	create(one)
 	create(two)
-	if got := must(one, "network", "inspect", "-f", "{{.Driver}} {{range .IPAM.Config}}{{.Subnet}} {{.IPRange}} {{.Gateway}}{{end}}", "wide"); got != "overlay 10.90.0.0/24 10.90.0.0/25 10.90.0.1" {
+	if got := must(one, "network", "inspect", "-f", "{{.Driver}} {{range .IPAM.Config}}{{.Subnet}} {{.IPRange}} {{.Gateway}} {{end}}", "wide"); got != "overlay 10.90.0.0/24 10.90.0.0/25 10.90.0.1 fd00:90::/64 fd00:90::/65 fd00:90::1" {
 		t.Errorf("inspect: %s", got)
 	}
 	serve := func() {
@@ -131,6 +131,8 @@ func TestOverlay(t *testing.T) {
 	}
 	eventually("host to host", fetch)
 	must(one, "run", "--rm", "--network", "wide", harness.Image, "ping", "-c", "1", "-W", "5", client)
+	client6 := must(two, "inspect", "-f", "{{.NetworkSettings.Networks.wide.GlobalIPv6Address}}", "client")
+	must(one, "run", "--rm", "--network", "wide", harness.Image, "ping", "-6", "-c", "2", "-W", "5", client6)
 	if got := must(two, "exec", "client", "sh", "-c", "wget -q -O - http://"+web+"/large | wc -c"); got != "20000000" {
 		t.Errorf("of a large file %s bytes came", got)
 	}
