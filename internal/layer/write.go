@@ -300,9 +300,14 @@ func (p *packer) attributes(fd int, base string, h *tar.Header) (opaque bool, er
 }
 
 // portable reports whether an attribute belongs to the file rather than to the
-// machine, as the labels of SELinux and the hashes of IMA do.
+// machine, as the labels of SELinux and the hashes of IMA do, or to the file
+// system, as access control lists of NFS and CIFS.
 func portable(attr string) bool {
-	return attr == "security.capability" || !strings.HasPrefix(attr, "security.")
+	switch {
+	case attr == "security.capability", strings.HasPrefix(attr, "system.posix_acl_"):
+		return true
+	}
+	return !strings.HasPrefix(attr, "security.") && !strings.HasPrefix(attr, "system.")
 }
 
 // fileMode returns a mode as os.FileMode has it.

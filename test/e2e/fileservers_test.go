@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +17,8 @@ import (
 	"lade/test/harness"
 )
 
-// TestFileServers keeps volumes on real servers of NFS and CIFS, where the kernel
-// has both sides of them: what containers write is on the server, what is
+// TestFileServers keeps volumes on a real server of NFS, where the kernel has both
+// sides of it: what containers write is on the server, what is
 // mounted goes with the last of them, and what a server refuses is said.
 func TestFileServers(t *testing.T) {
 	need.Root(t)
@@ -34,12 +33,6 @@ func TestFileServers(t *testing.T) {
 		{"nfs", []string{"nfsd", "nfsv4"}, serveNFS,
 			[]string{"type=nfs", "device=:/", "o=addr=127.0.0.1,vers=4.2,soft"},
 			map[string][]string{"no such file": {"type=nfs", "device=:/nowhere", "o=addr=127.0.0.1,vers=4.2,soft"}}},
-		{"cifs", []string{"ksmbd", "cifs"}, serveCIFS,
-			[]string{"type=cifs", "device=//127.0.0.1/share", "o=username=me,password=secret,vers=3.0"},
-			map[string][]string{
-				"permission denied": {"type=cifs", "device=//127.0.0.1/share", "o=username=me,password=wrong,vers=3.0"},
-				"no such file":      {"type=cifs", "device=//127.0.0.1/nowhere", "o=username=me,password=secret,vers=3.0"},
-			}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, m := range c.modules {
@@ -115,9 +108,6 @@ func fileServer(t *testing.T, e *harness.Engine, dir string, good []string, bad 
 		if err == nil || !strings.Contains(said, words) || !strings.Contains(said, "error while mounting volume") {
 			t.Errorf("%v: %v\n%s, want %q", options, err, out, words)
 		}
-		if strings.Contains(said, "password=secret") || strings.Contains(said, "password=wrong") {
-			t.Errorf("the password is in the error: %s", out)
-		}
 		docker("volume", "rm", name)
 	}
 }
@@ -125,7 +115,7 @@ func fileServer(t *testing.T, e *harness.Engine, dir string, good []string, bad 
 // runServer runs a program that a server needs, or that makes one.
 func runServer(t *testing.T, name string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), need.Patience(60*time.Second))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), need.Patience(60*time.Second))
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
@@ -201,37 +191,4 @@ func serveNFS(t *testing.T, dir string) {
 	}
 	runServer(t, "/usr/sbin/rpc.nfsd", "-N", "3", "-V", "4.2", "-H", "127.0.0.1", "2")
 	t.Cleanup(func() { runServer(t, "/usr/sbin/rpc.nfsd", "0") })
-}
-
-// serveCIFS shares dir by the kernel's server.
-func serveCIFS(t *testing.T, dir string) {
-	for _, p := range []string{"/usr/sbin/ksmbd.mountd", "/usr/sbin/ksmbd.adduser", "/usr/sbin/ksmbd.control"} {
-		if _, err := os.Stat(p); err != nil {
-			t.Skipf("this machine has no CIFS server (ksmbd-tools): %v", err)
-		}
-	}
-	conf := t.TempDir()
-	config, users := filepath.Join(conf, "ksmbd.conf"), filepath.Join(conf, "users")
-	said := "[global]\nbind interfaces only = yes\ninterfaces = lo\nserver min protocol = SMB3_00\n[share]\npath = " + dir + "\nread only = no\nvalid users = me\nforce user = root\nforce group = root\n"
-	if err := os.WriteFile(config, []byte(said), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	runServer(t, "/usr/sbin/ksmbd.adduser", "-a", "me", "-p", "secret", "-i", users)
-	background(t, "/usr/sbin/ksmbd.mountd", "-n", "-c", config, "-u", users)
-	t.Cleanup(func() { runServer(t, "/usr/sbin/ksmbd.control", "-s") })
-	for end := time.Now().Add(need.Patience(30 * time.Second)); ; <-time.After(50 * time.Millisecond) {
-		c, err := net.DialTimeout("tcp", "127.0.0.1:445", time.Second)
-		if err == nil {
-			if err := c.Close(); err != nil {
-				t.Fatal(err)
-			}
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatal(err)
-		}
-	}
 }
