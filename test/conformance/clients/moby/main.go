@@ -29,8 +29,10 @@ var (
 	image  = os.Getenv("IMAGE")
 	subnet = os.Getenv("NET")
 	labels = map[string]string{"conformance": "moby"}
-	mine   = client.Filters{}.Add("label", "conformance=moby")
 )
+
+// mine are filters for what this program made; the library changes them.
+func mine() client.Filters { return client.Filters{}.Add("label", "conformance=moby") }
 
 type program struct {
 	*client.Client
@@ -160,7 +162,7 @@ func (p *program) errors() {
 func (p *program) list() {
 	id := p.run("moby-list", nil, "sleep", "1000")
 	defer p.remove(id)
-	got := Must(p.ContainerList(p.ctx, client.ContainerListOptions{Filters: mine, Size: true})).Items
+	got := Must(p.ContainerList(p.ctx, client.ContainerListOptions{Filters: mine(), Size: true})).Items
 	Same(len(got), 1)
 	Same(got[0].ID, id)
 	Same(got[0].Names[0], "/moby-list")
@@ -310,7 +312,7 @@ func (p *program) images() {
 	Has(string(Must(io.ReadAll(loaded))), "Loaded image: conformance/moby:a")
 	loaded.Close()
 	Must(p.ImageRemove(p.ctx, "conformance/moby:a", client.ImageRemoveOptions{PruneChildren: true}))
-	Must(p.ImagePrune(p.ctx, client.ImagePruneOptions{Filters: mine}))
+	Must(p.ImagePrune(p.ctx, client.ImagePruneOptions{Filters: mine()}))
 	r, err := p.ImagePull(p.ctx, "127.0.0.1:1/nosuch", client.ImagePullOptions{})
 	if err == nil {
 		err = r.Wait(p.ctx)
@@ -327,11 +329,11 @@ func (p *program) networks() {
 	Must(p.NetworkConnect(p.ctx, n, client.NetworkConnectOptions{Container: id, EndpointConfig: &network.EndpointSettings{Aliases: []string{"other"}}}))
 	i := Must(p.NetworkInspect(p.ctx, "moby-net", client.NetworkInspectOptions{})).Network
 	Same(i.Containers[id].Name, "moby-net")
-	Same(len(Must(p.NetworkList(p.ctx, client.NetworkListOptions{Filters: mine})).Items), 1)
+	Same(len(Must(p.NetworkList(p.ctx, client.NetworkListOptions{Filters: mine()})).Items), 1)
 	_, err := p.NetworkRemove(p.ctx, n, client.NetworkRemoveOptions{})
 	Refused(err, "has active endpoints")
 	Must(p.NetworkDisconnect(p.ctx, n, client.NetworkDisconnectOptions{Container: id}))
-	Same(Must(p.NetworkPrune(p.ctx, client.NetworkPruneOptions{Filters: mine})).Report.NetworksDeleted[0], "moby-net")
+	Same(Must(p.NetworkPrune(p.ctx, client.NetworkPruneOptions{Filters: mine()})).Report.NetworksDeleted[0], "moby-net")
 }
 
 func (p *program) volumes() {
@@ -341,8 +343,8 @@ func (p *program) volumes() {
 	_, err := p.VolumeRemove(p.ctx, "moby-volume", client.VolumeRemoveOptions{})
 	Refused(err, "volume is in use")
 	p.remove(id)
-	Same(len(Must(p.VolumeList(p.ctx, client.VolumeListOptions{Filters: mine})).Items), 1)
-	Same(Must(p.VolumePrune(p.ctx, client.VolumePruneOptions{All: true, Filters: mine})).Report.VolumesDeleted[0], "moby-volume")
+	Same(len(Must(p.VolumeList(p.ctx, client.VolumeListOptions{Filters: mine()})).Items), 1)
+	Same(Must(p.VolumePrune(p.ctx, client.VolumePruneOptions{All: true, Filters: mine()})).Report.VolumesDeleted[0], "moby-volume")
 }
 
 func (p *program) events() {
@@ -410,7 +412,7 @@ func (p *program) stats() {
 func (p *program) prune() {
 	id := p.run("", nil, "true")
 	p.wait(id, container.WaitConditionNotRunning)
-	got := Must(p.ContainerPrune(p.ctx, client.ContainerPruneOptions{Filters: mine})).Report.ContainersDeleted
+	got := Must(p.ContainerPrune(p.ctx, client.ContainerPruneOptions{Filters: mine()})).Report.ContainersDeleted
 	Same(len(got), 1)
 	Same(got[0], id)
 }
