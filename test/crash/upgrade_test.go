@@ -31,7 +31,7 @@ func otherBuild(t *testing.T, bin string) string {
 	other := bytes.Clone(version)
 	other[len(other)-1] ^= 1
 	dir := t.TempDir()
-	for _, name := range []string{"lade", "laded", "lade-supervisor", "lade-runtime", "lade-init"} {
+	for _, name := range []string{"lade", "laded", "lade-supervisor", "lade-runtime", "lade-init", "lade-gate"} {
 		b, err := os.ReadFile(filepath.Join(bin, name))
 		if err != nil {
 			t.Fatal(err)
