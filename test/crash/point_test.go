@@ -144,6 +144,7 @@ func script(p *player, base string) {
 	p.exec(a)
 	p.limit(a)
 	p.amend(a, v)
+	p.publish(a)
 	n := p.object("network", "n")
 	p.makeNetwork(n)
 	p.join(a, n)
