@@ -29,10 +29,11 @@ import (
 const defaultShmSize = 64 << 20
 
 // ContainerCreate makes a container: a record, a snapshot, volumes. Nothing of
-// it runs. Errors: Invalid for a configuration that cannot be, NotFound for
-// the image, Conflict for a name in use; then nothing remains.
-func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apicontainer.CreateResponse, error) {
-	r := apicontainer.CreateResponse{Warnings: []string{}}
+// it runs. Errors: Invalid for a configuration that cannot be, or that names
+// what is not there, NotFound for the image alone, Conflict for a name in use;
+// then nothing remains.
+func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicontainer.CreateResponse, err error) {
+	r.Warnings = []string{}
 	if o.Config == nil {
 		return r, errdefs.Invalidf("config cannot be empty in order to create a container")
 	}
@@ -48,6 +49,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	if err != nil {
 		return r, err
 	}
+	defer func() { err = missingPart(err) }()
 	if err := checkModes(&config, &hc); err != nil { // of what the user says, not the image
 		return r, err
 	}
@@ -143,6 +145,16 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (apiconta
 	e.Publish(&rec, events.ActionCreate, nil)
 	r.ID = id
 	return r, nil
+}
+
+// missingPart says Invalid of what a configuration names beside its image and
+// does not exist: a container, a secret, a driver. Clients take NotFound for the
+// image, say so, pull it, and try again.
+func missingPart(err error) error {
+	if errdefs.KindOf(err) == errdefs.NotFound {
+		return errdefs.Invalidf("%w", err)
+	}
+	return err
 }
 
 // create makes what the record needs, and last the record itself. size limits

@@ -208,6 +208,8 @@ func TestValidate(t *testing.T) {
 		{hc{PidMode: "x"}, "invalid PID mode: x"},
 		{hc{IpcMode: "x"}, "invalid IPC mode: x"},
 		{hc{UTSMode: "x"}, "invalid UTS mode: x"},
+		{hc{Isolation: "hyperv"}, "invalid isolation 'hyperv' on linux"},
+		{hc{Isolation: "default"}, ""},
 		{hc{CgroupnsMode: "x"}, "invalid cgroup namespace mode: x"},
 		{hc{CapAdd: []string{"NOPE"}}, `invalid CapAdd: unknown capability: "CAP_NOPE"`},
 		{hc{CapDrop: []string{"NOPE"}}, `invalid CapDrop: unknown capability: "CAP_NOPE"`},

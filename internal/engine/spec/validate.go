@@ -262,6 +262,8 @@ func (v *validator) host(hc *container.HostConfig) error {
 		return errdefs.Invalidf("Invalid value %d, range for oom score adj is [-1000, 1000]", hc.OomScoreAdj)
 	case !hc.CgroupnsMode.Valid():
 		return errdefs.Invalidf("invalid cgroup namespace mode: %v", hc.CgroupnsMode)
+	case !hc.Isolation.IsDefault(): // Linux has no other
+		return errdefs.Invalidf("invalid isolation '%s' on linux", hc.Isolation)
 	}
 	if hc.NetworkMode.IsHost() && len(hc.PortBindings) > 0 {
 		v.warn("Published ports are discarded when using host network mode")
