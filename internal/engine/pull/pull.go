@@ -15,6 +15,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/image/archive"
+	"lade/internal/oci"
 	"lade/internal/reference"
 	"lade/internal/registry"
 )
@@ -77,7 +78,7 @@ func (p *Puller) ImagePull(ctx context.Context, o Options) error {
 	}
 	ref = ref.WithDefaultTag()
 	if builtin.Is(ref) {
-		return p.pullBuiltin(ctx, ref, o.Progress)
+		return p.pullBuiltin(ctx, ref, o)
 	}
 	if _, err := p.c.Registry.Client().Pull(ctx, ref, q); err != nil {
 		return err
@@ -86,19 +87,25 @@ func (p *Puller) ImagePull(ctx context.Context, o Options) error {
 	return nil
 }
 
-// pullBuiltin makes the built-in image.
-func (p *Puller) pullBuiltin(ctx context.Context, ref reference.Reference, tell Progress) error {
+// pullBuiltin makes the built-in image, which is there for this machine alone.
+func (p *Puller) pullBuiltin(ctx context.Context, ref reference.Reference, o Options) error {
+	if o.Platform != nil {
+		here := oci.Host()
+		if _, err := oci.Select(&ocispec.Index{Manifests: []ocispec.Descriptor{{Platform: &here}}}, *o.Platform); err != nil {
+			return err
+		}
+	}
 	_, err := p.c.Images.Lookup(ref)
 	had := err == nil
 	if err := p.c.Builtin.Ensure(ctx); err != nil {
 		return err
 	}
-	if tell != nil {
+	if o.Progress != nil {
 		status := "Status: Made " + ref.Familiar() + " from the engine itself"
 		if had {
 			status = "Status: Image is up to date for " + ref.Familiar()
 		}
-		tell(jsonstream.Message{Status: status})
+		o.Progress(jsonstream.Message{Status: status})
 	}
 	p.c.Publish(events.ActionPull, ref.Familiar(), ref.Familiar())
 	return nil
