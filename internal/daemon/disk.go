@@ -73,6 +73,9 @@ func (p diskPolicy) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
+// String says the policy as info does.
+func (p diskPolicy) String() string { return p.d.policy().String() }
+
 // policy is what the engine is told.
 func (d *Disk) policy() disk.Policy {
 	return disk.Policy{High: int(d.High), Low: int(d.Low), KeepWithin: d.Keep, Protect: d.Protect, DryRun: d.DryRun}

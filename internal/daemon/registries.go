@@ -3,6 +3,9 @@ package daemon
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 
 	"lade/internal/registry"
 )
@@ -29,4 +32,9 @@ func (h hosts) UnmarshalJSON(raw []byte) error {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	return d.Decode(h.all)
+}
+
+// String names the registries; what is said of each has no short form.
+func (h hosts) String() string {
+	return "[" + strings.Join(slices.Sorted(maps.Keys(*h.all)), " ") + "]"
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 	"reflect"
 
@@ -68,6 +69,8 @@ func changes(was, now *Config) (all []change) {
 		c := change{key: o.key}
 		if f := flags.Lookup(o.flag); f != nil {
 			c.value = f.Value.String()
+		} else if s, ok := o.target.(fmt.Stringer); ok {
+			c.value = s.String()
 		}
 		all = append(all, c)
 	}

@@ -66,6 +66,8 @@ func TestReload(t *testing.T) {
 		{`{"mtu": "wide"}`, "configuration not reloaded"},
 		{`{"mtu": 1400, "log-level": "info"}`, `level=WARN msg="option changes when the daemon is restarted" option=mtu value=1400`},
 		{`{"mtu": 1400, "log-level": "debug"}`, `level=INFO msg="option changed" option=log-level value=debug`},
+		{`{"mtu": 1400, "log-level": "debug", "disk": {"high-water": 90}}`, `option=disk value="above 90 % used, down to 80 %"`},
+		{`{"mtu": 1400, "log-level": "debug", "registries": {"x.y": {"insecure": true}}}`, `option=registries value=[x.y]`},
 	} {
 		write(c.text)
 		d.Process.Signal(syscall.SIGHUP)
@@ -75,7 +77,7 @@ func TestReload(t *testing.T) {
 		t.Error(err)
 	}
 	d.says(t, "level=DEBUG")
-	if n := strings.Count(d.log.String(), "option=mtu"); n != 2 {
+	if n := strings.Count(d.log.String(), "option=mtu"); n != 4 { // by each reload that was taken over
 		t.Errorf("told %d times:\n%s", n, d.log)
 	}
 }
