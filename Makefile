@@ -2,7 +2,7 @@
 export CGO_ENABLED := 0
 export DESTDIR PREFIX UNITDIR
 VERSION := $(or $(shell git describe --tags --dirty 2>/dev/null),0.1.0-dev+$(shell git describe --always --dirty 2>/dev/null || echo unknown))
-LDFLAGS := -s -w -X main.version=$(VERSION)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X lade/internal/cli/app.Version=$(VERSION)
 BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 BINS    := lade laded lade-supervisor lade-runtime lade-init lade-gate
 ASSET   := internal/builtin/assets/userland.zst
@@ -32,7 +32,7 @@ lint: $(ASSET)
 	scripts/lint
 
 man:           # bin/man/man1/lade*.1: the client's manual pages
-	go run ./internal/cli/manpages -o bin/man/man1
+	go run -ldflags '$(LDFLAGS)' ./internal/cli/manpages -o bin/man/man1
 
 test-vm: all   # what touches the kernel, on another one; VM_RUN names what boots it
 	scripts/test-vm

@@ -7,8 +7,8 @@ import (
 	moby "github.com/moby/moby/client"
 )
 
-// Version is the client's own version.
-const Version = "0.1.0"
+// Version is the client's own version, set by the linker.
+var Version = "dev"
 
 // Commit is the first seven digits of the commit this program was built from,
 // "unknown" without one.
