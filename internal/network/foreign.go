@@ -64,6 +64,12 @@ type hold struct {
 // bridged reports whether the network has a bridge of this host.
 func (b *bridge) bridged() bool { return b.children == nil && b.foreign == nil }
 
+// Drivers returns the drivers of networks that are built in, in order. What the
+// kernel lacks is said when a network is created.
+func Drivers() []string {
+	return []string{driverBridge, driverCNI, "host", driverIPVLAN, driverMacvlan, "null", driverOverlay}
+}
+
 // foreignDriver reports whether networks of a driver are another program's.
 func foreignDriver(name string) bool {
 	switch name {
