@@ -140,8 +140,9 @@ type Exec struct {
 // StartError is a failed start whose reason is the request: the command, the
 // user, a mount. Error gives it in runc's words.
 type StartError struct {
-	// Code is the exit code that the failure stands for: 127 the command was not
-	// found, 126 it could not be executed, 128 the start failed otherwise;
+	// Code is the exit code that the failure stands for: 127 the command, or
+	// its working directory, was not found, 126 it could not be executed or
+	// entered, 128 the start failed otherwise;
 	// 0: not the command's fault.
 	Code  int
 	Op    string // what was tried, in the words of the message

@@ -126,8 +126,16 @@ func (b *builder) explain(err error) error {
 		// What the kernel says to a file on a directory.
 		oe.Errno = unix.ENOTDIR
 	}
-	if oe.Errno == unix.ENOTDIR {
+	switch {
+	case oe.Errno == unix.ENOTDIR:
 		code = codeNotFound
+	case oe.Call == "chdir": // the working directory counts as a part of the command
+		switch oe.Errno {
+		case unix.ENOENT:
+			code = codeNotFound
+		case unix.EACCES:
+			code = codeNotExecutable
+		}
 	}
 	return &StartError{Code: code, Op: s.what, Path: path, Errno: oe.Errno}
 }

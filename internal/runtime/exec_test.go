@@ -99,7 +99,7 @@ func TestExec(t *testing.T) {
 		{func(p *specs.Process) { p.Args = []string{"nosuch"} }, 127, `exec: "nosuch": executable file not found in $PATH`},
 		{func(p *specs.Process) { p.Args = []string{"/etc/data"} }, 126, `exec: "/etc/data": permission denied`},
 		{func(p *specs.Process) { p.Args = []string{"/proc/self/exe"} }, 126, `exec: "/proc/self/exe": too many levels of symbolic links`},
-		{func(p *specs.Process) { p.Cwd = "/nope" }, 128, `chdir to cwd ("/nope") set in config.json failed: no such file or directory`},
+		{func(p *specs.Process) { p.Cwd = "/nope" }, 127, `chdir to cwd ("/nope") set in config.json failed: no such file or directory`},
 	} {
 		p := *c.Spec.Process
 		tc.edit(&p)
