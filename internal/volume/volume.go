@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -152,6 +153,7 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 	name := r.Name
 	switch {
 	case r.Driver != "" && r.Driver != driver:
+		name = cmp.Or(name, ids.New()) // chosen before the driver is looked for, as in Docker
 		return nil, false, errdefs.NotFoundf("create %s: error looking up volume plugin %s: plugin %q not found", name, r.Driver, r.Driver)
 	case name == "":
 		name = ids.New()

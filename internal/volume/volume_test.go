@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/moby/moby/api/types/volume"
@@ -66,6 +67,9 @@ func TestErrors(t *testing.T) {
 		if _, _, err := v.Create(t.Context(), r); errdefs.KindOf(err) != want {
 			t.Errorf("%+v: %v", r, err)
 		}
+	}
+	if _, _, err := v.Create(t.Context(), volume.CreateRequest{Driver: "nope"}); err == nil || strings.HasPrefix(err.Error(), "create :") {
+		t.Errorf("a volume without a name: %v", err)
 	}
 	if len(v.List()) != 0 {
 		t.Error("a refused volume was created")
