@@ -390,31 +390,9 @@ func (a *Actor) Rename(ctx context.Context, name string) error {
 }
 
 // Update changes limits and restart policy: change is given a copy of the
-// record with a host configuration of its own, and changes what is asked for
-// in it.
+// record with configurations of its own, and changes what is asked for in it.
 func (a *Actor) Update(ctx context.Context, change func(*Record) error) error {
-	return a.call(ctx, func(reply func(error)) {
-		a.idle(func() {
-			next := a.rec
-			hc := *a.rec.HostConfig
-			next.HostConfig = &hc
-			if err := change(&next); err != nil {
-				reply(err)
-				return
-			}
-			if !a.rec.State.Alive() {
-				reply(a.commit(next, true, events.ActionUpdate, nil))
-				return
-			}
-			asked := next
-			a.outside(func(ctx context.Context) error { return a.host.Limit(ctx, &asked) }, func(err error) {
-				if err == nil {
-					next := a.rec // it may have ended meanwhile
-					next.HostConfig, next.NetRates = asked.HostConfig, asked.NetRates
-					err = a.commit(next, true, events.ActionUpdate, nil)
-				}
-				reply(err)
-			})
-		})
+	return a.Amend(ctx, change, func(ctx context.Context, asked *Record) (func(), error) {
+		return func() {}, a.host.Limit(ctx, asked) // the next start has the recorded limits
 	})
 }
