@@ -8,6 +8,12 @@ import (
 
 // containerAttach connects the client to a container's streams.
 func (s *server) containerAttach(w http.ResponseWriter, r *http.Request) error {
+	return s.attach(r, s.hijack(w, r))
+}
+
+// attach connects what hijack takes over with the streams that the request asks
+// for.
+func (s *server) attach(r *http.Request, hijack engine.Hijack) error {
 	q := params(r)
 	return s.backend.ContainerAttach(r.Context(), r.PathValue("id"), engine.AttachOptions{
 		Stdin:      q.bool("stdin"),
@@ -16,6 +22,6 @@ func (s *server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 		Stream:     q.bool("stream"),
 		Logs:       q.bool("logs"),
 		DetachKeys: q.get("detachKeys"),
-		Hijack:     s.hijack(w, r),
+		Hijack:     hijack,
 	})
 }

@@ -13,27 +13,18 @@ import (
 // websocket: what it sends is standard input, what it gets both outputs, not
 // told apart. It returns when either side is done.
 func (s *server) containerAttachWebsocket(w http.ResponseWriter, r *http.Request) error {
-	q := params(r)
 	var relay sync.WaitGroup
 	defer relay.Wait()
-	return s.backend.ContainerAttach(r.Context(), r.PathValue("id"), engine.AttachOptions{
-		Stdin:      q.bool("stdin"),
-		Stdout:     q.bool("stdout"),
-		Stderr:     q.bool("stderr"),
-		Stream:     q.bool("stream"),
-		Logs:       q.bool("logs"),
-		DetachKeys: q.get("detachKeys"),
-		Hijack: func(tty bool) (engine.Conn, error) {
-			text := callOf(r.Context()).version < compat.V1(28)
-			socket, c, err := stream.Websocket(w, r, tty, text)
-			if err != nil {
-				return c, err
-			}
-			if a, ok := w.(*answer); ok {
-				a.hijacked = true
-			}
-			relay.Go(func() { socket.Relay(r.Context()) })
-			return c, nil
-		},
+	return s.attach(r, func(tty bool) (engine.Conn, error) {
+		text := callOf(r.Context()).version < compat.V1(28)
+		socket, c, err := stream.Websocket(w, r, tty, text)
+		if err != nil {
+			return c, err
+		}
+		if a, ok := w.(*answer); ok {
+			a.hijacked = true
+		}
+		relay.Go(func() { socket.Relay(r.Context()) })
+		return c, nil
 	})
 }
