@@ -114,12 +114,13 @@ func (p *port) carry(client *net.TCPConn) {
 		abort(client)
 		return
 	}
-	server, err := q.dial(from)
+	conn, err := q.dial(from)
 	if err != nil {
 		p.s.log.Debug("no way to the container", "port", q.Host, "client", from, "error", err)
 		abort(client) // as if nobody listened
 		return
 	}
+	server := conn.(*net.TCPConn)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -189,21 +190,27 @@ func addrPort(a net.Addr) netip.AddrPort {
 
 // dial connects to the container, from the client's address and port if it can
 // be, else from another port of it.
-func (p *Port) dial(client netip.AddrPort) (*net.TCPConn, error) {
+func (p *Port) dial(client netip.AddrPort) (net.Conn, error) {
 	d := net.Dialer{Timeout: dialTimeout}
-	if p.keeps(client.Addr()) {
-		d.Control = transparent(p.Mark)
-		d.LocalAddr = net.TCPAddrFromAddrPort(client)
+	if !p.keeps(client.Addr()) {
+		return d.Dial(p.Proto, p.To.String())
 	}
-	c, err := d.Dial("tcp", p.To.String())
-	if d.LocalAddr != nil && taken(err) {
-		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(client.Addr(), 0))
-		c, err = d.Dial("tcp", p.To.String())
+	d.Control = transparent(p.Mark)
+	d.LocalAddr = p.addr(client)
+	c, err := d.Dial(p.Proto, p.To.String())
+	if taken(err) {
+		d.LocalAddr = p.addr(netip.AddrPortFrom(client.Addr(), 0))
+		c, err = d.Dial(p.Proto, p.To.String())
 	}
-	if err != nil {
-		return nil, err
+	return c, err
+}
+
+// addr returns an address of the port's protocol.
+func (p *Port) addr(at netip.AddrPort) net.Addr {
+	if p.Proto == "udp" {
+		return net.UDPAddrFromAddrPort(at)
 	}
-	return c.(*net.TCPConn), nil
+	return net.TCPAddrFromAddrPort(at)
 }
 
 // taken reports whether a client's address and port are in use: it is a program

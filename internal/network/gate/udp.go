@@ -124,12 +124,12 @@ func (d *datagrams) flow(q *Port, e ends) *flow {
 	if d.closed || len(d.flows) >= maxFlows {
 		return nil
 	}
-	conn, err := q.dialUDP(e.client)
+	conn, err := q.dial(e.client)
 	if err != nil {
 		d.p.s.log.Debug("no way to the container", "port", q.Host, "client", e.client, "error", err)
 		return nil
 	}
-	f := &flow{conn: conn, to: q.To}
+	f := &flow{conn: conn.(*net.UDPConn), to: q.To}
 	f.last.Store(time.Now().UnixNano())
 	d.flows[e] = f
 	d.p.s.wg.Go(func() {
@@ -142,24 +142,6 @@ func (d *datagrams) flow(q *Port, e ends) *flow {
 		}
 	})
 	return f
-}
-
-// dialUDP is dial for datagrams.
-func (p *Port) dialUDP(client netip.AddrPort) (*net.UDPConn, error) {
-	var d net.Dialer
-	if p.keeps(client.Addr()) {
-		d.Control = transparent(p.Mark)
-		d.LocalAddr = net.UDPAddrFromAddrPort(client)
-	}
-	c, err := d.Dial("udp", p.To.String())
-	if d.LocalAddr != nil && taken(err) {
-		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(client.Addr(), 0))
-		c, err = d.Dial("udp", p.To.String())
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.UDPConn), nil
 }
 
 // answer passes the container's datagrams to the client until there were none in
