@@ -13,6 +13,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/caps"
+	"lade/internal/linux/service"
 	"lade/internal/network/gate"
 )
 
@@ -46,38 +47,11 @@ func run(root string) error {
 	if err := caps.Reduce(1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_BIND_SERVICE); err != nil {
 		return err
 	}
-	if err := os.Chdir("/"); err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	if err := detach(root); err != nil {
+	if err := service.Detach(filepath.Join(root, "gate.log")); err != nil {
 		return err
 	}
 	s.Run(ctx)
-	return nil
-}
-
-// detach says that the gate is ready, and gives up what connects it with who
-// started it.
-func detach(root string) error {
-	f, err := os.OpenFile(filepath.Join(root, "gate.log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	if _, err := os.Stdout.WriteString(gate.Ready); err != nil {
-		return err
-	}
-	for _, d := range []struct{ from, to int }{{int(null.Fd()), 0}, {int(f.Fd()), 1}, {int(f.Fd()), 2}} {
-		if err := unix.Dup3(d.from, d.to, 0); err != nil {
-			return err
-		}
-	}
 	return nil
 }

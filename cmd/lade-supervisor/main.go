@@ -83,7 +83,8 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	go signals(s)
 	if !foreground && state == 0 {
-		if err := detach(root); err != nil {
+		_, _ = unix.Setsid() // EPERM: we lead one already
+		if err := service.Detach(filepath.Join(root, "supervisor.log")); err != nil {
 			return err
 		}
 	}
@@ -95,32 +96,6 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	}
 	log.Info("serving", "root", root, "pid", os.Getpid(), "version", version)
 	return s.Run()
-}
-
-// detach says to who started us that we are ready, and gives up what connects
-// us with it. A new session is of no use to who already leads one.
-func detach(root string) error {
-	_, _ = unix.Setsid() // EPERM: we lead one
-	path := filepath.Join(root, "supervisor.log")
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return err
-	}
-	defer null.Close()
-	if _, err := os.Stdout.WriteString("ready\n"); err != nil {
-		return err
-	}
-	for _, d := range []struct{ from, to int }{{int(null.Fd()), 0}, {int(f.Fd()), 1}, {int(f.Fd()), 2}} {
-		if err := unix.Dup3(d.from, d.to, 0); err != nil {
-			return err
-		}
-	}
-	return os.Chdir("/")
 }
 
 // signals passes on the signals that concern a supervisor; it never returns.

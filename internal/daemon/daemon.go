@@ -42,7 +42,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 		return check(ctx, args[1:], stdout, stderr)
 	}
 	if len(args) > 0 && args[0] == "log-relay" {
-		return serveRelay(ctx, args[1:], stdout, stderr)
+		return serveRelay(ctx, args[1:], stderr)
 	}
 	if len(args) > 0 && args[0] == "logs" {
 		return printLogs(ctx, args[1:], stdout, stderr)

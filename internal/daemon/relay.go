@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/service"
 	"lade/internal/logs/relay"
 	"lade/internal/supervisor/wire"
 )
@@ -28,12 +28,11 @@ const (
 	relayIdle = time.Second
 	// relayPause is between attempts to have one.
 	relayPause = time.Second
-	relayReady = "ready\n"
 )
 
 // serveRelay is `laded log-relay`, the process that relayKeeper starts. It returns
 // the exit code.
-func serveRelay(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func serveRelay(ctx context.Context, args []string, stderr io.Writer) int {
 	f := pflag.NewFlagSet("laded log-relay", pflag.ContinueOnError)
 	f.SetOutput(stderr)
 	socket := f.String("socket", "", "where to listen")
@@ -43,7 +42,7 @@ func serveRelay(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	l, err := listenRelay(*socket)
 	if err == nil {
-		_, err = io.WriteString(stdout, relayReady)
+		err = service.Detach("")
 	}
 	if err == nil {
 		err = relay.Serve(ctx, l, relay.Options{Idle: relayIdle, Logger: log})
@@ -136,32 +135,16 @@ func (k *relayKeeper) watch(c net.Conn) {
 	}
 }
 
-// start starts a relay and returns when it listens.
+// start starts a relay and returns when it listens. What it logs goes where our
+// log goes.
 func (k *relayKeeper) start() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	cmd := exec.Command(self, "log-relay", "--socket", k.socket)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = w, os.Stderr, "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	go func() { _ = cmd.Wait() }() // as that of the supervisor
-	defer context.AfterFunc(k.ctx, func() { r.Close() })()
-	said, err := io.ReadAll(io.LimitReader(r, int64(len(relayReady))))
-	if strings.HasSuffix(string(said), relayReady) {
-		return nil
-	}
-	return errors.Join(errdefs.Unavailablef("it has ended"), err)
+	cmd.Stderr = os.Stderr
+	return service.Start(k.ctx, cmd)
 }
 
 // close ends the keeper. The relay goes on while a log needs it.

@@ -3,7 +3,6 @@ package supervisor
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,13 +10,9 @@ import (
 	"syscall"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/service"
 	"lade/internal/supervisor/wire"
 )
-
-// Ready is the line that a supervisor prints to its standard output when its
-// socket is there; after that it prints to its log. What it prints before is
-// why it failed.
-const Ready = "ready\n"
 
 // attempts bounds how often a supervisor that ends while we connect is
 // replaced.
@@ -76,34 +71,9 @@ func Start(ctx context.Context, o Options) error {
 
 // launch starts a supervisor that survives us, and waits until it is ready.
 func launch(ctx context.Context, o Options) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	cmd := exec.Command(o.Binary, append([]string{"--root", o.Root}, o.Args...)...)
-	cmd.Stdout, cmd.Stderr = w, w
-	cmd.Dir = "/"
 	cmd.Env = environment()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	// It ends when it likes; until then, or until we end, somebody must wait for
-	// it.
-	go func() { _ = cmd.Wait() }()
-	stop := context.AfterFunc(ctx, func() { r.Close() })
-	defer stop()
-	said, err := io.ReadAll(io.LimitReader(r, 64<<10))
-	if strings.HasSuffix(string(said), Ready) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return errdefs.Unavailablef("%s: %s", o.Binary, strings.TrimSpace(string(said)))
+	return service.Start(ctx, cmd)
 }
 
 // calm turns off the signals by which the Go runtime takes a processor away:

@@ -1,9 +1,12 @@
-// Package service speaks with the service manager that started us, in the few
-// words that need no library: it takes the socket that was opened for us, and
-// tells that we are ready.
+// Package service is about programs that serve and outlive who starts them.
 //
-// Sources: sd_listen_fds(3), sd_notify(3).
+// A service manager is spoken with in the few words that need no library: Socket
+// takes the socket that was opened for us, Notify tells that we are ready. What
+// lade itself starts (lade-supervisor, lade-gate, the log relay) is started by
+// Start, and says by Detach that it is ready.
+//
+// Sources: sd_listen_fds(3), sd_notify(3); daemon(7).
 //
 // Concurrency: Socket changes the environment, and belongs before the first
-// goroutine; Notify may be called from any.
+// goroutine; Detach is called once; the others may be called from any.
 package service

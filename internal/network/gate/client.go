@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -8,20 +9,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/service"
 	"lade/internal/trace"
 )
-
-// Ready is the line that a gate prints when its control socket is there; what it
-// prints before is why it failed.
-const Ready = "ready\n"
 
 // Options say where a gate is and how to start one.
 type Options struct {
@@ -288,30 +284,9 @@ func (c *Client) replaced(conn *connection) bool {
 
 // launch starts a gate that survives us, and waits until it is ready.
 func (c *Client) launch() error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	cmd := exec.Command(c.o.Binary, append(append([]string{}, c.o.Args...), "--root", c.o.Root)...)
-	cmd.Stdout, cmd.Stderr = w, w
-	cmd.Dir = "/"
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.o.Env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = cmd.Start()
-	w.Close()
-	if err != nil {
-		return err
-	}
-	go func() { _ = cmd.Wait() }() // it ends when it likes; somebody must wait for it
-	said, err := io.ReadAll(io.LimitReader(r, 64<<10))
-	switch {
-	case strings.HasSuffix(string(said), Ready):
-		return nil
-	case err != nil:
-		return err
-	}
-	return errdefs.Unavailablef("%s: %s", c.o.Binary, strings.TrimSpace(string(said)))
+	return service.Start(context.Background(), cmd)
 }
 
 // Close ends the service of a port, and returns when nobody can connect any more

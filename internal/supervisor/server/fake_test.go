@@ -15,6 +15,7 @@ import (
 
 	"lade/internal/ids"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/service"
 	"lade/internal/runtime"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -124,15 +125,8 @@ func serve(root string, l Launcher) error {
 	if state != 0 {
 		return s.Run()
 	}
-	os.Stdout.WriteString(supervisor.Ready)
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
+	if err := service.Detach(os.DevNull); err != nil {
 		return err
-	}
-	for fd := range 3 {
-		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
-			return err
-		}
 	}
 	return s.Run()
 }
