@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,12 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lade/internal/need"
 	"lade/test/harness"
 )
 
 // listenTLS is a receiver with a certificate of the authority; strict wants one of
-// its clients, too.
+// its clients, too. Its kernel takes a few lines only, so that most of them are
+// still with the sender when a receiver has read some.
 func (c *authority) listenTLS(strict bool) net.Listener {
 	c.t.Helper()
 	c.sign("server", []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth})
@@ -33,12 +37,17 @@ func (c *authority) listenTLS(strict bool) net.Listener {
 		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 		config.ClientCAs.AddCert(c.cert)
 	}
-	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
+	small := net.ListenConfig{Control: func(_, _ string, conn syscall.RawConn) error {
+		var failed error
+		err := conn.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4096) })
+		return errors.Join(err, failed)
+	}}
+	l, err := small.Listen(c.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(func() { l.Close() })
-	return l
+	return tls.NewListener(l, config)
 }
 
 func (c *authority) file(name string) string { return filepath.Join(c.dir, name) }
@@ -91,12 +100,7 @@ func testSyslogTLS(t *testing.T, e *harness.Engine, a *authority) {
 	e.Run("run", "--rm", "--log-driver", "syslog", "--log-opt", "syslog-address=tcp+tls://"+l.Addr().String(), "--log-opt", "syslog-format=rfc5424",
 		"--log-opt", "syslog-tls-ca-cert="+a.file("ca.pem"), "--log-opt", "syslog-tls-cert="+a.file("client.pem"), "--log-opt", "syslog-tls-key="+a.file("client-key.pem"),
 		"lade/hello", "sh", "-c", count(n))
-	select {
-	case lines := <-got:
-		numbered(t, lines, n)
-	case <-time.After(need.Patience(30 * time.Second)):
-		t.Fatal("not all lines came")
-	}
+	arrived(t, got, n)
 }
 
 // counted reads one message whose length stands before it (RFC 5425, 4.3).
@@ -112,6 +116,17 @@ func counted(r *bufio.Reader) (string, error) {
 	b := make([]byte, size)
 	_, err = io.ReadFull(r, b)
 	return strings.TrimSuffix(string(b), "\n"), err
+}
+
+// arrived waits for what a receiver got in all: n lines in order.
+func arrived(t *testing.T, got <-chan []string, n int) {
+	t.Helper()
+	select {
+	case lines := <-got:
+		numbered(t, lines, n)
+	case <-time.After(need.Patience(30 * time.Second)):
+		t.Fatal("not all lines came")
+	}
 }
 
 // killRelay kills the engine's log relay.
@@ -208,12 +223,7 @@ func testFluentdTLS(t *testing.T, e *harness.Engine, a *authority) {
 	}()
 	e.Run("run", "--name", "fluent", "--log-driver", "fluentd", "--log-opt", "fluentd-address=tls://"+l.Addr().String(), "--log-opt", "fluentd-request-ack=true",
 		"lade/hello", "sh", "-c", count(n))
-	select {
-	case lines := <-got:
-		numbered(t, lines, n)
-	case <-time.After(need.Patience(30 * time.Second)):
-		t.Fatal("not all lines came")
-	}
+	arrived(t, got, n)
 	numbered(t, logLines(e, "fluent"), n)
 	e.Run("rm", "fluent")
 }
