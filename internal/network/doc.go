@@ -45,7 +45,7 @@
 // Concurrency: all methods may be called at any time; calls for one container
 // come one after the other. Lock order: Networks.mu is never held across a
 // system call; taken before it, and in this order, are Networks.changing (networks
-// are created, removed and mended one after the other), Networks.healing (nothing
+// are created, removed and mended one after the other), Networks.mending (nothing
 // is mended once all is to go), bridge.starting (who makes a pool),
 // bridge.repairing (who makes a bridge anew), across.changing (of the device of
 // an overlay network) and ipsec.mu (of policies and states); Networks.shaping orders changes of

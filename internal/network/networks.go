@@ -57,7 +57,7 @@ type Networks struct {
 
 	shaping sync.Mutex // limits and their records change one after the other
 
-	healing sync.Mutex // taken before bridge.repairing
+	mending sync.Mutex // taken before bridge.repairing
 	ending  bool       // nothing is mended any more
 
 	monitor *nft.Monitor

@@ -275,8 +275,8 @@ func TestCreateRefused(t *testing.T) {
 
 func isVeth(name string) bool { return strings.HasPrefix(name, linkKind) }
 
-// TestHeal removes what a network has in the kernel, as an administrator might.
-func TestHeal(t *testing.T) {
+// TestMend removes what a network has in the kernel, as an administrator might.
+func TestMend(t *testing.T) {
 	b := newBench(t, nil)
 	id := b.create(network.CreateRequest{Name: "a", IPAM: subnet("10.61.0.0/24")})
 	one := b.connect(Request{Name: "one", Network: "a", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})

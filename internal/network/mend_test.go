@@ -76,8 +76,8 @@ func works(t *testing.T, what string, ns *os.File, proto, addr string) {
 	})
 }
 
-// TestHealAtOnce removes by hand what containers need; nobody calls the engine.
-func TestHealAtOnce(t *testing.T) {
+// TestMendAtOnce removes by hand what containers need; nobody calls the engine.
+func TestMendAtOnce(t *testing.T) {
 	b := newBench(t, nil)
 	b.create(network.CreateRequest{Name: "a", IPAM: subnet("10.61.0.0/24")})
 	empty := "br-" + b.create(network.CreateRequest{Name: "empty", IPAM: subnet("10.62.0.0/24")})[:12]
@@ -128,9 +128,9 @@ func TestHealAtOnce(t *testing.T) {
 	works(t, "the other network", b.other, "tcp", published)
 }
 
-// TestHealAfterwards starts the engine after all was removed, and a crash left an
+// TestMendAfterwards starts the engine after all was removed, and a crash left an
 // interface in a container.
-func TestHealAfterwards(t *testing.T) {
+func TestMendAfterwards(t *testing.T) {
 	b := newBench(t, nil)
 	b.create(lan(b, driverMacvlan))
 	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})

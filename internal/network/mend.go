@@ -53,9 +53,9 @@ func (n *Networks) listen() (err error) {
 
 // deaf ends listen: what goes from now on stays away.
 func (n *Networks) deaf() error {
-	n.healing.Lock()
+	n.mending.Lock()
 	n.ending = true
-	n.healing.Unlock()
+	n.mending.Unlock()
 	if n.links == nil {
 		return nil
 	}
@@ -102,8 +102,8 @@ func (n *Networks) lost(name string) {
 func (n *Networks) restore(which func(*bridge) bool) {
 	n.changing.Lock() // or a network that is being removed would be made anew
 	defer n.changing.Unlock()
-	n.healing.Lock()
-	defer n.healing.Unlock()
+	n.mending.Lock()
+	defer n.mending.Unlock()
 	if n.ending {
 		return
 	}
