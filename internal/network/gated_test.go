@@ -23,6 +23,7 @@ import (
 	"lade/internal/iprange"
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/nft"
+	"lade/internal/linux/service"
 	"lade/internal/need"
 	"lade/internal/network/gate"
 )
@@ -50,9 +51,9 @@ func runGate(root string) {
 	if err := os.WriteFile(filepath.Join(root, "pid"), pid, 0o600); err != nil {
 		os.Exit(1)
 	}
-	io.WriteString(os.Stdout, gate.Ready)
-	os.Stdout.Close()
-	os.Stderr.Close()
+	if err := service.Detach(os.DevNull); err != nil {
+		os.Exit(1)
+	}
 	s.Run(context.Background())
 }
 
@@ -246,24 +247,7 @@ func conversation(t testing.TB, ns *os.File, addr string) func() error {
 func echo(t testing.TB, ns *os.File, addr string) {
 	t.Helper()
 	if err := in(ns, func() error {
-		l, err := net.Listen("tcp4", addr)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					io.Copy(c, c)
-					c.Close()
-				}()
-			}
-		}()
-		return nil
+		return accept(t, "tcp4", addr, func(c net.Conn) { io.Copy(c, c) })
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -248,26 +248,34 @@ func serve(t testing.TB, ns *os.File, proto, addr string) {
 			}()
 			return nil
 		}
-		l, err := net.Listen(version(proto), addr)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				io.WriteString(c, c.RemoteAddr().String())
-				c.Close()
-			}
-		}()
-		return nil
+		return accept(t, version(proto), addr, func(c net.Conn) { io.WriteString(c, c.RemoteAddr().String()) })
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// accept serves each connection in a goroutine of its own, in the namespace of
+// the calling thread.
+func accept(t testing.TB, network, addr string, serve func(net.Conn)) error {
+	l, err := net.Listen(network, addr)
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				serve(c)
+			}()
+		}
+	}()
+	return nil
 }
 
 // How long an answer may take: less than the kernel waits before it sends a
