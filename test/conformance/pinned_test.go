@@ -14,25 +14,8 @@ import (
 	"testing"
 
 	"lade/internal/need"
+	"lade/test/harness"
 )
-
-// cache is the directory of what takes long to make: lade-test in the user's
-// cache directory, or $LADE_TEST_CACHE.
-func cache(t testing.TB) string {
-	t.Helper()
-	dir := os.Getenv("LADE_TEST_CACHE")
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(user, "lade-test")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
 
 // built returns a directory of the newest docker client and of Compose, its
 // plugin, built from the modules that clients/go.mod pins. They are kept: the
@@ -44,7 +27,7 @@ func built(t *testing.T) string {
 		t.Fatal(err)
 	}
 	key := sha256.Sum256(append(pins, runtime.Version()...))
-	path := filepath.Join(cache(t), fmt.Sprintf("clients-%x", key[:8]))
+	path := filepath.Join(harness.Cache(t), fmt.Sprintf("clients-%x", key[:8]))
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
@@ -96,7 +79,7 @@ func nodeModules(t *testing.T) string {
 		files = append(files, b...)
 	}
 	key := sha256.Sum256(files)
-	path := filepath.Join(cache(t), fmt.Sprintf("node-%x", key[:8]))
+	path := filepath.Join(harness.Cache(t), fmt.Sprintf("node-%x", key[:8]))
 	modules := filepath.Join(path, "node_modules")
 	if _, err := os.Stat(modules); err == nil {
 		return modules

@@ -68,7 +68,7 @@ func servicesTree(t *testing.T) string {
 		t.Fatal(err)
 	}
 	key := sha256.Sum256([]byte(strings.Join(slices.Concat(servicePackages, serviceWaste, []string{string(entrypoint)}), "\n")))
-	path := filepath.Join(cache(t), fmt.Sprintf("services-%x.tar", key[:8]))
+	path := filepath.Join(harness.Cache(t), fmt.Sprintf("services-%x.tar", key[:8]))
 	_, err = os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = makeServices(t, path, entrypoint)

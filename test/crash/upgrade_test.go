@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,33 +14,6 @@ import (
 	"lade/test/harness"
 )
 
-// otherBuild copies the binaries to a directory of their own, with another
-// version in them: what a package of the next day would bring.
-func otherBuild(t *testing.T, bin string) string {
-	t.Helper()
-	out, err := exec.Command(filepath.Join(bin, "lade-supervisor"), "--version").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	version := bytes.TrimSpace(bytes.TrimPrefix(out, []byte("lade-supervisor ")))
-	if len(version) < 8 {
-		t.Fatalf("version %q is too short to be told apart from other words: `make all` gives a longer one", version)
-	}
-	other := bytes.Clone(version)
-	other[len(other)-1] ^= 1
-	dir := t.TempDir()
-	for _, name := range []string{"lade", "laded", "lade-supervisor", "lade-runtime", "lade-init", "lade-gate"} {
-		b, err := os.ReadFile(filepath.Join(bin, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), bytes.ReplaceAll(b, version, other), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // TestUpgrade replaces daemon and supervisor by another build and back, again
 // and again, while requests come through a published port, lines are logged and
 // streamed, and containers end. LADE_SOAK says for how long (default: four times).
@@ -50,7 +21,7 @@ func TestUpgrade(t *testing.T) {
 	need.Root(t)
 	lasts, long := soak(t, 0)
 	builds := []string{harness.Bin(t), ""}
-	builds[1] = otherBuild(t, builds[0])
+	builds[1] = harness.OtherBuild(t)
 	e := harness.StartFrom(t, builds[0], nil)
 	img := e.Import()
 	supervisor := e.Supervisor()

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -147,30 +146,11 @@ func echoIn(t testing.TB, e *harness.Engine, container, addr string) {
 	}
 }
 
-// otherBuild returns a directory with the programs of which laded and lade-gate
-// are of another version.
-func otherBuild(t testing.TB) string {
-	t.Helper()
-	need.Program(t, "go", "the Go toolchain")
-	dir := t.TempDir()
-	for _, name := range []string{"lade", "lade-supervisor", "lade-runtime", "lade-init"} {
-		if err := os.Symlink(filepath.Join(harness.Bin(t), name), filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "grpcnotrace", "-ldflags", "-s -w -X main.version=other", "-o", dir, "lade/cmd/laded", "lade/cmd/lade-gate")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return dir
-}
-
 // TestRestartsUnderLoad: clients of published ports, by either policy, notice
 // nothing of ten restarts of the daemon: in order, by kill -9, with another build.
 func TestRestartsUnderLoad(t *testing.T) {
 	need.Root(t)
-	other := otherBuild(t)
+	other := harness.OtherBuild(t, "laded", "lade-gate")
 	e := harness.Start(t, harness.Apart()...)
 	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
 	var loads []*load

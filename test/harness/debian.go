@@ -24,21 +24,12 @@ const (
 
 // Debian returns a tar file of a minimal Debian with further packages. The
 // first test that asks has it made by debootstrap, which takes a minute and the
-// network; it is kept under lade-test in the user's cache directory, or in
-// $LADE_TEST_CACHE.
+// network; it is kept in Cache.
 func Debian(t testing.TB, packages ...string) string {
 	t.Helper()
 	slices.Sort(packages)
-	cache := os.Getenv("LADE_TEST_CACHE")
-	if cache == "" {
-		dir, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(dir, "lade-test")
-	}
 	sum := sha256.Sum256([]byte(strings.Join(packages, ",")))
-	path := filepath.Join(cache, fmt.Sprintf("debian-%s-%x.tar", debianSuite, sum[:8]))
+	path := filepath.Join(Cache(t), fmt.Sprintf("debian-%s-%x.tar", debianSuite, sum[:8]))
 	_, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = makeDebian(t, path, packages)
@@ -54,9 +45,6 @@ func makeDebian(t testing.TB, path string, packages []string) (err error) {
 	t.Helper()
 	need.Root(t)
 	debootstrap := need.Program(t, "debootstrap", "Debian's debootstrap")
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
 	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
 	if err != nil {
 		return err
