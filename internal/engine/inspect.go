@@ -32,7 +32,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	}
 	r := a.View()
 	hc := *shownHostConfig(r)
-	hc.Annotations = e.annotations(r)
+	hc.Annotations = e.annotations(r.ID, hc.Annotations)
 	out := &InspectResponse{HostConfig: &HostConfig{hc, e.rates(r).Asked()}}
 	out.InspectResponse = &apicontainer.InspectResponse{
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
@@ -219,7 +219,7 @@ func (e *viewer) summary(r *container.Record, manifest *ocispec.Descriptor) apic
 		s.Labels = map[string]string{}
 	}
 	s.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
-	s.HostConfig.Annotations = e.annotations(r)
+	s.HostConfig.Annotations = e.annotations(r.ID, r.HostConfig.Annotations)
 	s.ImageManifestDescriptor = manifest
 	if r.State.Alive() {
 		s.Ports = e.ports(r)

@@ -92,27 +92,28 @@ func hostPorts(s string) (first, last uint16, ok bool) {
 
 // annotations are a container's, and those that say how its ports are published
 // where that is not Docker's way.
-func (e *viewer) annotations(r *container.Record) map[string]string {
-	ep, ok := e.Networks.Endpoint(r.ID)
+func (e *viewer) annotations(id string, said map[string]string) map[string]string {
+	ep, ok := e.Networks.Endpoint(id)
 	if !ok {
-		return r.HostConfig.Annotations
+		return said
 	}
-	out := r.HostConfig.Annotations
+	var own map[string]string
 	for _, p := range ep.Published {
 		port, ok := network.PortFrom(p.Port, network.IPProtocol(p.Proto))
 		if !ok || p.Policy == nets.PolicyDNAT && p.From == nil {
 			continue
 		}
-		if len(out) == len(r.HostConfig.Annotations) { // the record's is not ours to change
-			out = maps.Clone(out)
-			if out == nil {
-				out = map[string]string{}
-			}
+		if own == nil { // what was said is not ours to change
+			own = map[string]string{}
+			maps.Copy(own, said)
 		}
 		name := publish.Port{HostIP: p.HostIP, HostPort: itoa(int(p.HostPort)), Port: port}.Annotation()
-		out[name] = publish.Options{Policy: p.Policy, From: p.From}.String()
+		own[name] = publish.Options{Policy: p.Policy, From: p.From}.String()
 	}
-	return out
+	if own == nil {
+		return said
+	}
+	return own
 }
 
 // changePorts changes what a record says of published ports. Errors: NotFound

@@ -3,8 +3,6 @@ package network
 import (
 	"errors"
 	"log/slog"
-	"net"
-	"os"
 	"slices"
 	"strings"
 
@@ -12,40 +10,31 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/netlink"
+	"lade/internal/linux/nft"
 )
 
 // claimed makes sure that no other engine in this network namespace has a bridge
 // of the same name: they would remove each other's rules and interfaces. The
-// claim is a socket with a name in the abstract namespace, which belongs to the
-// network namespace and goes with the process (unix(7)). One that somebody
-// without privileges holds counts for nothing. The caller must Close it; it is
-// nil where nothing could be claimed. Errors: Conflict.
-func claimed(bridge string, log *slog.Logger) (*net.UnixListener, error) {
-	name := &net.UnixAddr{Name: "@lade/bridge/" + bridge, Net: "unix"}
-	l, err := net.ListenUnix("unix", name)
-	if !errors.Is(err, unix.EADDRINUSE) {
-		return l, err
+// claim is an empty table with an owner, which goes with the process, however
+// that ends, and which nobody without CAP_NET_ADMIN here can hold: no container
+// in the host's network namespace, for one. The caller must Close it; it is nil
+// where nothing could be claimed. Errors: Conflict.
+func claimed(bridge string, log *slog.Logger) (*nft.Conn, error) {
+	c, err := nft.Dial()
+	if err == nil {
+		b := nft.NewBatch("claim_" + bridge)
+		b.OwnTable()
+		if err = c.Commit(b); err == nil {
+			return c, nil
+		}
+		err = errors.Join(err, c.Close())
 	}
-	c, err := net.DialUnix("unix", nil, name)
-	if err != nil { // it has just ended
-		return net.ListenUnix("unix", name)
+	if errors.Is(err, unix.EPERM) {
+		return nil, errdefs.Conflictf("the bridge %s belongs to another engine that runs: give this one another name (--bridge)", bridge)
 	}
-	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	var peer *unix.Ucred
-	var failure error
-	err = raw.Control(func(fd uintptr) { peer, failure = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(err, failure); err != nil {
-		return nil, err
-	}
-	if int(peer.Uid) != os.Geteuid() && peer.Uid != 0 {
-		log.Warn("a program of somebody else has the name of our claim to the bridge", "bridge", bridge, "uid", peer.Uid, "pid", peer.Pid)
-		return nil, nil
-	}
-	return nil, errdefs.Conflictf("the bridge %s belongs to another engine that runs (process %d): give this one another name (--bridge)", bridge, peer.Pid)
+	// Without nftables; or somebody keeps a table of this name for ever.
+	log.Warn("the bridge could not be claimed for this engine", "bridge", bridge, "error", err)
+	return nil, nil
 }
 
 // crowded refuses a bridge that is not ours and in which somebody else's

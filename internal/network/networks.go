@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -62,7 +61,7 @@ type Networks struct {
 
 	monitor *nft.Monitor
 	links   *netlink.Monitor
-	claim   *net.UnixListener  // to the bridge's name; nil without
+	claim   *nft.Conn          // to the bridge's name; nil without
 	cancel  context.CancelFunc // of what Restore began
 	wg      sync.WaitGroup
 }

@@ -77,6 +77,17 @@ func (b *Batch) AddTable() {
 	b.r.String(unix.NFTA_TABLE_NAME, b.table)
 }
 
+// OwnTable creates the table for the Conn that commits it: nobody else can change
+// it, and it goes with the Conn. Errors of Commit: EPERM if it is somebody else's
+// in this sense, EEXIST if it is there.
+//
+// Source: NFT_TABLE_F_OWNER (Linux 5.12), "flags owner" in nft(8).
+func (b *Batch) OwnTable() {
+	const ownerFlag = 2 // NFT_TABLE_F_OWNER
+	b.NewTable()
+	b.r.Uint32BE(unix.NFTA_TABLE_FLAGS, ownerFlag)
+}
+
 // DelTable removes the table with all that is in it.
 func (b *Batch) DelTable() {
 	b.message(unix.NFT_MSG_DELTABLE, 0)
