@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"lade/internal/cli/app"
+	"lade/internal/need"
 )
 
 // TestSuggestions mistypes commands and flags.
@@ -131,7 +132,7 @@ func TestLogColours(t *testing.T) {
 		if code := Main([]string{"lade", "logs", "full", "full"}, nil, theirs, theirs); code != 0 {
 			t.Errorf("exit code %d: %s", code, s.String())
 		}
-		eventually(t, "lines", func() bool { return strings.Contains(s.String(), "full") && strings.Count(s.String(), "\n") >= 2 })
+		need.Eventually(t, "lines", func() bool { return strings.Contains(s.String(), "full") && strings.Count(s.String(), "\n") >= 2 })
 		if text := s.String(); !strings.Contains(text, want) || no != "" && strings.Contains(text, "\x1b[") {
 			t.Errorf("NO_COLOR=%s: %q", no, text)
 		}
@@ -152,7 +153,7 @@ func TestNarrow(t *testing.T) {
 			t.Fatalf("exit code %d", code)
 		}
 		piped := f.lade("", "ps", "-a").Stdout
-		eventually(t, "the table", func() bool { return strings.Count(s.String(), "\n") == strings.Count(piped, "\n") })
+		need.Eventually(t, "the table", func() bool { return strings.Count(s.String(), "\n") == strings.Count(piped, "\n") })
 		widest := 0
 		for l := range strings.Lines(s.String()) {
 			widest = max(widest, len([]rune(strings.TrimRight(l, "\r\n"))))

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"lade/internal/need"
 )
 
 // openTerminal makes a pseudo-terminal of 24 lines and 120 columns.
@@ -64,17 +66,6 @@ func (s *screen) String() string {
 	return s.b.String()
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 500 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("never: " + what)
-}
-
 // TestDetach types the keys that leave a container with a terminal.
 func TestDetach(t *testing.T) {
 	f := newFake(t)
@@ -90,8 +81,8 @@ func TestDetach(t *testing.T) {
 	}
 	code := make(chan int, 1)
 	go func() { code <- Main([]string{"lade", "run", "-it", "busybox", "sh"}, theirs, theirs, theirs) }()
-	eventually(t, "output", func() bool { return strings.Contains(s.String(), "more") })
-	eventually(t, "a size", func() bool {
+	need.Eventually(t, "output", func() bool { return strings.Contains(s.String(), "more") })
+	need.Eventually(t, "a size", func() bool {
 		for _, q := range f.asked() {
 			if strings.HasSuffix(q.Path, "/resize") && q.Query.Get("h") == "24" && q.Query.Get("w") == "120" {
 				return true
@@ -134,7 +125,7 @@ func TestProgress(t *testing.T) {
 	if code := Main([]string{"lade", "pull", "busybox"}, theirs, theirs, theirs); code != 0 {
 		t.Error("exit code", code)
 	}
-	eventually(t, "the end", func() bool { return strings.Contains(s.String(), "docker.io/library/busybox:latest") })
+	need.Eventually(t, "the end", func() bool { return strings.Contains(s.String(), "docker.io/library/busybox:latest") })
 	for _, want := range []string{
 		"latest: Pulling from library/busybox\r\n",
 		"\x1b[1A\x1b[2K\raaaaaaaaaaaa: Downloading [=========================>                         ]     512B/1.024kB\r\x1b[1B",
@@ -171,7 +162,7 @@ func TestSignals(t *testing.T) {
 	code := make(chan int, 1)
 	var out, errOut bytes.Buffer
 	go func() { code <- Main([]string{"lade", "run", "-i", "busybox", "cat"}, in, &out, &errOut) }()
-	eventually(t, "started", asked("/start", ""))
+	need.Eventually(t, "started", asked("/start", ""))
 	for _, s := range []struct {
 		sig  unix.Signal
 		name string
@@ -179,7 +170,7 @@ func TestSignals(t *testing.T) {
 		if err := unix.Kill(os.Getpid(), s.sig); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, s.name, asked("/kill", "signal="+s.name))
+		need.Eventually(t, s.name, asked("/kill", "signal="+s.name))
 	}
 	_ = stdin.Close()
 	if c := <-code; c != 4 {

@@ -20,11 +20,8 @@ func TestClient(t *testing.T) {
 	need.Root(t)
 	e := harness.Start(t)
 	e.Run("run", "-d", "--name", "web", "--init", "lade/hello", "sh", "-c", "echo from-web; exec sleep 1000")
-	for end := time.Now().Add(need.Patience(30 * time.Second)); e.Run("logs", "web") == ""; { // its line is older than the job's
-		if time.Now().After(end) {
-			t.Fatal("the container says nothing")
-		}
-	}
+	// Its line is older than the job's.
+	need.Eventually(t, "the container says something", func() bool { return e.Run("logs", "web") != "" })
 	e.Run("run", "-d", "--name", "idle", "--init", "lade/hello", "sleep", "1000")
 	e.Run("run", "--name", "job", "lade/hello", "sh", "-c", "echo from-job; echo oops >&2")
 	e.Run("volume", "create", "data")

@@ -57,11 +57,9 @@ func TestOnUnhealthy(t *testing.T) {
 	e.Run("exec", "kept", "touch", "/bad")
 	e.Run("exec", "renewed", "touch", "/bad")
 	until(t, e, "running unhealthy", "inspect", "-f", "{{.State.Status}} {{.State.Health.Status}}", "kept")
-	for end := time.Now().Add(need.Patience(30 * time.Second)); e.Run("inspect", "-f", "{{.State.StartedAt}}", "renewed") == renewed; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the unhealthy container was not restarted")
-		}
-	}
+	need.Eventually(t, "the unhealthy container is restarted", func() bool {
+		return e.Run("inspect", "-f", "{{.State.StartedAt}}", "renewed") != renewed
+	})
 	if got := e.Run("inspect", "-f", "{{.State.StartedAt}}", "kept"); got != kept {
 		t.Error("a container that was to be left alone was restarted")
 	}

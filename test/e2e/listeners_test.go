@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coder/websocket"
 
@@ -87,11 +86,7 @@ func TestWebsocketAttach(t *testing.T) {
 	e := harness.Start(t)
 	for _, flags := range [][]string{{"-di"}, {"-dit"}} {
 		id := strings.TrimSpace(e.Run(append(append([]string{"run"}, flags...), "lade/hello", "sh", "-c", "echo ready; read x; echo got $x")...))
-		for end := time.Now().Add(need.Patience(30 * time.Second)); !strings.Contains(e.Run("logs", id), "ready"); {
-			if time.Now().After(end) {
-				t.Fatal("it does not run")
-			}
-		}
+		need.Eventually(t, "it runs", func() bool { return strings.Contains(e.Run("logs", id), "ready") })
 		c, _, err := websocket.Dial(t.Context(), "ws://localhost/v1.50/containers/"+id+"/attach/ws?logs=1&stream=1&stdin=1&stdout=1&stderr=1", &websocket.DialOptions{HTTPClient: dialer(e.Socket)})
 		if err != nil {
 			t.Fatal(err)
@@ -183,11 +178,7 @@ func TestGuards(t *testing.T) {
 		if err := syscall.Kill(e.Pid(), syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(need.Patience(30 * time.Second)); strings.Count(e.Log(), says) == before; {
-			if time.Now().After(end) {
-				t.Fatalf("%q is not said", says)
-			}
-		}
+		need.Eventually(t, "the log says "+says, func() bool { return strings.Count(e.Log(), says) > before })
 	}
 	reload(`{"authorization-plugins":["`+name+`"]}`, "configuration reloaded")
 	denied := "authorization denied by plugin " + name + ": not here"

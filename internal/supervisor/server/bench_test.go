@@ -155,7 +155,7 @@ func BenchmarkDockerStart(b *testing.B) {
 		if err := d.client.Forget(b.Context(), &wire.Forget{ID: m.ID}); err != nil {
 			b.Fatal(err)
 		}
-		eventually(b, "the clean-up", func() bool { return !d.hasGroup(m.ID) })
+		need.Eventually(b, "the clean-up", func() bool { return !d.hasGroup(m.ID) })
 		bare = append(bare, bareExec(b, d.image+payload))
 	}
 	n := float64(len(request))

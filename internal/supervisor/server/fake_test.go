@@ -366,14 +366,4 @@ func openFiles(t testing.TB) int {
 	return len(d)
 }
 
-// eventually waits for a condition that nobody tells of.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(began) > 30*time.Second {
-			t.Fatalf("%s: not so", what)
-		}
-	}
-}
-
 func alive(pid int) bool { return unix.Kill(pid, 0) == nil }

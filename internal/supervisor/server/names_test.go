@@ -416,7 +416,7 @@ func TestNames(t *testing.T) {
 
 	e.kill(id)
 	s.Close()
-	eventually(t, "its descriptors are closed", func() bool { return openFiles(t) <= withServers })
+	need.Eventually(t, "its descriptors are closed", func() bool { return openFiles(t) <= withServers })
 }
 
 // TestNamesOfTheContainer lets a container bind port 53 on every address, and has

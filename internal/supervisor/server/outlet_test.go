@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lade/internal/need"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
@@ -27,7 +28,7 @@ func TestRealOutlet(t *testing.T) {
 	l.Close()
 	m.Log.Target = &wire.Target{Driver: "syslog", Network: "tcp", Addresses: []string{address}, Container: m.ID, Tag: "x"}
 	r.run(m)
-	eventually(t, "lines wait", func() bool { return len(r.logged(m.ID)) > 5 })
+	need.Eventually(t, "lines wait", func() bool { return len(r.logged(m.ID)) > 5 })
 	if err := r.client.Upgrade(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func TestLostSupervisor(t *testing.T) {
 	if err := <-asked; !errors.Is(err, errdefs.Unavailable) {
 		t.Errorf("a request to the lost one: %v", err)
 	}
-	eventually(t, "the short one has ended", func() bool { return !alive(gone.Pid) })
+	need.Eventually(t, "the short one has ended", func() bool { return !alive(gone.Pid) })
 	if !alive(s.Pid) {
 		t.Fatal("the container was lost, too")
 	}
@@ -199,7 +199,7 @@ func TestLostSupervisor(t *testing.T) {
 	exited("cat", cat, "", 7)
 	exited("terminal", tty, "", 8)
 	lines := len(e.logged(id))
-	eventually(t, "the log grows", func() bool { return len(e.logged(id)) > lines+5 })
+	need.Eventually(t, "the log grows", func() bool { return len(e.logged(id)) > lines+5 })
 	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 15}); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +286,7 @@ func TestUpgrade(t *testing.T) {
 	if b, err := io.ReadAll(slow); err != nil || len(b) != size {
 		t.Errorf("%d bytes, %v", len(b), err)
 	}
-	eventually(t, "the exec's end", func() bool { return e.events.has(counter, "e1") })
+	need.Eventually(t, "the exec's end", func() bool { return e.events.has(counter, "e1") })
 	if err := e.client.Signal(t.Context(), &wire.Signal{ID: counter, Signal: 15}); err != nil {
 		t.Error(err)
 	}

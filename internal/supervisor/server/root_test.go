@@ -157,7 +157,7 @@ func (r *rooted) run(m *wire.Start, files ...*os.File) *supervisor.Started {
 			}
 		}
 		s.Close()
-		eventually(r.t, "the control group is gone", func() bool { return !r.hasGroup(m.ID) })
+		need.Eventually(r.t, "the control group is gone", func() bool { return !r.hasGroup(m.ID) })
 	})
 	return s
 }
@@ -173,7 +173,7 @@ func (r *rooted) hasGroup(id string) bool {
 
 func (r *rooted) ready(id string) {
 	r.t.Helper()
-	eventually(r.t, "it is ready", func() bool { return slices.Contains(r.logged(id), "stdout ready\n") })
+	need.Eventually(r.t, "it is ready", func() bool { return slices.Contains(r.logged(id), "stdout ready\n") })
 }
 
 func TestRealContainer(t *testing.T) {
@@ -323,7 +323,7 @@ func TestRealFreeze(t *testing.T) {
 		t.Errorf("exec into a frozen container: %v", err)
 	}
 	freeze(true)
-	eventually(t, "it counts again", func() bool { return len(r.logged(m.ID)) > n+5 })
+	need.Eventually(t, "it counts again", func() bool { return len(r.logged(m.ID)) > n+5 })
 	limit := int64(64 << 20)
 	if err := r.client.Update(t.Context(), &wire.Update{ID: m.ID, Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}}); err != nil {
 		t.Error(err)
@@ -434,7 +434,7 @@ func BenchmarkRealStart(b *testing.B) {
 		b.StopTimer()
 		s.Close()
 		r.events.exit(m.ID, "")
-		eventually(b, "the clean-up", func() bool { return !r.hasGroup(m.ID) })
+		need.Eventually(b, "the clean-up", func() bool { return !r.hasGroup(m.ID) })
 		b.StartTimer()
 	}
 	for name, all := range map[string][]time.Duration{"prepare": prepare, "program": program, "overhead": over} {

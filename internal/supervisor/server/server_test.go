@@ -19,6 +19,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/logs"
+	"lade/internal/need"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
@@ -335,7 +336,7 @@ func TestBackPressure(t *testing.T) {
 		})
 		return <-longest
 	}
-	eventually(t, "the queue is full", func() bool { return queue() > 256<<10 })
+	need.Eventually(t, "the queue is full", func() bool { return queue() > 256<<10 })
 	if n := queue(); n > 512<<10 {
 		t.Errorf("%d bytes are queued", n)
 	}
@@ -485,7 +486,7 @@ func TestReconnect(t *testing.T) {
 	unix.Close(fd)
 	e.client.Close()
 	record := filepath.Join(e.root, "exits", short)
-	eventually(t, "the exit record is there", func() bool { _, err := os.Stat(record); return err == nil })
+	need.Eventually(t, "the exit record is there", func() bool { _, err := os.Stat(record); return err == nil })
 	e.connect(supervisor.Options{})
 	if len(e.hello.Exits) != 1 || e.hello.Exits[0].ID != short || e.hello.Exits[0].Code != 4 {
 		t.Errorf("exits %+v", e.hello.Exits)
@@ -588,7 +589,7 @@ func TestManyExits(t *testing.T) {
 	if len(e.events.got) != n || e.events.n != n {
 		t.Errorf("%d ends of %d containers", e.events.n, len(e.events.got))
 	}
-	eventually(t, "no descriptor is left", func() bool { return openFiles(t) <= before })
+	need.Eventually(t, "no descriptor is left", func() bool { return openFiles(t) <= before })
 	for k, x := range e.events.got {
 		if x.Code != 0 {
 			t.Errorf("%+v", x)
