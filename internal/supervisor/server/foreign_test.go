@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/need"
 	"lade/internal/runtime"
 	"lade/internal/supervisor/wire"
 )
@@ -144,7 +145,7 @@ func TestForeign(t *testing.T) {
 	if got := e.logged(id); !slices.Equal(got, []string{"stdout out\n"}) {
 		t.Errorf("log: %q", got)
 	}
-	e.events.until("the clean-up", func() bool { return o.said("remove " + id) })
+	need.Eventually(t, "the clean-up", func() bool { return o.said("remove " + id) })
 }
 
 // TestForeignKill ends the process that we see, whatever the runtime
