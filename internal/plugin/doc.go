@@ -11,9 +11,10 @@
 // what the file x.spec (an address) or x.json (an address with TLS) in
 // /etc/docker/plugins or /usr/lib/docker/plugins says.
 //
-// Source: docs/extend/plugin_api.md of github.com/docker/cli.
+// It is looked up at its first use and again after it could not be reached, so it
+// may come later than the engine, and may be restarted.
 //
-// A Plugin may be used by several goroutines. It is looked up at its first use
-// and again after it could not be reached, so it may come later than the
-// engine, and may be restarted.
+// Concurrency: a Plugin may be used by several goroutines.
+//
+// Source: docs/extend/plugin_api.md of github.com/docker/cli.
 package plugin

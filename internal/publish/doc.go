@@ -14,5 +14,7 @@
 // Without a protocol it is tcp. The value is what follows the first comma of -p.
 // What holds is shown by annotations of the same form, lade.published.….
 //
-// All functions are pure.
+// Concurrency: all functions are pure.
+//
+// Sources: docs/ports.md; docker run's -p, whose forms are extended.
 package publish

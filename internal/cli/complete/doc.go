@@ -7,6 +7,8 @@
 // one request, has two seconds, never starts an engine, and never fails: without
 // an answer there is nothing to complete.
 //
+// Concurrency: no state; a completion is one call.
+//
 // Sources: docs.docker.com/engine/cli/completion, cobra's "Active Help" and
 // "Shell Completion" documents.
 package complete

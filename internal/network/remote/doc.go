@@ -4,7 +4,7 @@
 //
 //	CreateNetwork ─ CreateEndpoint ─ Join ─ … ─ Leave ─ DeleteEndpoint ─ DeleteNetwork
 //
-// A Driver may be used by several goroutines.
+// Concurrency: a Driver may be used by several goroutines.
 //
 // Source: docs/remote.md of github.com/moby/libnetwork.
 package remote

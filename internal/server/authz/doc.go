@@ -10,12 +10,13 @@
 //
 // A plugin sees the method, the path as the server understands it (cleaned of
 // what would make it look like another), the headers without credentials, the
-// body when it is JSON (a larger one than 1 MB is refused), and who a client's certificate says that he is. Of the
-// answer it sees status, headers, and the body when it is JSON of up to 1 MB; a
-// stream is asked for before its first byte, and so is a connection that is
-// taken over. Nothing of an answer leaves before it was asked for.
+// body when it is JSON (a larger one than 1 MB is refused), and who a client's
+// certificate says that he is. Of the answer it sees status, headers, and the
+// body when it is JSON of up to 1 MB; a stream is asked for before its first
+// byte, and so is a connection that is taken over. Nothing of an answer leaves
+// before it was asked for.
 //
 // Source: docs/extend/plugins_authorization.md of github.com/docker/cli.
 //
-// A Chain may be used and replaced by several goroutines.
+// Concurrency: a Chain may be used and replaced by several goroutines.
 package authz
