@@ -149,7 +149,7 @@ func (n *Networks) extend(b *bridge, r Request, old, c *containerRecord, e *endp
 	if err := n.configure(s, e, [2]netip.Addr{}, steps); err != nil {
 		return err
 	}
-	n.introduce(b, e)
+	n.introduce(b, e, len(r.Again) > 0)
 	e.Sysctls = r.Sysctls
 	if err := setSysctls(r.NetNS, r.Sysctls, e.Inside); err != nil {
 		return err

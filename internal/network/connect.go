@@ -180,7 +180,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
 		return nil, err
 	}
-	n.introduce(b, e)
+	n.introduce(b, e, len(r.Again) > 0)
 	if err := n.open(&containerRecord{}, c, steps); err != nil {
 		return nil, err
 	}
@@ -222,16 +222,28 @@ func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr,
 	return nil
 }
 
-// introduce tells the host where an endpoint's IPv6 address is, so that it need
-// not ask: whoever is not heard asks again after a second only.
-func (n *Networks) introduce(b *bridge, e *endpointRecord) {
-	if !e.IPv6.IsValid() || !b.bridged() {
+// introduce tells the host where an endpoint is, so that it need not ask:
+// whoever is not heard asks again after a second only. The bridge is told of a
+// hardware address that another port had until just now: that of a container
+// which starts again.
+func (n *Networks) introduce(b *bridge, e *endpointRecord, again bool) {
+	if !b.bridged() {
 		return
 	}
 	var r netlink.Request
-	r.SetNeighbour(int(b.pool.bridge.Load()), e.IPv6.Addr(), e.mac())
-	if err := n.rt.Do(&r); err != nil { // then it is asked for
-		n.log.Warn("cannot set a neighbour", "address", e.IPv6, "error", err)
+	if e.IPv6.IsValid() {
+		r.SetNeighbour(int(b.pool.bridge.Load()), e.IPv6.Addr(), e.mac())
+	}
+	if again {
+		if l, err := n.rt.LinkState(0, e.Link); err == nil {
+			r.SetStation(l.Index, e.mac())
+		}
+	}
+	if r.Messages() == 0 {
+		return
+	}
+	if err := n.rt.Do(&r); err != nil { // then they learn it
+		n.log.Warn("cannot set a neighbour", "container", e.Link, "address", e.IPv6, "error", err)
 	}
 }
 

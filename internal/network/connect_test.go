@@ -739,3 +739,25 @@ func TestTwoEngines(t *testing.T) {
 	}
 	answers(t, "outside to the first, still", b.other, "tcp", machine.String()+":8080", outside.String())
 }
+
+// TestAgainReached reaches a container that has started again, whose namespace
+// of before lives on: it still has something to send.
+func TestAgainReached(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.BIP = netip.MustParsePrefix("10.77.0.1/24"); c.PoolSize = -1 })
+	first := b.connect(Request{Name: "c"})
+	serve(t, first.NetNS, "tcp", "0.0.0.0:80") // a socket that stays
+	if _, err := ask(nil, "tcp", first.IPv4.Addr().String()+":80", patience); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.n.Release(t.Context(), first.id); err != nil {
+		t.Fatal(err)
+	}
+	again := b.connect(Request{Name: "c", Again: []netip.Addr{first.IPv4.Addr()}})
+	if again.IPv4 != first.IPv4 {
+		t.Fatalf("got %v, had %v", again.IPv4, first.IPv4)
+	}
+	serve(t, again.NetNS, "tcp", "0.0.0.0:80")
+	if _, err := ask(nil, "tcp", again.IPv4.Addr().String()+":80", 500*time.Millisecond); err != nil {
+		t.Error(err)
+	}
+}

@@ -258,7 +258,7 @@ func (n *Networks) regrow(b *bridge, c *containerRecord, e *endpointRecord, ns *
 	if err := n.configure(s, e, gateways, steps); err != nil {
 		return err
 	}
-	n.introduce(b, e)
+	n.introduce(b, e, false)
 	return setSysctls(ns, e.Sysctls, e.Inside)
 }
 

@@ -44,6 +44,16 @@ type slot struct {
 	noise   Counters       // what eth0 heard before it was used again
 }
 
+// lingers reports whether the namespace may outlive its processes: sockets are
+// left, of which one is ours.
+func (s *slot) lingers() bool {
+	if s.sockets == nil {
+		return false
+	}
+	left, _, err := s.sockets.Count()
+	return err != nil || left > 1
+}
+
 // close gives the slot up; the kernel removes namespace and links when no
 // process is inside.
 func (s *slot) close() {

@@ -62,6 +62,15 @@ func (n *Networks) reuse(l *lease, c *containerRecord) *slot {
 		}
 		n.log.LogAttrs(l.pool.ctx, slog.LevelDebug, "a network namespace is not used again", slog.String("link", r.Link), slog.Any("because", err))
 	}
+	// What is still to be sent keeps a namespace alive for minutes, and its
+	// interfaces would answer to addresses that somebody else gets.
+	if l.slot.lingers() {
+		for _, e := range c.Endpoints {
+			if b := n.bridge(e.Network); b != nil && b.bridged() {
+				n.delEnd(e.Link)
+			}
+		}
+	}
 	l.slot.close()
 	return nil
 }
