@@ -253,8 +253,8 @@ type Features struct {
 	Hugetlb, RDMA                                     bool
 }
 
-// Features looks which files groups have. It reads directories and is meant to
-// be called once.
+// Features looks which files groups have. It reads directories, may make a group
+// for a moment, and is meant to be called once.
 func (h *Host) Features() Features {
 	_, v1mem := h.v1At("memory")
 	_, v2mem := h.v2At("memory")
@@ -267,7 +267,11 @@ func (h *Host) Features() Features {
 	_, v1dev := h.v1At("devices")
 	has := func(controller, file string) bool {
 		m, ok := h.v1At(controller)
-		return ok && unix.Faccessat(m.dir, file, unix.F_OK, 0) == nil
+		return ok && m.has("", file)
+	}
+	below := func(controller string, files ...string) bool {
+		m, ok := h.v1At(controller)
+		return ok && m.hasBelow(files...)
 	}
 	return Features{
 		Memory:         v1mem || v2mem,
@@ -281,12 +285,35 @@ func (h *Host) Features() Features {
 		Cpuset:         cpuset,
 		Pids:           pids,
 		Devices:        v1dev || h.unified != nil,
-		IOWeight:       has("blkio", "blkio.weight") || has("blkio", "blkio.bfq.weight") || v2io,
-		IOWeightDevice: has("blkio", "blkio.weight_device") || has("blkio", "blkio.bfq.weight_device") || v2io,
+		IOWeight:       below("blkio", "blkio.weight", "blkio.bfq.weight") || v2io,
+		IOWeightDevice: below("blkio", "blkio.weight_device", "blkio.bfq.weight_device") || v2io,
 		IOThrottle:     has("blkio", "blkio.throttle.read_bps_device") || v2io,
 		Hugetlb:        huge,
 		RDMA:           rdma,
 	}
+}
+
+// has reports whether a group has a file.
+func (m *hierarchy) has(group, file string) bool {
+	return unix.Faccessat(m.dir, join(group, file), unix.F_OK, 0) == nil
+}
+
+// hasBelow reports whether the root's children have one of the files, which it
+// has not itself: weights are against siblings (CFTYPE_NOT_ON_ROOT).
+func (m *hierarchy) hasBelow(files ...string) bool {
+	some := func(group string) bool {
+		return slices.ContainsFunc(files, func(f string) bool { return m.has(group, f) })
+	}
+	children := m.children("")
+	if len(children) > 0 {
+		return some(children[0])
+	}
+	const probe = "lade-probe"
+	if err := unix.Mkdirat(m.dir, probe, 0o755); err != nil && err != unix.EEXIST {
+		return false
+	}
+	defer unix.Unlinkat(m.dir, probe, unix.AT_REMOVEDIR)
+	return some(probe)
 }
 
 // swapAccounting reports whether v2 groups have memory.swap.max. The root has

@@ -651,6 +651,27 @@ func TestUnifiedController(t *testing.T) {
 	}
 }
 
+// TestIOWeight: what Features says of weights is what a group has, also where the
+// root has no such file.
+func TestIOWeight(t *testing.T) {
+	h := detect(t)
+	g := create(t, h, nil)
+	m, ok := h.v1At("blkio")
+	want := !ok
+	for _, file := range []string{"blkio.weight", "blkio.bfq.weight"} {
+		want = want || m.has(g.path, file)
+	}
+	if got := h.Features().IOWeight; got != want {
+		t.Fatalf("weights: %v, a group has them: %v", got, want)
+	}
+	if !want {
+		t.Skip("the kernel has no scheduler that weighs")
+	}
+	if err := g.Update(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: new(uint16(300))}}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestIOThrottle(t *testing.T) {
 	h := detect(t)
 	if !h.Features().IOThrottle {
