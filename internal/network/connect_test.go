@@ -749,9 +749,18 @@ func TestAgainReached(t *testing.T) {
 	if _, err := ask(nil, "tcp", first.IPv4.Addr().String()+":80", patience); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.n.Release(t.Context(), first.id); err != nil {
-		t.Fatal(err)
+	gone := func(x *box, release func() error) {
+		t.Helper()
+		c, _ := b.n.record(x.id)
+		link := c.Endpoints[0].Link
+		if err := release(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.n.rt.LinkState(0, link); !errors.Is(err, unix.ENODEV) {
+			t.Errorf("%s: %v", link, err)
+		}
 	}
+	gone(first, func() error { return b.n.Release(t.Context(), first.id) })
 	again := b.connect(Request{Name: "c", Again: []netip.Addr{first.IPv4.Addr()}})
 	if again.IPv4 != first.IPv4 {
 		t.Fatalf("got %v, had %v", again.IPv4, first.IPv4)
@@ -760,4 +769,12 @@ func TestAgainReached(t *testing.T) {
 	if _, err := ask(nil, "tcp", again.IPv4.Addr().String()+":80", 500*time.Millisecond); err != nil {
 		t.Error(err)
 	}
+
+	// It ends under another process of the engine than it began.
+	b.crash()
+	b.start()
+	if err := b.n.Restore(t.Context(), map[string]bool{again.id: true}); err != nil {
+		t.Fatal(err)
+	}
+	gone(again, func() error { return b.n.Release(t.Context(), again.id) })
 }

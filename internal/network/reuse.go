@@ -50,8 +50,9 @@ func (n *Networks) Share(containerID string) error {
 // reuse returns the slot of a container that has ended if another one may have
 // it, and gives it up otherwise.
 func (n *Networks) reuse(l *lease, c *containerRecord) *slot {
-	if l == nil {
-		return nil // of an earlier process
+	if l == nil { // of an earlier process: we cannot look into the namespace
+		n.cut(c)
+		return nil
 	}
 	if l.harmless && !l.changed && len(c.Endpoints) == 1 {
 		r := c.Endpoints[0]
@@ -65,14 +66,19 @@ func (n *Networks) reuse(l *lease, c *containerRecord) *slot {
 	// What is still to be sent keeps a namespace alive for minutes, and its
 	// interfaces would answer to addresses that somebody else gets.
 	if l.slot.lingers() {
-		for _, e := range c.Endpoints {
-			if b := n.bridge(e.Network); b != nil && b.bridged() {
-				n.delEnd(e.Link)
-			}
-		}
+		n.cut(c)
 	}
 	l.slot.close()
 	return nil
+}
+
+// cut removes the ends in the host of a container's interfaces.
+func (n *Networks) cut(c *containerRecord) {
+	for _, e := range c.Endpoints {
+		if b := n.bridge(e.Network); b != nil && b.bridged() {
+			n.delEnd(e.Link)
+		}
+	}
 }
 
 // clean brings a namespace back to what it was before a container had it, or

@@ -304,16 +304,12 @@ func (m *hierarchy) hasBelow(files ...string) bool {
 	some := func(group string) bool {
 		return slices.ContainsFunc(files, func(f string) bool { return m.has(group, f) })
 	}
-	children := m.children("")
-	if len(children) > 0 {
+	const probe = "lade-probe"
+	defer unix.Unlinkat(m.dir, probe, unix.AT_REMOVEDIR) // also one that somebody had no time to remove
+	if children := m.children(""); len(children) > 0 {
 		return some(children[0])
 	}
-	const probe = "lade-probe"
-	if err := unix.Mkdirat(m.dir, probe, 0o755); err != nil && err != unix.EEXIST {
-		return false
-	}
-	defer unix.Unlinkat(m.dir, probe, unix.AT_REMOVEDIR)
-	return some(probe)
+	return unix.Mkdirat(m.dir, probe, 0o755) == nil && some(probe)
 }
 
 // swapAccounting reports whether v2 groups have memory.swap.max. The root has
