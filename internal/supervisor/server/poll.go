@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lade/internal/program"
 )
 
 // watcher is called by the loop when its descriptor is ready. It must not
@@ -29,7 +31,13 @@ type poller struct {
 	timers      []timer
 	next        time.Time // the first of timers; zero: none
 	mail        chan func()
+	events      []unix.EpollEvent // of one wait; in the heap, where it does not move
+	code        []mapping         // to be given back in waits that become long; nil: none
+	calls       []program.Call    // of such a wait
 }
+
+// maxEvents is how many events one wait takes.
+const maxEvents = 64
 
 type timer struct {
 	at   time.Time
@@ -37,7 +45,7 @@ type timer struct {
 }
 
 func newPoller() (*poller, error) {
-	p := &poller{epoll: -1, wake: -1, watches: map[int32]watch{}, mail: make(chan func(), 64)}
+	p := &poller{epoll: -1, wake: -1, watches: map[int32]watch{}, mail: make(chan func(), 64), events: make([]unix.EpollEvent, maxEvents)}
 	var err error
 	if p.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
@@ -141,12 +149,12 @@ func (p *poller) guard(f func()) (panicked any) {
 
 // once waits for events, at most until the next timer, and handles them. A
 // handler that panics three times for the same descriptor loses it.
-func (p *poller) once(events []unix.EpollEvent) error {
-	n, err := unix.EpollWait(p.epoll, events, p.timeout())
+func (p *poller) once() error {
+	n, err := p.wait(p.timeout())
 	if err != nil && err != unix.EINTR {
 		return os.NewSyscallError("epoll_wait", err)
 	}
-	for _, ev := range events[:max(n, 0)] {
+	for _, ev := range p.events[:max(n, 0)] {
 		w, there := p.watches[ev.Fd]
 		if !there || w.gen != ev.Pad {
 			continue

@@ -195,9 +195,8 @@ func (s *Server) Run() error {
 	defer s.close()
 	s.checkIdle()
 	s.trim()
-	events := make([]unix.EpollEvent, 64)
 	for !s.ending {
-		if err := s.poll.once(events); err != nil {
+		if err := s.poll.once(); err != nil {
 			return err
 		}
 	}
