@@ -2,6 +2,7 @@ package logs
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,7 +15,7 @@ type jsonEncoder struct{ attrs []byte }
 
 func (e jsonEncoder) append(b *Buffer, m *Message) {
 	line := m.Line
-	b.out = append(b.out, `{"log":"`...)
+	b.out = append(b.out, begin...)
 	if n := len(line); n > 0 && line[n-1] == '\n' {
 		b.out = append(appendEscaped(b.out, line[:n-1]), `\n`...)
 	} else {
@@ -45,74 +46,80 @@ func appendTail(b []byte, s Stream, attrs []byte, at time.Time) []byte {
 	return append(b, "\"}\n"...)
 }
 
+// begin is what a message begins with.
+const begin = `{"log":"`
+
 // lines implements encoder.
 func (e jsonEncoder) lines(b *Buffer, stream Stream, at time.Time, data []byte, most int) (used int) {
 	if len(b.tail) == 0 {
 		b.tail = appendTail(b.tail, stream, e.attrs, at)
 	}
-	for len(b.out) < most {
-		begun := len(b.out)
-		b.out = append(b.out, `{"log":"`...)
-		n := b.line(data[used:])
-		if n == 0 {
-			b.out = b.out[:begun]
+	out := b.out
+	for len(out) < most {
+		text := data[used:min(len(data), used+maxLine)]
+		whole := len(out)
+		line, n := appendLine(append(out, begin...), text)
+		if n == len(text) { // no newline ends it, or it is too long for one message
+			out = line[:whole]
 			break
 		}
-		b.out = append(b.out, `\n`...)
-		b.out = append(b.out, b.tail...)
-		used += n
+		out = append(append(line, `\n`...), b.tail...)
+		used += n + 1
 	}
+	b.out = out
 	return used
-}
-
-// line appends the first line of text, escaped and without its newline, and
-// returns its length; 0 if no newline ends it, or if it is too long for one
-// message.
-func (b *Buffer) line(text []byte) int {
-	for from, i := 0, 0; ; {
-		if i += clean(text[i:]); i >= min(len(text), maxLine) {
-			return 0
-		}
-		b.out = append(b.out, text[from:i]...)
-		if text[i] == '\n' {
-			return i + 1
-		}
-		n := charLen(text[i:])
-		b.out = appendEscape(b.out, text[i:i+n])
-		i += n
-		from = i
-	}
 }
 
 // appendEscaped appends text as the inside of a JSON string, byte for byte as
 // Docker does: <, > and & are escaped, and so is what is no UTF-8.
 func appendEscaped(b, text []byte) []byte {
 	for {
-		n := clean(text)
-		b = append(b, text[:n]...)
-		if text = text[n:]; len(text) == 0 {
+		var n int
+		if b, n = appendLine(b, text); n == len(text) {
 			return b
 		}
-		n = charLen(text)
-		b = appendEscape(b, text[:n])
-		text = text[n:]
+		b, text = append(b, `\n`...), text[n+1:]
 	}
 }
 
-// near is how far clean looks byte by byte before it looks at many at a time:
-// where there is one character to escape, often there are others.
+// near is how far appendLine looks byte by byte after what quote leaves to it,
+// before it tries quote again: where there is one such character there are often
+// others.
 const near = 16
 
-// clean returns how many bytes at the begin of text need no escape.
+// appendLine is appendEscaped for the first line of text, without its newline,
+// and returns how long that is.
+func appendLine(b, text []byte) ([]byte, int) {
+	for i := 0; i < len(text); {
+		b = slices.Grow(b, 2*(len(text)-i)+near)
+		wrote, read := quote(b[len(b):cap(b)], text[i:])
+		b = b[:len(b)+wrote]
+		if i += read; i < len(text) && text[i] == '\n' {
+			return b, i
+		}
+		n := clean(text[i:])
+		b = append(b, text[i:i+n]...)
+		if i += n; i == len(text) || safe[text[i]] {
+			continue
+		}
+		if text[i] == '\n' {
+			return b, i
+		}
+		n = charLen(text[i:])
+		b = appendEscape(b, text[i:i+n])
+		i += n
+	}
+	return b, len(text)
+}
+
+// clean returns how many bytes at the begin of text need no escape, as far as it
+// looks: that is until near characters of ASCII come in a row.
 func clean(text []byte) int {
 	i := 0
-	for stop := near; i < len(text); {
+	for stop := near; i < min(stop, len(text)); {
 		switch c := text[i]; {
 		case safe[c]:
-			if i++; i == stop {
-				i += plain(text[i:])
-				stop = i + near
-			}
+			i++
 		case c < utf8.RuneSelf:
 			return i
 		default:
@@ -127,14 +134,6 @@ func clean(text []byte) int {
 	return i
 }
 
-// safe says which bytes need no escape, whatever comes before or after them.
-var safe = func() (t [256]bool) {
-	for c := byte(0x20); c < utf8.RuneSelf; c++ {
-		t[c] = !strings.ContainsRune("\"\\<>&", rune(c))
-	}
-	return t
-}()
-
 // charLen is the length of the character at the begin of text, which is not
 // empty; 1 if it is no UTF-8.
 func charLen(text []byte) int {
@@ -145,13 +144,19 @@ func charLen(text []byte) int {
 	return n
 }
 
+// safe says which bytes need no escape, whatever comes before or after them.
+var safe = func() (t [256]bool) {
+	for c := byte(0x20); c < utf8.RuneSelf; c++ {
+		t[c] = !strings.ContainsRune("\"\\<>&", rune(c))
+	}
+	return t
+}()
+
 // appendEscape appends the escape of one character that needs one.
 func appendEscape(b, char []byte) []byte {
 	switch c := char[0]; {
 	case c == '"' || c == '\\':
 		return append(b, '\\', c)
-	case c == '\n':
-		return append(b, `\n`...)
 	case c == '\r':
 		return append(b, `\r`...)
 	case c < utf8.RuneSelf:

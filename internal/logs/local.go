@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"math/bits"
 	"os"
 	"time"
 )
@@ -60,19 +61,30 @@ func (localEncoder) append(b *Buffer, m *Message) {
 }
 
 // lines implements encoder.
-func (e localEncoder) lines(b *Buffer, stream Stream, at time.Time, data []byte, most int) (used int) {
-	m := Message{Stream: stream, Time: at}
-	for len(b.out) < most {
-		n := bytes.IndexByte(data[used:], '\n') + 1
-		if n == 0 || n > maxLine {
+func (localEncoder) lines(b *Buffer, stream Stream, at time.Time, data []byte, most int) (used int) {
+	if len(b.tail) == 0 { // what all have before their text
+		b.tail = appendBytes(b.tail, 1, stream.String())
+		b.tail = appendVarint(b.tail, 2, uint64(at.UnixNano()))
+		b.tail = append(b.tail, 3<<3|bytesType)
+	}
+	out := b.out
+	for len(out) < most {
+		n := bytes.IndexByte(data[used:], '\n')
+		if n < 0 || n >= maxLine {
 			break
 		}
-		m.Line = data[used : used+n]
-		e.append(b, &m)
-		used += n
+		size := uint32(len(b.tail) + uvarintLen(n) + n)
+		out = append(binary.BigEndian.AppendUint32(out, size), b.tail...)
+		out = append(binary.AppendUvarint(out, uint64(n)), data[used:used+n]...)
+		out = binary.BigEndian.AppendUint32(out, size)
+		used += n + 1
 	}
+	b.out = out
 	return used
 }
+
+// uvarintLen is how many bytes binary.AppendUvarint takes for n.
+func uvarintLen(n int) int { return max(1, (bits.Len(uint(n))+6)/7) }
 
 func appendVarint(b []byte, field int, v uint64) []byte {
 	return binary.AppendUvarint(append(b, byte(field<<3|varintType)), v)

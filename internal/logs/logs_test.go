@@ -70,6 +70,29 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// TestEscapes compares with encoding/json, which escapes as Docker does but for
+// \b, \t and \f: every character at every place of the groups that quote looks at.
+func TestEscapes(t *testing.T) {
+	chars := []string{"\xff", "\xe2\x80", "\u2028", "\u2029", "ß", "€", "😀", "\"\"", `\"`, "\x1f<", "a\n>"}
+	for c := range byte(0x80) {
+		if c != '\b' && c != '\t' && c != '\f' {
+			chars = append(chars, string(rune(c)))
+		}
+	}
+	for _, char := range chars {
+		for before := range 34 {
+			text := strings.Repeat("x", before) + char + "a plain line" + char
+			want, err := json.Marshal(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := `"` + string(appendEscaped(nil, []byte(text))) + `"`; got != string(want) {
+				t.Errorf("%q is %s, not %s", text, got, want)
+			}
+		}
+	}
+}
+
 func TestPartialLines(t *testing.T) {
 	w := create(t, Options{})
 	put(t, w, Stdout, "be")
