@@ -127,7 +127,7 @@ func New(o Options) (*Server, error) {
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
 		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{}, parting: map[key]*process{},
 		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{}, outlets: map[*outlet]struct{}{},
-		io: make([]byte, headerLen+readLen), packet: make([]byte, wire.PacketLen),
+		io: newBuffer(readLen), packet: make([]byte, wire.PacketLen),
 	}
 	s.names.init(s)
 	var err error
