@@ -20,20 +20,33 @@ type packedExtra struct {
 	LastTime time.Time `json:"lastTime"`
 }
 
-// compress packs the file that was rotated last, in the background. The file is
-// found again by its identity: others may be rotated meanwhile. A reader that
-// has it open reads it to its end; the header's comment says which file it was,
-// so that it finds the next one.
-func (w *file) compress() {
-	path := w.o.Path
-	from, err := os.Open(rotated(path, 1))
+// packAfter is how old a rotated file gets before it is packed. A log that is
+// written so fast that its files are gone by then is not worth the time: packing
+// takes ten times that of writing.
+const packAfter = time.Second
+
+// compress packs the file that is being rotated, in the background, if it is still
+// there after a while.
+func (w *file) compress(full *os.File) {
+	st, err := full.Stat()
 	if err != nil {
 		return // it stays as it is, as after every other failure here
 	}
-	st, err := from.Stat()
-	if err != nil {
-		from.Close()
+	if w.hooks.After == nil {
+		w.pack(st)
 		return
+	}
+	w.hooks.After(packAfter, func() { w.pack(st) })
+}
+
+// pack packs a rotated file. It is found by its identity: others may be rotated
+// meanwhile. A reader that has it open reads it to its end; the header's comment
+// says which file it was, so that it finds the next one.
+func (w *file) pack(st os.FileInfo) {
+	path := w.o.Path
+	from := reopen(path, st)
+	if from == nil {
+		return // rotated out of existence
 	}
 	tmp := path + "." + identity(st) + ".tmp"
 	var failed error
@@ -49,12 +62,20 @@ func (w *file) compress() {
 		}
 		_ = os.Remove(tmp) // rotated out of existence, or a full disk
 	}
-	if w.background == nil {
-		work()
-		done()
-		return
-	}
 	w.background(work, done)
+}
+
+// reopen opens the rotated file that is st; nil if there is none.
+func reopen(path string, st os.FileInfo) *os.File {
+	i, _, err := locate(path, st)
+	if err != nil || i < 1 {
+		return nil
+	}
+	f, err := os.Open(rotated(path, i)) // not there: it is packed already
+	if err != nil {
+		return nil
+	}
+	return f
 }
 
 // identity names a file whatever its name.

@@ -10,11 +10,12 @@ import (
 
 // file is a log on disk: the file that is written and the rotated ones.
 type file struct {
-	o          Options
-	background func(work, done func())
-	f          *os.File // nil after a failed rotation: opened again by the next write
-	size       int64
-	limit      int64 // size after which the file is rotated; 0: never
+	o     Options
+	hooks Hooks
+	f     *os.File // nil after a failed rotation: opened again by the next write
+	size  int64
+	limit int64 // size after which the file is rotated; 0: never
+	ends  int   // files that are being discarded in the background
 }
 
 func (w *file) open() error {
@@ -87,27 +88,66 @@ func (w *file) cut(n int64) error {
 // Readers follow by the file's identity, so a file is never cut.
 func (w *file) rotate() error {
 	var err error
-	if w.o.MaxFile < 2 {
-		err = os.Remove(w.o.Path)
-	} else {
-		free := 1
-		for free < w.o.MaxFile-1 && exists(rotated(w.o.Path, free)) {
-			free++
-		}
-		for ; free > 0 && err == nil; free-- {
-			err = w.shift(free)
-		}
+	free := 0
+	for free < w.o.MaxFile-1 && (free == 0 || exists(rotated(w.o.Path, free))) {
+		free++
 	}
+	oldest := hold(rotated(w.o.Path, free))
+	if free == 0 {
+		err = os.Remove(w.o.Path)
+	}
+	for ; free > 0 && err == nil; free-- {
+		err = w.shift(free)
+	}
+	w.discard(oldest)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not there: somebody removed it
 		w.limit = w.size + w.o.MaxSize // until then it is one longer file
 		return err
 	}
-	err = w.f.Close()
+	full := w.f
 	w.f = nil
 	if w.o.Compress && w.o.MaxFile > 1 {
-		w.compress()
+		w.compress(full)
 	}
-	return errors.Join(err, w.open())
+	return errors.Join(full.Close(), w.open())
+}
+
+// hold opens a rotated file that is about to be removed, packed or not; nil if
+// there is none.
+func hold(path string) *os.File {
+	for _, name := range []string{path, path + packed} {
+		if f, err := os.Open(name); err == nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// maxEnds bounds what a log takes of the disk beside its files.
+const maxEnds = 2
+
+// discard closes a file that was removed. That is its end, in which the kernel
+// frees its pages and blocks, and with the mount option discard tells the disk:
+// 5 to 20 ms for 20 MB.
+func (w *file) discard(f *os.File) {
+	switch {
+	case f == nil:
+	case w.ends == maxEnds:
+		f.Close()
+	default:
+		w.ends++
+		w.background(func() { f.Close() }, func() { w.ends-- })
+	}
+}
+
+// background is Hooks.Background, or does without.
+func (w *file) background(work, done func()) {
+	if w.hooks.Background == nil {
+		work()
+		done()
+		return
+	}
+	w.hooks.Background(work, done)
 }
 
 // shift renames a file to the n-th rotated one, which is replaced.

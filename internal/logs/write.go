@@ -31,6 +31,8 @@ type Hooks struct {
 	// Background runs work where it may take long, and then done where the Writer
 	// is used; nil: both are run at once.
 	Background func(work, done func())
+	// After calls f when a time has passed, where the Writer is used; nil: at once.
+	After func(d time.Duration, f func())
 }
 
 // Buffer is scratch space for Write. One serves any number of writers that
@@ -77,7 +79,7 @@ func Create(o Options, h Hooks) (*Writer, error) {
 	if w.enc, err = o.Format.encoder(o.Attrs); err != nil {
 		return nil, err
 	}
-	w.file = &file{o: o, background: h.Background}
+	w.file = &file{o: o, hooks: h}
 	return w, w.file.open()
 }
 

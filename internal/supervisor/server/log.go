@@ -34,7 +34,7 @@ func (p *process) openLog(l wire.Log) error {
 }
 
 func (p *process) createLog(o logs.Options) (err error) {
-	h := logs.Hooks{Background: p.c.s.background}
+	h := logs.Hooks{Background: p.c.s.background, After: p.c.s.poll.after}
 	if p.outlet != nil {
 		h.Sink = p.outlet.take
 	}
@@ -93,11 +93,30 @@ func (p *process) closeLog() {
 	}
 }
 
-// background runs work beside the loop, and then done in it. An upgrade does
-// not wait for it.
+// aside is work that is done beside the loop, and what follows in it.
+type aside struct{ work, done func() }
+
+// background runs work beside the loop, one at a time, and then done in it. An
+// upgrade does not wait for it.
 func (s *Server) background(work, done func()) {
+	s.asides = append(s.asides, aside{work, done})
+	if len(s.asides) == 1 {
+		s.nextAside()
+	}
+}
+
+func (s *Server) nextAside() {
+	a := s.asides[0]
 	go func() {
-		work()
-		s.poll.post(done)
+		a.work()
+		s.poll.post(func() {
+			a.done()
+			s.asides = s.asides[1:]
+			if len(s.asides) > 0 {
+				s.nextAside()
+			} else {
+				s.asides = nil
+			}
+		})
 	}()
 }

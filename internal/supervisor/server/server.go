@@ -86,6 +86,7 @@ type Server struct {
 
 	names names
 
+	asides   []aside  // work of logs; the first is under way
 	starts   int      // running in a goroutine
 	calls    int      // of other runtimes, outside of starts
 	waiting  []func() // starts that wait for their turn
