@@ -28,11 +28,9 @@ func (e *viewer) imageOf(r *container.Record) (*image.Image, error) {
 	return e.Images.Get(d)
 }
 
-// manifestOf returns the manifest of a container's image with its platform, nil
-// when the image is gone.
-func (e *viewer) manifestOf(r *container.Record) *ocispec.Descriptor {
-	img, err := e.imageOf(r)
-	if err != nil {
+// manifestOf returns an image's manifest with its platform, nil for no image.
+func manifestOf(img *image.Image) *ocispec.Descriptor {
+	if img == nil {
 		return nil
 	}
 	d, p := img.Manifest, img.Platform()

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
@@ -14,16 +15,23 @@ import (
 // the container exists, so that two creates cannot take the same one.
 type index struct {
 	mu    sync.RWMutex
-	byID  map[string]*container.Actor
+	byID  map[string]*indexed
 	names map[string]string // name → id
 	// sorted are the ids in order, for prefixes; nil after a change.
 	sorted []string
-	// newest are all, as lists show them; nil after a change.
-	newest []*container.Actor
+	// newest are all, in the order of lists; nil after a change, and never changed
+	// itself.
+	newest []*indexed
+}
+
+// indexed is a container, and what lists showed of it last.
+type indexed struct {
+	*container.Actor
+	listing atomic.Pointer[listing]
 }
 
 func newIndex() *index {
-	return &index{byID: map[string]*container.Actor{}, names: map[string]string{}}
+	return &index{byID: map[string]*indexed{}, names: map[string]string{}}
 }
 
 // reserve takes a name for an id; an empty name picks a free one. It returns
@@ -67,7 +75,7 @@ func (r *index) free(name, id string) {
 func (r *index) add(a *container.Actor) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.byID[a.View().ID] = a
+	r.byID[a.View().ID] = &indexed{Actor: a}
 	r.sorted, r.newest = nil, nil
 }
 
@@ -109,7 +117,7 @@ func (r *index) find(ref string) (*container.Actor, error) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if a := r.byID[sorted[i]]; a != nil {
-		return a, nil
+		return a.Actor, nil
 	}
 	return nil, errdefs.NotFoundf("No such container: %s", ref)
 }
@@ -119,11 +127,11 @@ func (r *index) look(ref string) (a *container.Actor, err error, done bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	if a := r.byID[ref]; a != nil {
-		return a, nil, true
+		return a.Actor, nil, true
 	}
 	if id, ok := r.names[strings.TrimPrefix(ref, "/")]; ok {
 		if a := r.byID[id]; a != nil {
-			return a, nil, true
+			return a.Actor, nil, true
 		}
 		return nil, errdefs.NotFoundf("No such container: %s", ref), true // reserved, not there yet
 	}
@@ -132,25 +140,35 @@ func (r *index) look(ref string) (a *container.Actor, err error, done bool) {
 
 // all returns every container, newest first. The list is the caller's.
 func (r *index) all() []*container.Actor {
+	listed := r.list()
+	all := make([]*container.Actor, len(listed))
+	for i, a := range listed {
+		all[i] = a.Actor
+	}
+	return all
+}
+
+// list is all, to be read only.
+func (r *index) list() []*indexed {
 	r.mu.RLock()
-	all := slices.Clone(r.newest)
+	all := r.newest
 	r.mu.RUnlock()
 	if all != nil {
 		return all
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all = make([]*container.Actor, 0, len(r.byID))
+	all = make([]*indexed, 0, len(r.byID))
 	for _, a := range r.byID {
 		all = append(all, a)
 	}
-	slices.SortFunc(all, func(a, b *container.Actor) int {
+	slices.SortFunc(all, func(a, b *indexed) int {
 		va, vb := a.View(), b.View()
 		if c := vb.Created.Compare(va.Created); c != 0 {
 			return c
 		}
 		return strings.Compare(va.ID, vb.ID)
 	})
-	r.newest = slices.Clone(all)
+	r.newest = all
 	return all
 }

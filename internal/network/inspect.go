@@ -208,6 +208,16 @@ func (n *Networks) Endpoints(containerID string) []*Endpoint {
 	return out
 }
 
+// Connection stands for how a container is connected: two of one container are
+// equal as long as Endpoints answers the same for it.
+type Connection struct{ record *containerRecord }
+
+// Connection returns how a container is connected now.
+func (n *Networks) Connection(containerID string) Connection {
+	c, _ := n.record(containerID)
+	return Connection{c}
+}
+
 // record returns what is known of a container.
 func (n *Networks) record(containerID string) (*containerRecord, bool) {
 	n.mu.Lock()

@@ -40,7 +40,7 @@ type Containers interface {
 	ContainerPrune(ctx context.Context, f filters.Args) (container.PruneReport, error)
 
 	ContainerInspect(ctx context.Context, name string, size bool) (*engine.InspectResponse, error)
-	ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error)
+	ContainerList(ctx context.Context, o engine.ListOptions) ([]*engine.Listed, error)
 	ContainerTop(ctx context.Context, name string, psArgs []string) (container.TopResponse, error)
 	ContainerStats(ctx context.Context, name string, o stats.Options) (iter.Seq2[*stats.Sample, error], error)
 	ContainerLogs(ctx context.Context, name string, o engine.LogsOptions) (engine.LogStream, error)

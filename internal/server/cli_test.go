@@ -49,8 +49,8 @@ func recorded[T any](t *testing.T, file string) (v T) {
 	return v
 }
 
-func (s *scene) ContainerList(context.Context, engine.ListOptions) ([]container.Summary, error) {
-	return recorded[[]container.Summary](s.t, "03-run/0094-GET-containers_json.json"), nil
+func (s *scene) ContainerList(context.Context, engine.ListOptions) ([]*engine.Listed, error) {
+	return listed(recorded[[]container.Summary](s.t, "03-run/0094-GET-containers_json.json")), nil
 }
 
 func (s *scene) ContainerInspect(_ context.Context, name string, _ bool) (*engine.InspectResponse, error) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"net/http"
 
 	"github.com/moby/moby/api/types/container"
@@ -28,8 +29,16 @@ func (s *server) containerList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if list == nil {
-		list = []container.Summary{}
-	}
-	return s.reply(w, r, http.StatusOK, list)
+	c := callOf(r.Context())
+	var scratch []byte
+	b := s.lists.body(list, s.compat.Form(c.operation, c.version), func(one *container.Summary) []byte {
+		adjusted, ok := s.compat.Response(c.operation, c.version, []container.Summary{*one}).([]container.Summary)
+		if !ok || len(adjusted) != 1 {
+			panic("a list that is none any more")
+		}
+		scratch = appendSummary(scratch[:0], &adjusted[0])
+		return bytes.Clone(scratch)
+	})
+	defer s.lists.done(b)
+	return sendJSON(w, http.StatusOK, b.text)
 }

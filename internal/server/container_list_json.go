@@ -17,30 +17,15 @@ import (
 // finding out what the types are. A test compares the two on values of every
 // field.
 
-// appendSummaries appends the JSON of a list as encoding/json writes it, with
-// <, > and & as they are.
-func appendSummaries(b []byte, list []container.Summary) []byte {
-	if list == nil {
-		return append(b, "null"...)
-	}
-	b = append(b, '[')
-	manifests := manifestTexts{}
-	for i := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendSummary(b, &list[i], manifests)
-	}
-	return append(b, ']')
-}
-
-func appendSummary(b []byte, s *container.Summary, manifests manifestTexts) []byte {
+// appendSummary appends the JSON of a container in a list as encoding/json writes
+// it, with <, > and & as they are.
+func appendSummary(b []byte, s *container.Summary) []byte {
 	b = appendText(append(b, `{"Id":`...), s.ID)
 	b = appendTexts(append(b, `,"Names":`...), s.Names)
 	b = appendText(append(b, `,"Image":`...), s.Image)
 	b = appendText(append(b, `,"ImageID":`...), s.ImageID)
 	if s.ImageManifestDescriptor != nil {
-		b = manifests.append(append(b, `,"ImageManifestDescriptor":`...), s.ImageManifestDescriptor)
+		b = appendManifest(append(b, `,"ImageManifestDescriptor":`...), s.ImageManifestDescriptor)
 	}
 	b = appendText(append(b, `,"Command":`...), s.Command)
 	b = strconv.AppendInt(append(b, `,"Created":`...), s.Created, 10)
@@ -150,17 +135,22 @@ func appendEndpoint(b []byte, ep *network.EndpointSettings) []byte {
 	return append(appendTexts(append(b, `,"DNSNames":`...), ep.DNSNames), '}')
 }
 
-// manifestTexts are the manifests of a list by digest: many containers have few
-// images.
-type manifestTexts map[string][]byte
-
-func (d manifestTexts) append(b []byte, m *ocispec.Descriptor) []byte {
-	text, ok := d[string(m.Digest)]
-	if !ok {
-		text = appendRare(nil, m)
-		d[string(m.Digest)] = text
+// appendManifest appends a descriptor; one that says more than those of images
+// that are here do is left to encoding/json.
+func appendManifest(b []byte, m *ocispec.Descriptor) []byte {
+	p := m.Platform
+	if p == nil || len(m.URLs)+len(m.Annotations)+len(m.Data)+len(m.ArtifactType)+len(p.OSVersion)+len(p.OSFeatures) > 0 {
+		return appendRare(b, m)
 	}
-	return append(b, text...)
+	b = appendText(append(b, `{"mediaType":`...), m.MediaType)
+	b = appendText(append(b, `,"digest":`...), string(m.Digest))
+	b = strconv.AppendInt(append(b, `,"size":`...), m.Size, 10)
+	b = appendText(append(b, `,"platform":{"architecture":`...), p.Architecture)
+	b = appendText(append(b, `,"os":`...), p.OS)
+	if p.Variant != "" {
+		b = appendText(append(b, `,"variant":`...), p.Variant)
+	}
+	return append(b, "}}"...)
 }
 
 // appendRare appends what is not worth code of its own.

@@ -108,10 +108,20 @@ func (f *fake) ContainerPrune(ctx context.Context, _ filters.Args) (container.Pr
 func (f *fake) ContainerInspect(ctx context.Context, _ string, _ bool) (*engine.InspectResponse, error) {
 	return canned[*engine.InspectResponse](f, ctx, "ContainerInspect")
 }
-func (f *fake) ContainerList(ctx context.Context, o engine.ListOptions) ([]container.Summary, error) {
+func (f *fake) ContainerList(ctx context.Context, o engine.ListOptions) ([]*engine.Listed, error) {
 	f.list = o
-	return canned[[]container.Summary](f, ctx, "ContainerList")
+	list, err := canned[[]container.Summary](f, ctx, "ContainerList")
+	return listed(list), err
 }
+
+// listed is a list as an engine gives it.
+func listed(list []container.Summary) (out []*engine.Listed) {
+	for _, s := range list {
+		out = append(out, &engine.Listed{Summary: s})
+	}
+	return out
+}
+
 func (f *fake) ContainerTop(ctx context.Context, _ string, _ []string) (container.TopResponse, error) {
 	return canned[container.TopResponse](f, ctx, "ContainerTop")
 }

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/moby/moby/api/types/container"
-
 	"lade/internal/errdefs"
 )
 
@@ -29,19 +27,23 @@ func (s *server) reply(w http.ResponseWriter, r *http.Request, code int, value a
 func (s *server) encode(w http.ResponseWriter, code int, value any) error {
 	b := s.buffers.Get().(*bytes.Buffer)
 	b.Reset()
-	if list, ok := value.([]container.Summary); ok {
-		b.Write(append(appendSummaries(b.AvailableBuffer(), list), '\n'))
-	} else if err := encodeTo(b, value); err != nil {
+	if err := encodeTo(b, value); err != nil {
 		return err
 	}
-	h := w.Header()
-	h["Content-Type"] = []string{"application/json"}
-	h["Content-Length"] = []string{strconv.Itoa(b.Len())}
-	w.WriteHeader(code)
-	_, err := w.Write(b.Bytes())
+	err := sendJSON(w, code, b.Bytes())
 	if b.Cap() <= keep {
 		s.buffers.Put(b)
 	}
+	return err
+}
+
+// sendJSON answers with a JSON text, with its length.
+func sendJSON(w http.ResponseWriter, code int, text []byte) error {
+	h := w.Header()
+	h["Content-Type"] = []string{"application/json"}
+	h["Content-Length"] = []string{strconv.Itoa(len(text))}
+	w.WriteHeader(code)
+	_, err := w.Write(text)
 	return err
 }
 

@@ -36,6 +36,7 @@ type server struct {
 	load    func(change int)
 	authz   *authz.Chain
 	buffers sync.Pool // of *bytes.Buffer
+	lists   listBodies
 
 	operations metrics.Operations
 }

@@ -1,20 +1,15 @@
 package server
 
 import (
-	"context"
-	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/moby/moby/api/types/container"
 
-	"lade/internal/engine"
 	"lade/internal/errdefs"
 	"lade/internal/netrate"
 )
@@ -228,54 +223,6 @@ func TestRates(t *testing.T) {
 		if x.check != nil && (rec.Code >= 400 || !x.check(f)) || x.check == nil && (rec.Code != http.StatusBadRequest || !strings.Contains(rec.Body.String(), x.says)) {
 			t.Errorf("%s %s: %d %s", x.path, x.body, rec.Code, rec.Body)
 		}
-	}
-}
-
-func hundred(b *testing.B) []byte {
-	x, err := os.ReadFile("testdata/03-run/0094-GET-containers_json.json")
-	if err != nil {
-		b.Fatal(err)
-	}
-	var ex exchange
-	var one []container.Summary
-	if err := json.Unmarshal(x, &ex); err != nil {
-		b.Fatal(err)
-	}
-	if err := json.Unmarshal(ex.Body, &one); err != nil {
-		b.Fatal(err)
-	}
-	all, err := json.Marshal(slices.Repeat(one, 100))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return all
-}
-
-// ready is an engine with a ready list.
-type ready struct {
-	fake
-	list []container.Summary
-}
-
-func (r *ready) ContainerList(context.Context, engine.ListOptions) ([]container.Summary, error) {
-	return r.list, nil
-}
-
-func BenchmarkContainerList(b *testing.B) {
-	l := &ready{}
-	if err := json.Unmarshal(hundred(b), &l.list); err != nil {
-		b.Fatal(err)
-	}
-	h := New(l, Options{Version: "x"})
-	for _, path := range []string{"/containers/json?all=1", "/v1.45/containers/json?all=1"} {
-		b.Run(path[:6], func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				rec := httptest.NewRecorder()
-				h.ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
-				b.SetBytes(int64(rec.Body.Len()))
-			}
-		})
 	}
 }
 

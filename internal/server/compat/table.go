@@ -56,6 +56,17 @@ func (t *Table) Response(operation string, v Version, value any) any {
 	return value
 }
 
+// Form tells the forms of an operation's answers apart: it is the same number for
+// versions whose clients are sent the same.
+func (t *Table) Form(operation string, v Version) (form int) {
+	for _, r := range t.rows[operation] {
+		if v < r.Below && r.Response != nil {
+			form++
+		}
+	}
+	return form
+}
+
 // query returns a row that adjusts the query.
 func query(op string, minor uint16, f func(url.Values)) Row {
 	return Row{Operation: op, Below: V1(minor), Query: f}
