@@ -120,9 +120,6 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	rec.Path, rec.Args = args[0], args[1:]
 	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
 	if err == nil {
-		err = e.userRuntime(&rec)
-	}
-	if err == nil {
 		err = e.secrets.Hold(id, rec.Secrets)
 	}
 	if err == nil {

@@ -526,16 +526,3 @@ func makeSource(dir string, ns *container.UserNS) error {
 	}
 	return nil
 }
-
-// userRuntime refuses a user namespace to containers of LXC: OCI runtimes join
-// the one that they are shown, LXC would make its own. Errors: Invalid.
-func (e *host) userRuntime(r *container.Record) error {
-	other, err := e.runtime(r)
-	if err != nil || other == nil || r.UserNS == nil {
-		return err
-	}
-	if other.Kind == kindLXC {
-		return errdefs.Invalidf("runtime %s cannot do this: a user namespace (use --userns=host, or an OCI runtime)", other.Name)
-	}
-	return nil
-}

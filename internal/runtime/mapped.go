@@ -9,12 +9,19 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/mount"
+	"lade/internal/linux/passwd"
 	"lade/internal/linux/sys"
 )
 
 // Mapped makes mounts as the user namespace of one container has them, for
 // runtimes that cannot translate ids.
-type Mapped struct{ b *builder }
+type Mapped struct {
+	// Every is for a runtime that looks for the sources of binds as the container's
+	// root, which may not get there: Bind clones them all.
+	Every bool
+
+	b *builder
+}
 
 // Mapped is for containers in the user namespace user, a descriptor that stays
 // the caller's, or, if that is 0, the one that s joins by its path; otherwise it
@@ -32,7 +39,7 @@ func (l *Launcher) Mapped(ctx context.Context, s *specs.Spec, user int) (*Mapped
 		return nil, errdefs.NotImplementedf("a user namespace that another runtime makes")
 	}
 	// A builder without a program: it knows of user namespaces and their maps.
-	m := &Mapped{&builder{l: l}}
+	m := &Mapped{b: &builder{l: l, console: -1}}
 	err := m.b.enterUser(ctx, &Container{Spec: s, UserNS: user})
 	if err == nil {
 		err = m.b.makeMaps(ctx, s)
@@ -53,21 +60,46 @@ func (m *Mapped) Close() { m.b.close() }
 // Root is Rootfs.Mount, with the files translated.
 func (m *Mapped) Root(r *Rootfs) (int, error) { return m.b.mountUser(r) }
 
+// As calls f on a thread that makes files as the container's root; see idmap.As.
+func (m *Mapped) As(f func() error) error { return idmap.As(m.b.user.uid, m.b.user.gid, f) }
+
 // Bind clones the source of a bind mount that asks for a map; ok is false for
-// others. The descriptor is the caller's.
+// others, unless Every says so. The descriptor is the caller's.
 func (m *Mapped) Bind(s *specs.Mount) (fd int, ok bool, err error) {
 	o := mount.Parse(s.Options)
-	if s.Type != "bind" && !o.Bind || !o.IDMap && !o.IDMapAll && len(s.UIDMappings)+len(s.GIDMappings) == 0 {
+	asks := o.IDMap || o.IDMapAll || len(s.UIDMappings)+len(s.GIDMappings) > 0
+	if s.Type != "bind" && !o.Bind || !asks && !m.Every {
 		return -1, false, nil
 	}
-	if fd, err = cloneHost(s.Source, &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: unix.MS_PRIVATE}); err != nil {
-		return -1, true, err
+	clone := &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: o.Propagation}
+	if asks {
+		clone.Propagation = unix.MS_PRIVATE
+	}
+	if fd, err = cloneHost(s.Source, clone); err != nil || !asks {
+		return fd, true, err
 	}
 	if err := m.b.translate(fd, o, s); err != nil {
 		sys.CloseAll(fd)
 		return -1, true, err
 	}
 	return fd, true, nil
+}
+
+// Give gives a process's standard streams to its user, by the number inside; a
+// runtime cannot, as they are the host's root's. Errors: Invalid for a user who is
+// not mapped.
+func (m *Mapped) Give(streams [3]int, user specs.User) error {
+	return m.b.giveStreams(streams, &identity{User: passwd.User{UID: user.UID, GID: user.GID}})
+}
+
+// GiveStreams is Mapped.Give for an additional process of the container whose first
+// process is pid; without a user namespace of its own nothing is to be done.
+func (l *Launcher) GiveStreams(pid int, streams [3]int, user specs.User) error {
+	m := &Mapped{b: &builder{l: l, console: -1}}
+	if err := m.b.joinUser(pid); err != nil || m.b.user == nil {
+		return err
+	}
+	return m.Give(streams, user)
 }
 
 // Lines is the map, for a specification.

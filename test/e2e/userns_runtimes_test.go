@@ -11,12 +11,13 @@ import (
 	"lade/test/harness"
 )
 
-// TestUsernsRuntimes gives containers of other OCI runtimes user namespaces: the
+// TestUsernsRuntimes gives containers of other runtimes user namespaces: the
 // engine translates root and volumes, the runtime joins the namespace.
 func TestUsernsRuntimes(t *testing.T) {
 	need.Program(t, "runc", "Debian's runc")
+	need.Program(t, "lxc-start", "Debian's lxc")
 	e := harness.Start(t, "--add-runtime", "other="+need.Binary(t, "lade-runtime"))
-	for _, r := range []string{"runc", "other"} {
+	for _, r := range []string{"runc", "other", "lxc"} {
 		t.Run(r, func(t *testing.T) {
 			run := func(args ...string) []string {
 				return append([]string{"run", "--runtime", r, "--userns=auto"}, args...)
@@ -45,6 +46,13 @@ func TestUsernsRuntimes(t *testing.T) {
 				if out := strings.TrimSpace(e.Run("exec", name, "sh", "-c", c.command)); out != c.want {
 					t.Errorf("%s: %q, want %q", c.command, out, c.want)
 				}
+			}
+			// The streams are the user's: /dev/stdout can be opened again.
+			if out := e.Run("exec", "-u", "1000:1000", name, "sh", "-c", "echo out >/dev/stdout"); out != "out" {
+				t.Errorf("exec as another user: %q", out)
+			}
+			if out := e.Run(run("--rm", "-u", "1000:1000", "lade/hello", "sh", "-c", "echo out >/dev/stdout")...); out != "out" {
+				t.Errorf("run as another user: %q", out)
 			}
 			uids := strings.Fields(e.Run("exec", name, "cat", "/proc/self/uid_map"))
 			if len(uids) != 3 || uids[1] == "0" {

@@ -32,6 +32,11 @@ func TestUserns(t *testing.T) {
 			scripts(t, filepath.Join("testdata", "userns"), cli, "own")
 		})
 	}
+	t.Run("lxc", func(t *testing.T) {
+		need.Program(t, "lxc-start", "Debian's lxc")
+		t.Parallel()
+		scripts(t, filepath.Join("testdata", "userns"), "docker", "lxc", "--default-runtime", "lxc")
+	})
 }
 
 // TestUsernsDefault gives the daemon a default, by daemon.json; it is told, can

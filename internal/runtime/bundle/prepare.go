@@ -64,6 +64,9 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 		return nil, nil, err
 	}
 	s.Root = &specs.Root{Path: b.Rootfs(), Readonly: c.Spec.Root != nil && c.Spec.Root.Readonly}
+	if c.Init {
+		s = *runtime.WithInit(&s, initPath)
+	}
 	if s.Mounts, err = b.borrow(root, s.Mounts, m); err != nil {
 		return nil, nil, err
 	}
@@ -75,6 +78,9 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 		}
 		join(&linux, specs.UserNamespace, m.FD())
 		linux.UIDMappings, linux.GIDMappings = m.Lines().UID, m.Lines().GID
+		if err := m.Give([3]int{c.Stdin, c.Stdout, c.Stderr}, s.Process.User); err != nil {
+			return nil, nil, err
+		}
 	}
 	// A unit's group is there already: the runtime need not talk with systemd.
 	if scope, ok := cgroup.ParseScope(linux.CgroupsPath); ok {
@@ -84,9 +90,6 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 	}
 	if c.NetNS >= 0 {
 		join(&linux, specs.NetworkNamespace, c.NetNS)
-	}
-	if c.Init {
-		return root, runtime.WithInit(&s, initPath), nil
 	}
 	return root, &s, nil
 }

@@ -28,6 +28,8 @@ type Host struct {
 	Features sys.Features
 	// Mapped is runtime.Launcher.Mapped.
 	Mapped func(context.Context, *specs.Spec, int) (*runtime.Mapped, error)
+	// GiveStreams is runtime.Launcher.GiveStreams.
+	GiveStreams func(pid int, streams [3]int, user specs.User) error
 	// Cgroup opens a control group by its path in a specification.
 	Cgroup func(path string) (*cgroup.Group, error)
 }
@@ -152,6 +154,10 @@ func (c *Container) Exec(ctx context.Context, e *runtime.Exec) (_ *runtime.Proce
 	if err != nil {
 		return nil, err
 	}
+	streams := bundle.Streams{e.Stdin, e.Stdout, e.Stderr}
+	if err := c.h.GiveStreams(e.Pid, streams, process.User); err != nil {
+		return nil, err
+	}
 	file, err := os.CreateTemp(c.b.Dir, "process-")
 	if err != nil {
 		return nil, err
@@ -162,7 +168,7 @@ func (c *Container) Exec(ctx context.Context, e *runtime.Exec) (_ *runtime.Proce
 		return nil, err
 	}
 	args := []string{"exec", "--detach", "--process", file.Name()}
-	p, err := c.spawn(ctx, args, process, bundle.Streams{e.Stdin, e.Stdout, e.Stderr}, func(run func() error) error { return run() })
+	p, err := c.spawn(ctx, args, process, streams, func(run func() error) error { return run() })
 	if err != nil {
 		return nil, err
 	}

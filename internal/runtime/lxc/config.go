@@ -98,6 +98,10 @@ func (c *config) namespaces(s *specs.Spec) {
 	var made []string
 	net := "none" // the host's
 	for _, n := range s.Linux.Namespaces {
+		if n.Type == specs.UserNamespace && n.Path != "" {
+			c.user(n.Path, s.Linux)
+			continue
+		}
 		name, ok := names[n.Type]
 		switch {
 		case !ok || n.Type == specs.MountNamespace && n.Path != "":
@@ -119,6 +123,19 @@ func (c *config) namespaces(s *specs.Spec) {
 	if s.Domainname != "" {
 		c.fail("domain name %s", s.Domainname)
 	}
+}
+
+// user joins a user namespace. LXC is to know its map, too: by that it becomes the
+// root of the namespace in it.
+func (c *config) user(path string, l *specs.Linux) {
+	c.set("lxc.namespace.share.user", path)
+	add := func(kind string, lines []specs.LinuxIDMapping) {
+		for _, m := range lines {
+			c.set("lxc.idmap", fmt.Sprintf("%s %d %d %d", kind, m.ContainerID, m.HostID, m.Size))
+		}
+	}
+	add("u", l.UIDMappings)
+	add("g", l.GIDMappings)
 }
 
 func (c *config) process(p *specs.Process) {

@@ -58,6 +58,11 @@ func TestTranslate(t *testing.T) {
 		}},
 		"network of the host": {func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:2] }, nil,
 			[]string{"lxc.namespace.clone = mnt pid", "lxc.net.0.type = none"}},
+		"user namespace": {func(s *specs.Spec) {
+			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/1/fd/7"})
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 5}, {ContainerID: 5, HostID: 5, Size: 1}}
+			s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 2000, Size: 6}}
+		}, nil, []string{"lxc.namespace.share.user = /proc/1/fd/7", "lxc.idmap = u 0 1000 5", "lxc.idmap = u 5 5 1", "lxc.idmap = g 0 2000 6"}},
 		"root": {func(s *specs.Spec) { s.Root = &specs.Root{Readonly: true} }, nil,
 			[]string{"lxc.rootfs.path = dir:/b/rootfs", "lxc.rootfs.mount = /b/mnt", "lxc.rootfs.options = ro"}},
 		"mounts": {func(s *specs.Spec) {

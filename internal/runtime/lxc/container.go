@@ -28,6 +28,8 @@ type Host struct {
 	InitPath string // of lade-init
 	Features sys.Features
 	Cgroups  *cgroup.Host
+	// Mapped is runtime.Launcher.Mapped.
+	Mapped func(context.Context, *specs.Spec, int) (*runtime.Mapped, error)
 	// Exec starts additional processes.
 	Exec func(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
 }
@@ -56,16 +58,32 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		defer cancel()
 		err = errors.Join(err, c.discard(clean, a.Spec))
 	}()
-	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features, nil)
+	mapped, err := c.h.Mapped(ctx, a.Spec, a.UserNS)
+	if err != nil {
+		return nil, err
+	}
+	makes := func(f func() error) error { return f() }
+	if mapped != nil {
+		defer mapped.Close()
+		mapped.Every, makes = true, mapped.As
+	}
+	if a.Spec.Process.Terminal {
+		a = withInit(a, c.h.InitPath)
+	}
+	root, spec, err := c.b.Prepare(a, c.h.InitPath, c.h.Features, mapped)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	if spec.Mounts, err = resolve(root.FD(), spec); err != nil {
+	err = makes(func() (err error) {
+		spec.Mounts, err = resolve(root.FD(), spec)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	if spec.Process.Terminal {
-		spec = controlling(spec, c.h.InitPath)
+		spec.Process = controlling(spec.Process)
 	}
 	if err := c.configure(spec); err != nil {
 		return nil, err
@@ -90,18 +108,23 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 // LXC makes anew for each.
 const initAt = "/dev/.lade-init"
 
-// controlling returns the specification with lade-init before the command: LXC
-// does not make the terminal the controlling one of the first process, without
-// which a shell has no jobs and ^C no effect. It is gone once the command is
-// executed; a command that is not there is its exit code (127, 126), as with
-// --init.
-func controlling(s *specs.Spec, path string) *specs.Spec {
-	out, process := *s, *s.Process
-	process.Args = append([]string{initAt, "--tty", "--"}, process.Args...)
-	out.Process = &process
-	out.Mounts = append(slices.Clone(s.Mounts), specs.Mount{
+// withInit returns the description of a container that sees lade-init there.
+func withInit(a *runtime.Container, path string) *runtime.Container {
+	out, spec := *a, *a.Spec
+	spec.Mounts = append(slices.Clone(spec.Mounts), specs.Mount{
 		Destination: initAt, Type: "bind", Source: path, Options: []string{"bind", "ro", "nosuid", "nodev"},
 	})
+	out.Spec = &spec
+	return &out
+}
+
+// controlling returns the process with lade-init before the command: LXC does not
+// make the terminal the controlling one of the first process, without which a
+// shell has no jobs and ^C no effect. It is gone once the command is executed; a
+// command that is not there is its exit code (127, 126), as with --init.
+func controlling(p *specs.Process) *specs.Process {
+	out := *p
+	out.Args = append([]string{initAt, "--tty", "--"}, p.Args...)
 	return &out
 }
 
@@ -153,6 +176,7 @@ func (c *Container) configure(s *specs.Spec) error {
 	dir := filepath.Join(c.b.State(), c.b.ID)
 	return errors.Join(
 		os.MkdirAll(p.mount, 0o700), os.MkdirAll(dir, 0o700),
+		os.Chmod(c.b.State(), 0o711), // LXC wants the root of a user namespace to pass
 		os.WriteFile(filepath.Join(dir, "config"), text, 0o600),
 		c.b.Write(fileGroups, []byte(p.groups)),
 		sys.Error("mkfifo", p.pid, unix.Mkfifo(p.pid, 0o600)),

@@ -21,6 +21,12 @@
 // knows neither a working directory nor supplementary groups. Limits, freezing,
 // statistics and the kill go to the control group, signals to the process.
 //
+// A user namespace is made before, as for other runtimes (package bundle): LXC
+// joins it by its path and is told its map, by which it knows that it is to become
+// its root. From then on it has no power over the host's directories, so whatever
+// it binds is cloned into the bundle, and what it would make in the container's
+// root is made for it.
+//
 // # What LXC cannot do
 //
 // Check and Config refuse it: sysctls that are not the network's, a domain

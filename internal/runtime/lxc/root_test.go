@@ -82,7 +82,7 @@ func run(t *testing.T, change func(c *runtime.Container), args ...string) (out s
 	if change != nil {
 		change(a)
 	}
-	h := &Host{InitPath: "/no/init", Features: sys.Probe(), Cgroups: groups}
+	h := &Host{InitPath: "/no/init", Features: sys.Probe(), Cgroups: groups, Mapped: func(context.Context, *specs.Spec, int) (*runtime.Mapped, error) { return nil, nil }}
 	c = New(h, b)
 	p, err := c.Start(t.Context(), a)
 	w.Close()
