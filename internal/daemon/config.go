@@ -81,7 +81,7 @@ type Bridge struct {
 	HostIP                           string // where ports are published
 	MTU                              int    // bytes; 0: 1500
 	ICC, IPForward, IPMasq, IPTables bool
-	IPv6, IP6Tables                  bool
+	IPv6, IP6Tables, UserlandProxy   bool
 	AddressPools                     []AddressPool
 	DNS, DNSSearch, DNSOptions       []string
 	HostGatewayIPs                   []string
@@ -168,7 +168,7 @@ func Default() *Config {
 	return &Config{
 		Paths:      Paths{DataRoot: defaultDataRoot, ExecRoot: defaultExecRoot},
 		Logging:    Logging{LogLevel: "info", LogFormat: "text"},
-		Bridge:     Bridge{HostIP: "0.0.0.0", ICC: true, IPForward: true, IPMasq: true, IPTables: true, IP6Tables: true},
+		Bridge:     Bridge{HostIP: "0.0.0.0", ICC: true, IPForward: true, IPMasq: true, IPTables: true, IP6Tables: true, UserlandProxy: true},
 		Registries: Registries{MaxDownloads: 3, MaxUploads: 5, MaxDownloadAttempts: 5},
 		Containers: Containers{
 			LogDriver: "json-file", LogOptions: map[string]string{}, IPCMode: "private", DefaultRuntime: "lade",

@@ -70,7 +70,7 @@ func (t *table) without(kind, flag, key string, ok bool) {
 // engine uses so far.
 func pending() []string {
 	return []string{
-		"iptables", "host-gateway-ip",
+		"host-gateway-ip",
 		"feature",
 	}
 }
@@ -118,6 +118,7 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.bool(&c.IPMasq, "ip-masq", "", "ip-masq", "Enable IP masquerading for the default bridge network")
 	t.bool(&c.IPTables, "iptables", "", "iptables", "Enable addition of packet filter rules")
 	t.bool(&c.IP6Tables, "ip6tables", "", "ip6tables", "Enable addition of packet filter rules for IPv6")
+	t.bool(&c.UserlandProxy, "userland-proxy", "", "userland-proxy", "Let lade-gate serve published ports that rules do not lead into containers")
 	t.bool(&c.IPv6, "ipv6", "", "ipv6", "Enable IPv6 networking for the default bridge network")
 	t.value(pools{&c.AddressPools}, "default-address-pool", "default-address-pools", "Default address pools for node specific local networks")
 	t.strings(&c.DNS, "dns", "", "dns", "DNS server to use")
@@ -166,10 +167,10 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.string(&c.StorageDriver, "storage-driver", "s", "storage-driver", "Storage driver to use")
 	t.strings(&c.StorageOptions, "storage-opt", "", "storage-opts", "Storage driver options")
 
-	// How it always is: containers survive the daemon, nothing copies packets,
-	// log lines are plain.
+	// How it always is: containers survive the daemon, log lines are plain, and the
+	// host's policy of forwarding is the administrator's.
 	t.without("bool", "live-restore", "live-restore", true)
-	t.without("bool", "userland-proxy", "userland-proxy", true)
+	t.without("bool", "ip-forward-no-drop", "ip-forward-no-drop", true)
 	t.without("string", "userland-proxy-path", "userland-proxy-path", true)
 	t.without("bool", "raw-logs", "raw-logs", true)
 	// What dockerd has for its own parts.
@@ -191,7 +192,6 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("bool", "experimental", "experimental", false)
 	t.without("string", "firewall-backend", "firewall-backend", false)
 	t.without("string", "", "host-gateway-ip", false)
-	t.without("bool", "ip-forward-no-drop", "ip-forward-no-drop", false)
 	t.without("list", "node-generic-resource", "node-generic-resources", false)
 	t.without("string", "nri-opts", "nri-opts", false)
 	t.without("int", "oom-score-adjust", "oom-score-adjust", false)

@@ -55,8 +55,7 @@ func (u unused) UnmarshalJSON(raw []byte) error {
 // it has none, its key.
 func reason(name string) string {
 	switch name {
-	case "allow-direct-routing", "bridge-accept-fwmark", "default-network-opt", "ip-forward-no-drop", "iptables", "ip6tables", "ipv6",
-		"bip6", "fixed-cidr-v6", "default-gateway-v6", "host-gateway-ip":
+	case "allow-direct-routing", "bridge-accept-fwmark", "default-network-opt", "host-gateway-ip":
 		return "the network does not know it yet"
 	case "firewall-backend":
 		return "it is nftables"

@@ -48,6 +48,7 @@ type bridge struct {
 	was      netip.Prefix // an address that it had and is to lose
 	was6     netip.Prefix // likewise
 	across   *across      // nil: on this host only
+	plain    bool         // no rule guards it: IPv4 has no table
 
 	repairing sync.Mutex // one repair at a time
 	starting  sync.Mutex // orders who makes the pool
@@ -223,8 +224,12 @@ func (b *bridge) make(rt *netlink.Conn) (link netlink.Link, made bool, err error
 	}
 	if b.v4.address.IsValid() {
 		// Packets from 127.0.0.1 may leave by the bridge, translated; the chain
-		// "raw" keeps such addresses from coming in.
-		err = netns.Sysctl("net/ipv4/conf/"+b.link+"/route_localnet", "1")
+		// "raw" keeps such addresses from coming in, so without it they may not.
+		may := "1"
+		if b.plain {
+			may = "0"
+		}
+		err = netns.Sysctl("net/ipv4/conf/"+b.link+"/route_localnet", may)
 	}
 	if b.v6.subnet.IsValid() && err == nil {
 		err = b.link6(rt, link.Index)

@@ -89,7 +89,7 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 		return "", err
 	}
 	r := networkRecord{ID: ids.New(), Created: time.Now().UTC(), User: u}
-	b, err := newBridge(q.Name, r)
+	b, err := n.newBridge(q.Name, r)
 	if err != nil {
 		return "", err
 	}
@@ -367,9 +367,9 @@ func (n *Networks) pools6() []ipam.Pool {
 
 // newBridge returns the bridge of a network that was created, and completes the
 // record with the gateways. Errors: Invalid.
-func newBridge(name string, r networkRecord) (*bridge, error) {
+func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 	u := r.User
-	b := &bridge{network: name, id: r.ID, internal: u.Internal}
+	b := &bridge{network: name, id: r.ID, internal: u.Internal, plain: n.c.NoRules4}
 	if u.Overlay != nil {
 		b.across = &across{Config: *u.Overlay, device: overlay.DeviceName(r.ID)}
 	}

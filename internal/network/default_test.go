@@ -121,7 +121,7 @@ func TestDefault6(t *testing.T) {
 	b.start()
 	four := b.connect(Request{Name: "four", IPv4: free.Next(), Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
 	serve(t, four.NetNS, "tcp6", "[::]:80")
-	silent(t, "a published port without rules", b.other, "tcp6", "["+machine6.String()+"]:8080")
+	answers(t, "a published port without rules", b.other, "tcp6", "["+machine6.String()+"]:8080", four.Gateway6.String())
 	answers(t, "a container without rules", b.other, "tcp6", "["+four.IPv6.Addr().String()+"]:80", outside6.String())
 }
 

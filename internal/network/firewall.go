@@ -32,7 +32,8 @@ const (
 type firewall struct {
 	log   *slog.Logger
 	table string
-	conn  *nft.Conn
+	conn  *nft.Conn    // nil: no family has rules
+	with  []nft.Family // those that have
 	way   detour
 
 	mu       sync.Mutex // also orders the transactions
@@ -44,18 +45,45 @@ type firewall struct {
 	wg       sync.WaitGroup
 }
 
-func newFirewall(bridge string, log *slog.Logger) (*firewall, error) {
-	conn, err := nft.Dial()
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
-		return nil, errdefs.NotImplementedf("networks need a kernel with nftables (CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES); without, only the networks host and none work (--bridge=none): %w", err)
+// newFirewall opens nftables, and removes what an earlier process made in a family
+// that is to have no rules. Errors: NotImplemented where the kernel has none.
+func newFirewall(c Config) (*firewall, error) {
+	f := &firewall{log: c.Logger, table: tablePrefix + c.Bridge, way: newDetour(c.Bridge), ports: newPublished(), made: map[nft.Family]bool{}}
+	without := map[nft.Family]bool{}
+	for _, six := range families() {
+		if family := familyIn(six); c.rules(six) {
+			f.with = append(f.with, family)
+		} else {
+			without[family] = true
+		}
 	}
-	if err != nil {
+	conn, err := nft.Dial()
+	missing := errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT)
+	switch {
+	case missing && len(f.with) == 0:
+		return f, nil
+	case missing:
+		return nil, errdefs.NotImplementedf("networks need a kernel with nftables (CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES); without, only the networks host and none work (--bridge=none), or networks without rules (--iptables=false --ip6tables=false): %w", err)
+	case err != nil:
 		return nil, err
 	}
-	return &firewall{
-		log: log, table: tablePrefix + bridge, conn: conn, way: newDetour(bridge),
-		ports: newPublished(), made: map[nft.Family]bool{},
-	}, nil
+	f.conn = conn
+	if err := f.remove(without); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	if len(f.with) == 0 {
+		f.conn = nil
+		return f, conn.Close()
+	}
+	return f, nil
+}
+
+// familyIn returns the family of the table for IPv6 or IPv4.
+func familyIn(six bool) nft.Family {
+	if six {
+		return nft.IPv6
+	}
+	return nft.IPv4
 }
 
 // replace makes the tables anew with exactly these networks and ports, in one
@@ -103,7 +131,7 @@ func (f *firewall) repair() error {
 func (f *firewall) rebuildLocked() error {
 	b := nft.NewBatch(f.table)
 	made := map[nft.Family]bool{}
-	for _, family := range []nft.Family{nft.IPv4, nft.IPv6} {
+	for _, family := range f.with {
 		there := func(p policy) bool { return p.in(family).subnet.IsValid() }
 		need := family == nft.IPv4 || slices.ContainsFunc(f.policies, there)
 		if !need && !f.made[family] {
@@ -122,6 +150,9 @@ func (f *firewall) rebuildLocked() error {
 			f.way.addRules(b, f.policies)
 		}
 		f.ports.add(b)
+	}
+	if f.conn == nil {
+		return nil
 	}
 	err := trace.Begin(trace.Nft, "replace table", f.table).End(f.conn.Commit(b))
 	if err == nil {
@@ -150,6 +181,9 @@ func (f *firewall) change(was, now published) error {
 	if len(f.ports.gated) > 0 && !f.gates {
 		return f.orBack(f.gateLocked(), gone, come)
 	}
+	if f.conn == nil {
+		return nil
+	}
 	err := trace.Begin(trace.Nft, "change elements", f.table).End(f.conn.Commit(b))
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EEXIST) { // somebody changed our table
 		f.log.Warn("the nftables table was changed from outside and is made anew", "table", f.table, "error", err)
@@ -171,19 +205,23 @@ func (f *firewall) orBack(err error, gone, come published) error {
 func (f *firewall) destroy() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	b := nft.NewBatch(f.table)
 	made := f.made
 	f.made = map[nft.Family]bool{}
-	err := f.ungateLocked()
-	if len(made) == 0 {
-		return err
+	return errors.Join(f.ungateLocked(), f.remove(made))
+}
+
+// remove removes the tables of some families, if they are there.
+func (f *firewall) remove(of map[nft.Family]bool) error {
+	if len(of) == 0 {
+		return nil
 	}
-	for family := range made {
+	b := nft.NewBatch(f.table)
+	for family := range of {
 		b.In(family)
-		b.AddTable()
+		b.AddTable() // so that there is one to remove
 		b.DelTable()
 	}
-	return errors.Join(err, trace.Begin(trace.Nft, "delete table", f.table).End(f.conn.Commit(b)))
+	return trace.Begin(trace.Nft, "delete table", f.table).End(f.conn.Commit(b))
 }
 
 func (f *firewall) close() error {
@@ -191,5 +229,8 @@ func (f *firewall) close() error {
 	f.unwatchRules()
 	f.mu.Unlock()
 	f.wg.Wait()
+	if f.conn == nil {
+		return nil
+	}
 	return f.conn.Close()
 }

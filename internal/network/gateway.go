@@ -17,6 +17,14 @@ import (
 // families are false for IPv4 and true for IPv6.
 func families() [2]bool { return [2]bool{false, true} }
 
+// rules reports whether a family has a table.
+func (c *Config) rules(six bool) bool {
+	if six {
+		return !c.NoRules6
+	}
+	return !c.NoRules4
+}
+
 // gatewayOf returns the endpoint through which a container's packets of a family
 // leave, with the gateway; nil when there is none.
 func (n *Networks) gatewayOf(c *containerRecord, six bool) (*endpointRecord, netip.Addr) {
@@ -76,11 +84,10 @@ func (n *Networks) reroute(conn *netlink.Conn, old, c *containerRecord) error {
 
 // portsOf returns the endpoint whose address a container's published ports of a
 // family lead to: that of its default route, if its network can publish any; nil
-// otherwise. In networks without a bridge -p has no effect, as in Docker, and
-// without rules nothing can lead anywhere.
+// otherwise. In networks without a bridge -p has no effect, as in Docker.
 func (n *Networks) portsOf(c *containerRecord, six bool) *endpointRecord {
 	e, _ := n.gatewayOf(c, six)
-	if e == nil || !n.bridge(e.Network).bridged() || six && n.c.NoRules6 {
+	if e == nil || !n.bridge(e.Network).bridged() {
 		return nil
 	}
 	return e
@@ -95,7 +102,9 @@ func (n *Networks) rules(c *containerRecord) published {
 		switch {
 		case !ok:
 		case b.Policy == PolicyGate:
-			p.gated[b.host()] = true
+			if n.c.rules(b.HostIP.Is6()) {
+				p.gated[b.host()] = true
+			}
 		case b.From != nil:
 			for _, r := range sources(b.From, b.HostIP.Is6()) {
 				p.from[limited{b.host(), r}] = to
@@ -203,11 +212,19 @@ func (n *Networks) publishedAt(c *containerRecord, p Publish, six bool) (at plac
 		}
 	}
 	at = place{host: ip, container: e.addr(six && !across), policy: cmp.Or(p.Policy, b.policy, *n.policy.Load(), PolicyDNAT)}
-	if across || ip == netip.IPv6Loopback() { // nothing is translated there
+	proxy := !n.c.NoProxy && p.Proto != "sctp" && n.c.Gate.Binary != ""
+	switch {
+	case at.policy == PolicyGate:
+	case across || ip == netip.IPv6Loopback(): // nothing is translated there
+		if n.c.NoProxy {
+			return at, false
+		}
+		at.policy = PolicyGate
+	case proxy && !n.c.rules(six):
 		at.policy = PolicyGate
 	}
 	// The gate serves ::1, which is not translated either.
-	at.served = at.policy == PolicyGate || ip == netip.IPv6Unspecified() && p.Proto != "sctp" && n.c.Gate.Binary != ""
+	at.served = at.policy == PolicyGate || ip == netip.IPv6Unspecified() && proxy
 	return at, ip.Is6() == six
 }
 
@@ -225,6 +242,8 @@ func (n *Networks) checkPorts(c *containerRecord) error {
 		for _, six := range families() {
 			at, ok := n.publishedAt(c, p, six)
 			switch {
+			case ok && at.policy != PolicyGate && !n.c.rules(six) && !n.c.NoProxy:
+				return errdefs.NotImplementedf("cannot publish port %d/%s on %s: there are no rules (iptables, ip6tables of the daemon), and without them only tcp and udp can be published, by lade-gate", p.Port, p.Proto, at.host)
 			case !ok || at.policy != PolicyGate:
 			case p.Proto == "sctp":
 				return errdefs.Invalidf("cannot publish port %d/sctp on %s: only tcp and udp can pass the gate", p.Port, at.host)

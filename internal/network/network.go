@@ -39,7 +39,13 @@ type Config struct {
 	BIP6       netip.Prefix // its address; zero: the first of FixedCIDR6, else as before, else of a free pool
 	FixedCIDR6 netip.Prefix // addresses of containers come from here; zero: the whole subnet
 	Gateway6   netip.Addr   // default route of containers; zero: the bridge
-	NoRules6   bool         // no table for IPv6: nothing is translated, published or kept apart there
+
+	// Without rules of a family nothing is translated or kept apart there, and
+	// published ports are served by the gate, from the host's own address.
+	NoRules4, NoRules6 bool
+	// NoProxy keeps the gate from what is not published by PolicyGate: ::1, IPv6
+	// addresses that lead to IPv4, and all ports of families without rules.
+	NoProxy bool
 
 	Limits netrate.Limits // of containers on the default bridge that ask for none
 

@@ -166,7 +166,7 @@ func (n *Networks) load(ctx context.Context) error {
 		if r.User == nil || r.User.Held != nil {
 			continue
 		}
-		br, err := newBridge(name, r)
+		br, err := n.newBridge(name, r)
 		if err != nil {
 			return errdefs.DataLossf("network %s: %w", name, err)
 		}
@@ -181,7 +181,7 @@ func (n *Networks) newDefault(r networkRecord, bip, bip6 netip.Prefix) (*bridge,
 		return nil, err
 	}
 	b := &bridge{
-		network: network.NetworkBridge, id: r.ID, link: n.c.Bridge, mtu: n.c.MTU, icc: n.c.ICC, bind: n.c.DefaultBind, limits: n.c.Limits,
+		network: network.NetworkBridge, id: r.ID, link: n.c.Bridge, plain: n.c.NoRules4, mtu: n.c.MTU, icc: n.c.ICC, bind: n.c.DefaultBind, limits: n.c.Limits,
 		v4: side{subnet: bip.Masked(), address: bip, gateway: bip.Addr(), masq: n.c.IPMasq, mode: modeNAT},
 	}
 	if n.c.Gateway.IsValid() {
@@ -298,12 +298,12 @@ func (n *Networks) makeBridges(ctx context.Context) (err error) {
 // raise opens nftables. Errors: NotImplemented where the kernel has none.
 func (n *Networks) raise() (err error) {
 	if n.wall == nil {
-		n.wall, err = newFirewall(n.c.Bridge, n.log)
+		n.wall, err = newFirewall(n.c)
 	}
 	return err
 }
 
-// guard makes the table, and watches it.
+// guard makes the tables, and watches them.
 func (n *Networks) guard() (err error) {
 	all := newPublished()
 	for _, c := range n.containers {
@@ -311,6 +311,9 @@ func (n *Networks) guard() (err error) {
 	}
 	if err := n.wall.replace(n.policies(), all); err != nil {
 		return fmt.Errorf("make nftables table %s (nf_tables with nat, masq, fib and ct is needed): %w", n.wall.table, err)
+	}
+	if n.wall.conn == nil {
+		return nil
 	}
 	if n.monitor, err = nft.Watch(); err != nil {
 		return err

@@ -52,10 +52,7 @@ func (n *Networks) policies() []policy {
 		of := func(s side) familyPolicy {
 			return familyPolicy{subnet: s.subnet, mode: s.mode, source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
-		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, trusted: b.trusted, v4: of(b.v4)}
-		if !n.c.NoRules6 {
-			p.v6 = of(b.v6)
-		}
+		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, trusted: b.trusted, v4: of(b.v4), v6: of(b.v6)}
 		out = append(out, p)
 	}
 	return out

@@ -55,7 +55,10 @@ func (n *Networks) served(c *containerRecord) map[gate.Key]gate.Port {
 		if !b.Served || !ok {
 			continue
 		}
-		p := gate.Port{Proto: b.Proto, Host: b.host().AddrPort, To: to, Near: near(c, to.Addr().Is6()), From: b.From, Mark: n.wall.way.out}
+		p := gate.Port{Proto: b.Proto, Host: b.host().AddrPort, To: to, Near: near(c, to.Addr().Is6()), From: b.From}
+		if n.c.rules(to.Addr().Is6()) {
+			p.Mark = n.wall.way.out
+		}
 		if out == nil {
 			out = map[gate.Key]gate.Port{}
 		}

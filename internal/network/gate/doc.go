@@ -27,8 +27,8 @@
 // host's routing sends what is marked to the host itself (internal/network,
 // gated.go). Where that cannot be the address is the host's in the container's
 // network: for clients on the loopback interface, in the container's own subnet
-// (it would answer them directly), with a link-local address, and of another
-// family.
+// (it would answer them directly), with a link-local address, of another family,
+// and where there are no rules (Port.Mark is 0).
 //
 // # Protocol
 //

@@ -22,7 +22,8 @@ type Port struct {
 	// From are the clients that may connect; nil: all. Others are reset, or not
 	// answered.
 	From []iprange.Range `json:"from,omitempty"`
-	// Mark is what sockets get that have a client's address (SO_MARK).
+	// Mark is what sockets get that have a client's address (SO_MARK); 0: none has
+	// one, because there are no rules that bring the answers back.
 	Mark uint32 `json:"mark"`
 }
 
@@ -50,7 +51,7 @@ func (p *Port) mayReach(client netip.Addr) bool {
 
 // keeps reports whether the container sees a client's address.
 func (p *Port) keeps(client netip.Addr) bool {
-	if client.Is4() != p.To.Addr().Is4() || client.IsLoopback() || client.IsLinkLocalUnicast() {
+	if p.Mark == 0 || client.Is4() != p.To.Addr().Is4() || client.IsLoopback() || client.IsLinkLocalUnicast() {
 		return false
 	}
 	for _, n := range p.Near {
