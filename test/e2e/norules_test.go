@@ -19,8 +19,8 @@ import (
 	"lade/test/harness"
 )
 
-// served asks a web server for its page, from a host.
-func served(host *os.File, addr string) error {
+// pageOn asks a web server for its page, from a host.
+func pageOn(host *os.File, addr string) error {
 	return netns.Do(host, func() error {
 		c, err := net.DialTimeout("tcp", addr, 10*time.Second)
 		if err != nil {
@@ -76,7 +76,11 @@ func TestNoRules(t *testing.T) {
 		return string(out)
 	}
 	run("run", "-d", "--name", "web", "-p", "8080:80", "lade/hello", "sh", "-c", "mkdir /w; echo served > /w/index.html; exec httpd -p 80 -h /w")
-	if err := eventually(func() error { return served(host, "127.0.0.1:8080") }); err != nil {
+	err = pageOn(host, "127.0.0.1:8080")
+	for end := time.Now().Add(need.Patience(30 * time.Second)); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		err = pageOn(host, "127.0.0.1:8080") // its server begins
+	}
+	if err != nil {
 		t.Errorf("the published port: %v", err)
 	}
 	if got := here(nft, "list", "ruleset"); strings.Contains(got, "chain") {
