@@ -17,12 +17,16 @@ import (
 	"lade/test/harness"
 )
 
-// TestFileServers keeps volumes on a real server of NFS, where the kernel has both
-// sides of it: what containers write is on the server, what is
-// mounted goes with the last of them, and what a server refuses is said.
+// TestFileServers keeps volumes on real servers of NFS, the kernel's, and of CIFS,
+// Samba's: what containers write is on the server, what is mounted goes with the
+// last of them, and what a server refuses is said.
 func TestFileServers(t *testing.T) {
 	need.Root(t)
 	need.Program(t, "docker", "docker-cli")
+	smb := listener(t)
+	cifs := func(share, password string) []string {
+		return []string{"type=cifs", "device=//127.0.0.1/" + share, "o=port=" + smb + ",username=root,password=" + password + ",vers=3.0"}
+	}
 	for _, c := range []struct {
 		name    string
 		modules []string
@@ -33,6 +37,9 @@ func TestFileServers(t *testing.T) {
 		{"nfs", []string{"nfsd", "nfsv4"}, serveNFS,
 			[]string{"type=nfs", "device=:/", "o=addr=127.0.0.1,vers=4.2,soft"},
 			map[string][]string{"no such file": {"type=nfs", "device=:/nowhere", "o=addr=127.0.0.1,vers=4.2,soft"}}},
+		{"cifs", []string{"cifs"}, func(t *testing.T, dir string) { serveSMB(t, dir, smb) },
+			cifs("share", smbPassword),
+			map[string][]string{"permission denied": cifs("share", "not-"+smbPassword), "no such file": cifs("nowhere", smbPassword)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, m := range c.modules {
@@ -107,6 +114,9 @@ func fileServer(t *testing.T, e *harness.Engine, dir string, good []string, bad 
 		said := strings.ToLower(string(out))
 		if err == nil || !strings.Contains(said, words) || !strings.Contains(said, "error while mounting volume") {
 			t.Errorf("%v: %v\n%s, want %q", options, err, out, words)
+		}
+		if strings.Contains(said, smbPassword) || strings.Contains(e.Log(), smbPassword) {
+			t.Errorf("the password is shown: %s\n%s", out, e.Log())
 		}
 		docker("volume", "rm", name)
 	}

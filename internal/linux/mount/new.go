@@ -36,13 +36,14 @@ func New(kind, source string, o *Options) (fd int, err error) {
 		super = append(slices.Clip(super), "source="+source)
 	}
 	for _, s := range super {
-		if k, v, ok := strings.Cut(s, "="); ok {
+		k, v, ok := strings.Cut(s, "=")
+		if ok {
 			err = unix.FsconfigSetString(fs, k, v)
 		} else {
 			err = unix.FsconfigSetFlag(fs, s)
 		}
-		if err != nil {
-			return -1, reason(fs, "fsconfig", s, err)
+		if err != nil { // without the value, which may be a password
+			return -1, reason(fs, "fsconfig", k, err)
 		}
 	}
 	if err := unix.FsconfigCreate(fs); err != nil {
