@@ -46,7 +46,10 @@ func places(t *testing.T) []string {
 // a pattern of the places to try.
 func TestPoints(t *testing.T) { harness.EachRuntime(t, points) }
 
-func points(t *testing.T, flags ...string) {
+func points(t *testing.T, flags ...string) { pointsOf(t, script, flags...) }
+
+// pointsOf does as TestPoints with another script.
+func pointsOf(t *testing.T, script func(p *player, base string), flags ...string) {
 	need.Root(t)
 	bin := t.TempDir()
 	for name, tags := range map[string]string{"laded": "failpoint", "lade-supervisor": "failpoint", "lade": "", "lade-init": "", "lade-runtime": ""} {
