@@ -51,8 +51,9 @@ func (e *recovery) duplicate(ctx context.Context, c *supervisor.Client, a wire.A
 
 // adopt gives a supervisor a container that it does not know, and of which we
 // hold nothing: supervisor and daemon were lost together. What is left of it
-// is its control group. Its output is lost, how it ends is not. It reports
-// whether the container runs. Errors: of the supervisor.
+// is its control group, and in that its processes, which hold its pipes. A
+// terminal is lost. It reports whether the container runs. Errors: of the
+// supervisor.
 func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container.Record, group string) (l wire.Live, running bool, err error) {
 	g, err := e.Cgroups.Open(group)
 	if err != nil {
@@ -68,12 +69,14 @@ func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container
 	}
 	h := &hold{started: &supervisor.Started{Pid: pid, StartedAt: l.StartedAt, Pidfd: pidfd}, adopt: e.adoption(r, l)}
 	h.adopt.Terminal = false // it is lost
+	if !takePipes(g, r.Pipes, h.started) {
+		e.log.Warn("a container goes on without its output, which was lost with both daemon and supervisor", "container", r.ID)
+	}
 	if err := h.handOver(ctx, c, l.Frozen); err != nil {
 		h.started.Close()
 		return l, false, err
 	}
 	e.sup.hold(h)
-	e.log.Warn("a container goes on without its output, which was lost with both daemon and supervisor", "container", r.ID)
 	return l, true, nil
 }
 

@@ -31,7 +31,8 @@ type Stream struct {
 type Launched struct {
 	Pid       int
 	StartedAt time.Time
-	Cgroup    string // as Record.Cgroup
+	Cgroup    string    // as Record.Cgroup
+	Pipes     [3]uint64 // as Record.Pipes
 }
 
 // Exit is how a process ended.

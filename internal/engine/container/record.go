@@ -36,9 +36,12 @@ type Record struct {
 	UserNS     *UserNS                              `json:"user_ns,omitempty"` // nil: the host's
 	Labels     spec.Labels                          `json:"labels,omitzero"`   // of SELinux
 
-	State        State     `json:"state"`
-	Pid          int       `json:"pid,omitempty"`
-	Cgroup       string    `json:"cgroup,omitempty"` // its control group at the last start, as spec.linux.cgroupsPath
+	State  State  `json:"state"`
+	Pid    int    `json:"pid,omitempty"`
+	Cgroup string `json:"cgroup,omitempty"` // its control group at the last start, as spec.linux.cgroupsPath
+	// Pipes are the inode numbers of its standard streams at the last start, 0
+	// where one is no pipe: by them they are found in its processes.
+	Pipes        [3]uint64 `json:"pipes,omitzero"`
 	ExitCode     int       `json:"exit_code"`
 	Error        string    `json:"error,omitempty"` // why the last start failed
 	OOMKilled    bool      `json:"oom_killed,omitempty"`

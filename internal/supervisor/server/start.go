@@ -66,6 +66,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 	if err == nil && !l.p.terminal {
 		err = l.pipes(m.Stdio.Stdin, true, true)
 	}
+	if err == nil {
+		err = l.keepEnds(m.Stdio)
+	}
 	if err == nil && m.Spec.Linux != nil {
 		err = s.noteGroup(c.id, m.Spec.Linux.CgroupsPath)
 	}
