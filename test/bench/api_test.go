@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client"
+
 	"lade/internal/need"
 	"lade/test/harness"
 )
@@ -32,7 +34,7 @@ func wireDial(t *testing.T, e *harness.Engine) *wireConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &wireConn{c, bufio.NewReaderSize(c, 64<<10)}
+	return &wireConn{c, bufio.NewReaderSize(c, 256<<10)}
 }
 
 // get asks and reads the whole answer.
@@ -44,10 +46,19 @@ func (c *wireConn) get(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n, err := io.Copy(io.Discard, res.Body)
+	n, err := c.discard(res)
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = fmt.Errorf("%s: %s", path, res.Status)
 	}
+	return n, err
+}
+
+// discard reads a body and throws it away, in large pieces if its length is known.
+func (c *wireConn) discard(res *http.Response) (int, error) {
+	if res.ContentLength >= 0 {
+		return c.r.Discard(int(res.ContentLength))
+	}
+	n, err := io.Copy(io.Discard, res.Body)
 	return int(n), err
 }
 
@@ -69,6 +80,14 @@ func TestAPI(t *testing.T) {
 	})
 	e.Run(append([]string{"start"}, ids[:running]...)...)
 
+	t.Run("lists", func(t *testing.T) { listsOf(t, e, c, ids, running) })
+	t.Run("audience", func(t *testing.T) { audience(t, e, ids[:running]) })
+	t.Run("flat", func(t *testing.T) { flat(t, e, ids[0]) })
+	t.Run("crowd", func(t *testing.T) { crowd(t, e) })
+}
+
+// listsOf asks for containers of which some run, and for all when all run.
+func listsOf(t *testing.T, e *harness.Engine, c *client.Client, ids []string, running int) {
 	conn := wireDial(t, e)
 	defer conn.Close()
 	size := 0
@@ -82,14 +101,44 @@ func TestAPI(t *testing.T) {
 	note(t, "… of so many bytes", float64(size)/1024, "kB")
 	limit(t, "list of 100 that run", measure(t, 200, ask("/containers/json")).median(), 5, "ms")
 	slowestRate(t, "requests for a list by 4 clients, 1,000 containers of which 100 run", rate(t, e, 4, 500, "/containers/json"), 1000)
-	note(t, "… of all 1,000", rate(t, e, 4, 100, "/containers/json?all=1"), "1/s")
+	slowestRate(t, "… of all 1,000", rate(t, e, 4, 500, "/containers/json?all=1"), 1000)
+	note(t, "… by clients of another version", rate(t, e, 4, 500, "/v1.45/containers/json?all=1"), "1/s")
+	note(t, "… while one of them is renamed again and again", renaming(t, c, ids[running], func() float64 {
+		return rate(t, e, 4, 500, "/containers/json?all=1")
+	}), "1/s")
 	inspect := measure(t, 2000, ask("/containers/"+ids[0]+"/json"))
 	slices.Sort(inspect)
 	limit(t, "inspect, p99", float64(inspect[len(inspect)*99/100])/float64(time.Millisecond), 1, "ms")
 
-	audience(t, e, ids[:running])
-	flat(t, e, ids[0])
-	crowd(t, e)
+	inParallel(t, len(ids)-running, func(i int) error {
+		_, err := c.ContainerStart(t.Context(), ids[running+i], client.ContainerStartOptions{})
+		return err
+	})
+	limit(t, "list of 1,000 that run", measure(t, 200, ask("/containers/json")).median(), 5, "ms")
+	slowestRate(t, "requests for it by 4 clients", rate(t, e, 4, 500, "/containers/json"), 1000)
+}
+
+// renaming measures while a container is given one name after the other.
+func renaming(t *testing.T, c *client.Client, id string, measured func() float64) float64 {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := c.ContainerRename(t.Context(), id, client.ContainerRenameOptions{NewName: "n" + strconv.Itoa(i)}); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	got := measured()
+	close(stop)
+	<-stopped
+	return got
 }
 
 func slowestRate(t *testing.T, what string, got, least float64) {

@@ -41,7 +41,7 @@ func clientVersion(t *testing.T, dir string) string {
 // scripts runs the scripts with the docker of a directory.
 func scripts(t *testing.T, dir string) (got tally) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), need.Program(t, "go", "Go"), "test", "-count=1", "-v", "-run", "^TestScripts$/^docker$", "../e2e")
+	cmd := exec.CommandContext(t.Context(), need.Program(t, "go", "Go"), "test", "-count=1", "-v", "-timeout", "20m", "-run", "^TestScripts$/^docker$", "../e2e")
 	cmd.Env = append(os.Environ(), "PATH="+dir+string(os.PathListSeparator)+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if _, failed := errors.AsType[*exec.ExitError](err); err != nil && !failed {
