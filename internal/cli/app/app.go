@@ -83,6 +83,18 @@ func (e *Env) Endpoint() (*client.Endpoint, error) {
 	return e.endpoint, nil
 }
 
+// Read asks for a path of the API as quickly as can be, see client.Endpoint.Read.
+func (e *Env) Read(ctx context.Context, path string) ([]byte, error) {
+	ep, err := e.Endpoint()
+	if err != nil {
+		return nil, err
+	}
+	if v := os.Getenv("DOCKER_API_VERSION"); v != "" {
+		path = "/v" + v + path
+	}
+	return ep.Read(ctx, path, e.UserAgent)
+}
+
 // Dial opens a bare connection to the engine.
 func (e *Env) Dial(ctx context.Context) (io.ReadWriteCloser, error) {
 	ep, err := e.Endpoint()

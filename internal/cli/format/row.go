@@ -116,11 +116,10 @@ func Parse(text string) (*template.Template, error) {
 
 // Write prints rows in a format: "table T", "json" or a template.
 func Write(out io.Writer, format string, header Header, rows []Row) error {
-	body, isTable := strings.CutPrefix(format, Table)
-	if format == JSON {
-		body = "{{json .}}"
+	if p, ok := plainOf(format, header); ok && p.fits(rows) {
+		return p.write(out, header, rows)
 	}
-	body = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(body, " "))
+	body, isTable := bodyOf(format)
 	t, err := Parse(body)
 	if err != nil {
 		return fmt.Errorf("template parsing error: %w", err)
@@ -137,23 +136,44 @@ func Write(out io.Writer, format string, header Header, rows []Row) error {
 		_, err := b.WriteTo(out)
 		return err
 	}
-	var table bytes.Buffer // the writer writes each cell by itself
-	w := tabwriter.NewWriter(&table, 10, 1, 3, ' ', 0)
 	var h bytes.Buffer
 	// A heading that cannot be made (a template that computes) stays empty.
 	_ = t.Option("missingkey=zero").Funcs(headings()).Execute(&h, header)
 	h.WriteByte('\n')
-	if _, err := h.WriteTo(w); err != nil {
-		return err
-	}
-	if _, err := b.WriteTo(w); err != nil {
-		return err
+	return writeTable(out, h.Bytes(), b.Bytes())
+}
+
+// writeTable aligns the columns of lines, and writes them at once.
+func writeTable(out io.Writer, parts ...[]byte) error {
+	var table bytes.Buffer // the writer writes each cell by itself
+	w := tabwriter.NewWriter(&table, 10, 1, 3, ' ', 0)
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err = table.WriteTo(out)
+	_, err := table.WriteTo(out)
 	return err
+}
+
+// bodyOf returns a format's template, and whether it is that of a table.
+func bodyOf(format string) (body string, isTable bool) {
+	body, isTable = strings.CutPrefix(format, Table)
+	if format == JSON {
+		body = "{{json .}}"
+	}
+	return strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(strings.Trim(body, " ")), isTable
+}
+
+// Fields returns the fields that a format prints when it does nothing else with
+// them than to print them: "{{.A}}: {{.B}}", as a table or not. ok is false for
+// any other format.
+func Fields(format string, header Header) (fields []string, ok bool) {
+	p, ok := plainOf(format, header)
+	return p.fields, ok
 }
 
 // Uses reports whether a format prints a field.

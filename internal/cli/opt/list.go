@@ -123,11 +123,14 @@ func (f *Filter) Add(name, value string) {
 }
 
 // String is the API's JSON form.
-func (f *Filter) String() string {
-	if len(f.values) == 0 {
+func (f *Filter) String() string { return FilterText(f.values) }
+
+// FilterText is conditions in the API's form, "" without any.
+func FilterText(f moby.Filters) string {
+	if len(f) == 0 {
 		return ""
 	}
-	b, err := json.Marshal(f.values)
+	b, err := json.Marshal(f)
 	if err != nil {
 		return "invalid filters"
 	}

@@ -59,19 +59,21 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 			o.Size = true
 		}
 		o.Filters = filter.Values()
-		api, err := e.API()
-		if err != nil {
-			return err
-		}
-		res, err := api.ContainerList(ctx, o)
-		if err != nil {
-			return err
-		}
-		rows := make([]format.Row, 0, len(res.Items))
-		for i := range res.Items {
-			rows = append(rows, Row(&res.Items[i], !*full))
-		}
 		show := listFormat(*layout, *quiet, o.Size)
+		fields, plain := format.Fields(show, Header())
+		if !plain {
+			fields = slices.Collect(maps.Keys(Header()))
+		}
+		items, err := listed(ctx, e, o, fields)
+		if err != nil {
+			return err
+		}
+		rows := make([]format.Row, 0, len(items))
+		for i := range items {
+			r := row(&items[i], !*full, fields)
+			r.SetLabels(items[i].Labels)
+			rows = append(rows, r)
+		}
 		if _, width := e.Out.Size(); width > 0 && !*quiet && !*full && (*layout == "" || *layout == format.Table) {
 			show = narrowed(rows, int(width), o.Size)
 		}
@@ -105,48 +107,107 @@ func listFormat(layout string, quiet, size bool) string {
 
 // Row is a container in words; short cuts what is long.
 func Row(c *container.Summary, short bool) format.Row {
-	id, command := c.ID, c.Command
-	if short {
-		id, command = format.ShortID(id), format.Ellipsis(command, 20)
+	r := row(c, short, slices.Collect(maps.Keys(Header())))
+	r.SetLabels(c.Labels)
+	return r
+}
+
+// row is a container in words, of which only some are wanted.
+func row(c *container.Summary, short bool, fields []string) format.Row {
+	r := make(format.Row, len(fields)+1)
+	for _, f := range fields {
+		r[f] = cell(c, f, short)
 	}
-	created := time.Unix(c.Created, 0)
-	size := format.Size(c.SizeRw)
-	if c.SizeRootFs > 0 {
-		size += " (virtual " + format.Size(c.SizeRootFs) + ")"
-	}
-	local := 0
-	mounts := make([]string, 0, len(c.Mounts))
-	for _, m := range c.Mounts {
-		if m.Driver == "local" {
-			local++
+	return r
+}
+
+// cell is one of them.
+func cell(c *container.Summary, field string, short bool) any {
+	switch field {
+	case "ID":
+		if short {
+			return format.ShortID(c.ID)
 		}
+		return c.ID
+	case "Names":
+		return names(c.Names, short)
+	case "Image":
+		return image(c, short)
+	case "Command":
+		if short {
+			return strconv.Quote(format.Ellipsis(c.Command, 20))
+		}
+		return strconv.Quote(c.Command)
+	case "CreatedAt":
+		return time.Unix(c.Created, 0).String()
+	case "RunningFor":
+		return format.Ago(time.Unix(c.Created, 0))
+	case "Ports":
+		return ports(c.Ports, c.HostConfig.Annotations)
+	case "State":
+		return string(c.State)
+	case "Status":
+		return c.Status
+	case "Size":
+		return size(c)
+	case "Labels":
+		return format.Labels(c.Labels)
+	case "Mounts":
+		return mounts(c.Mounts, short)
+	case "LocalVolumes":
+		return strconv.Itoa(localVolumes(c.Mounts))
+	case "Networks":
+		if c.NetworkSettings == nil {
+			return ""
+		}
+		return strings.Join(slices.Sorted(maps.Keys(c.NetworkSettings.Networks)), ",")
+	case "Platform":
+		return platformOf(c)
+	}
+	return nil
+}
+
+func size(c *container.Summary) string {
+	text := format.Size(c.SizeRw)
+	if c.SizeRootFs > 0 {
+		text += " (virtual " + format.Size(c.SizeRootFs) + ")"
+	}
+	return text
+}
+
+func localVolumes(list []container.MountPoint) (n int) {
+	for _, m := range list {
+		if m.Driver == "local" {
+			n++
+		}
+	}
+	return n
+}
+
+func mounts(list []container.MountPoint, short bool) string {
+	out := make([]string, 0, len(list))
+	for _, m := range list {
 		name := cmp.Or(m.Name, m.Source)
 		if short {
 			name = format.Ellipsis(name, 15)
 		}
-		mounts = append(mounts, name)
+		out = append(out, name)
 	}
-	var networks []string
-	if c.NetworkSettings != nil {
-		networks = slices.Sorted(maps.Keys(c.NetworkSettings.Networks))
+	return strings.Join(out, ",")
+}
+
+// platformOf is nil for a container whose image does not say.
+func platformOf(c *container.Summary) any {
+	d := c.ImageManifestDescriptor
+	if d == nil || d.Platform == nil {
+		return nil
 	}
-	r := format.Row{
-		"ID": id, "Names": names(c.Names, short), "Image": image(c, short), "Command": strconv.Quote(command),
-		"CreatedAt": created.String(), "RunningFor": format.Ago(created), "Ports": ports(c.Ports, c.HostConfig.Annotations),
-		"State": string(c.State), "Status": c.Status, "Size": size, "Labels": format.Labels(c.Labels),
-		"Mounts": strings.Join(mounts, ","), "LocalVolumes": strconv.Itoa(local), "Networks": strings.Join(networks, ","),
-		"Platform": nil,
+	p := d.Platform
+	text := p.OS + "/" + p.Architecture
+	if p.Variant != "" {
+		text += "/" + p.Variant
 	}
-	if d := c.ImageManifestDescriptor; d != nil && d.Platform != nil {
-		p := d.Platform
-		text := p.OS + "/" + p.Architecture
-		if p.Variant != "" {
-			text += "/" + p.Variant
-		}
-		r["Platform"] = platform{p, text}
-	}
-	r.SetLabels(c.Labels)
-	return r
+	return platform{p, text}
 }
 
 // platform prints as os/arch and marshals as the record it is.
