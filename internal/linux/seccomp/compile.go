@@ -76,9 +76,9 @@ func Notifies(s *specs.LinuxSeccomp) bool {
 // filter in force.
 const sender = "sendmsg"
 
-// checkListener refuses what would leave a process waiting for an answer that
-// nobody can give.
-func checkListener(s *specs.LinuxSeccomp) error {
+// CheckListener refuses what would leave a process waiting for an answer that
+// nobody can give. Errors: Invalid.
+func CheckListener(s *specs.LinuxSeccomp) error {
 	switch {
 	case s.ListenerPath == "" && s.ListenerMetadata != "":
 		return errdefs.Invalidf("seccomp: listenerMetadata needs a listenerPath")
@@ -159,7 +159,7 @@ type profile struct {
 }
 
 func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
-	if err := checkListener(s); err != nil {
+	if err := CheckListener(s); err != nil {
 		return nil, err
 	}
 	def, err := ret(s.DefaultAction, s.DefaultErrnoRet)

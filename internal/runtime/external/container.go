@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/pty"
+	"lade/internal/linux/seccomp"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
 	"lade/internal/runtime/bundle"
@@ -59,6 +61,12 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		defer cancel()
 		err = errors.Join(err, c.discard(clean, a.Spec))
 	}()
+	// Not every runtime looks: crun would leave the call to nobody.
+	if profile := a.Spec.Linux.Seccomp; profile != nil {
+		if err := seccomp.CheckListener(profile); err != nil {
+			return nil, err
+		}
+	}
 	mapped, err := c.h.Mapped(ctx, a.Spec, a.UserNS)
 	if err != nil {
 		return nil, err
@@ -73,6 +81,7 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	defer root.Close()
 	spec.Version = oldest
 	nameDomain(spec)
+	readOnlyFiles(spec)
 	if err := c.b.WriteJSON("config.json", spec); err != nil {
 		return nil, err
 	}
@@ -115,6 +124,23 @@ func nameDomain(s *specs.Spec) {
 		s.Linux.Sysctl = map[string]string{}
 	}
 	s.Linux.Sysctl["kernel.domainname"] = s.Domainname
+}
+
+// readOnlyFiles asks for files that are read-only, not for them and everything
+// below, which is the same, and which crun 1.8 takes for directories alone.
+func readOnlyFiles(s *specs.Spec) {
+	s.Mounts = slices.Clone(s.Mounts)
+	for i := range s.Mounts {
+		m := &s.Mounts[i]
+		at := slices.Index(m.Options, "rro")
+		if at < 0 {
+			continue
+		}
+		if fi, err := os.Stat(m.Source); err == nil && !fi.IsDir() {
+			m.Options = slices.Clone(m.Options)
+			m.Options[at] = "ro"
+		}
+	}
 }
 
 // cleanUpTime bounds the clean-up after a failure.
