@@ -30,7 +30,7 @@ func foreign(root, initPath string, groups *cgroup.Host, own *runtime.Launcher) 
 		}
 		switch b.Runtime.Kind {
 		case "oci":
-			return external.New(&external.Host{InitPath: initPath, Features: features(), Mapped: own.Mapped, GiveStreams: own.GiveStreams, Cgroup: groups.Open}, b), nil
+			return external.New(&external.Host{InitPath: initPath, Features: features(), Mapped: own.Mapped, Cgroup: groups.Open}, b), nil
 		case "lxc":
 			return lxc.New(&lxc.Host{InitPath: initPath, Features: features(), Cgroups: groups, Mapped: own.Mapped, Exec: own.Exec}, b), nil
 		}

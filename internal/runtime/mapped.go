@@ -9,7 +9,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/mount"
-	"lade/internal/linux/passwd"
 	"lade/internal/linux/sys"
 )
 
@@ -39,7 +38,7 @@ func (l *Launcher) Mapped(ctx context.Context, s *specs.Spec, user int) (*Mapped
 		return nil, errdefs.NotImplementedf("a user namespace that another runtime makes")
 	}
 	// A builder without a program: it knows of user namespaces and their maps.
-	m := &Mapped{b: &builder{l: l, console: -1}}
+	m := &Mapped{b: &builder{l: l}}
 	err := m.b.enterUser(ctx, &Container{Spec: s, UserNS: user})
 	if err == nil {
 		err = m.b.makeMaps(ctx, s)
@@ -83,23 +82,6 @@ func (m *Mapped) Bind(s *specs.Mount) (fd int, ok bool, err error) {
 		return -1, true, err
 	}
 	return fd, true, nil
-}
-
-// Give gives a process's standard streams to its user, by the number inside; a
-// runtime cannot, as they are the host's root's. Errors: Invalid for a user who is
-// not mapped.
-func (m *Mapped) Give(streams [3]int, user specs.User) error {
-	return m.b.giveStreams(streams, &identity{User: passwd.User{UID: user.UID, GID: user.GID}})
-}
-
-// GiveStreams is Mapped.Give for an additional process of the container whose first
-// process is pid; without a user namespace of its own nothing is to be done.
-func (l *Launcher) GiveStreams(pid int, streams [3]int, user specs.User) error {
-	m := &Mapped{b: &builder{l: l, console: -1}}
-	if err := m.b.joinUser(pid); err != nil || m.b.user == nil {
-		return err
-	}
-	return m.Give(streams, user)
 }
 
 // Lines is the map, for a specification.

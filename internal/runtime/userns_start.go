@@ -151,12 +151,33 @@ func (b *builder) giveAway(dir ref, object string, name uint64, uid, gid uint32)
 // giveStreams gives a process's standard streams to its user, so that /dev/stdout
 // can be opened again: only the host's root may do that.
 func (b *builder) giveStreams(streams [3]int, id *identity) error {
-	host, _, ok := b.user.ids.Host(id.UID, 0)
-	if _, _, group := b.user.ids.Host(0, id.GID); !ok || !group {
-		return errdefs.Invalidf("the user %d:%d is not mapped in the container's user namespace", id.UID, id.GID)
+	if b.console < 0 {
+		return GiveStreams(b.user.ids, streams, id.UID, id.GID)
 	}
-	if b.console >= 0 {
-		return sys.Error("fchown", "terminal", unix.Fchown(b.console, int(host), -1))
+	host, err := hostUser(b.user.ids, id.UID, id.GID)
+	if err != nil {
+		return err
+	}
+	return sys.Error("fchown", "terminal", unix.Fchown(b.console, int(host), -1))
+}
+
+// hostUser returns a user as the host has it. Errors: Invalid for one who is not
+// mapped.
+func hostUser(ids idmap.Map, uid, gid uint32) (uint32, error) {
+	host, _, ok := ids.Host(uid, 0)
+	if _, _, group := ids.Host(0, gid); !ok || !group {
+		return 0, errdefs.Invalidf("the user %d:%d is not mapped in the container's user namespace", uid, gid)
+	}
+	return host, nil
+}
+
+// GiveStreams gives a process's standard streams, as far as they are pipes, to its
+// user, by the numbers inside: runtimes cannot, as the host's root made them. −1 is
+// none. Errors: Invalid for a user who is not mapped.
+func GiveStreams(ids idmap.Map, streams [3]int, uid, gid uint32) error {
+	host, err := hostUser(ids, uid, gid)
+	if err != nil {
+		return err
 	}
 	for _, fd := range streams {
 		if fd >= 0 && isPipe(fd) {

@@ -138,7 +138,8 @@ func (g *Group) Kill(ctx context.Context) error {
 		err = g.waitEvents(ctx, "populated", "0")
 	}
 	if isGone(err) {
-		return nil
+		// Or it never was there, and those of version 1 have its processes: gVisor's.
+		return g.killEach(ctx)
 	}
 	return err
 }

@@ -319,18 +319,23 @@ func (g *Group) Update(r *specs.LinuxResources) error {
 // Pids returns the processes of the group and of the groups below it. Errors:
 // NotFound.
 func (g *Group) Pids() ([]int, error) {
-	m := g.h.unified
-	if m == nil {
-		m = g.h.v1[0]
-		if f, ok := g.h.at["freezer"]; ok {
-			m = f
-		}
-	}
+	m := g.listed()
 	pids, err := m.pids(g.path, nil)
 	if err != nil {
 		return nil, g.missing(m, err)
 	}
 	return pids, nil
+}
+
+// listed is the hierarchy that knows all processes of the group.
+func (g *Group) listed() *hierarchy {
+	if g.hasUnified() || len(g.h.v1) == 0 {
+		return g.h.unified
+	}
+	if f, ok := g.h.v1At("freezer"); ok {
+		return f
+	}
+	return g.h.v1[0]
 }
 
 func (m *hierarchy) pids(group string, pids []int) ([]int, error) {

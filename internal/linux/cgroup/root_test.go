@@ -552,6 +552,40 @@ func TestKill(t *testing.T) {
 	})
 }
 
+// TestNotUnified: a runtime may make a group in the hierarchies of version 1 alone,
+// where the host has both.
+func TestNotUnified(t *testing.T) {
+	h := detect(t)
+	if h.Version() != Hybrid {
+		t.Skip("not a hybrid host")
+	}
+	g := create(t, h, nil)
+	cmd := background(t, g, "trap '' TERM; echo ready; while :; do :; done")
+	if err := h.unified.write("", "cgroup.procs", strconv.Itoa(cmd.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.unified.rmdir(g.path); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Pids(); err != nil || !slices.Equal(pids, []int{cmd.Process.Pid}) {
+		t.Errorf("Pids() = %v, %v", pids, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), need.Patience(30*time.Second))
+	defer cancel()
+	if err := g.Freeze(ctx); err != nil {
+		t.Error(err)
+	}
+	if frozen, err := g.Frozen(); err != nil || !frozen {
+		t.Errorf("Frozen() = %v, %v", frozen, err)
+	}
+	if err := g.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := g.Pids(); err != nil || len(pids) != 0 {
+		t.Errorf("after Kill: %v, %v", pids, err)
+	}
+}
+
 // TestV1Frozen: a task that a v1 freezer holds does not die of cgroup.kill.
 func TestV1Frozen(t *testing.T) {
 	h := detect(t)

@@ -5,6 +5,7 @@
 //	<root>/bundles/<container>/
 //	    runtime.json   which runtime it is, how it is called
 //	    started        there once the container's command was started
+//	    ids.json       the map of a user namespace, if it has one
 //	    config.json …  what the runtime reads
 //	    rootfs/        empty; the root is mounted on it for the runtime alone
 //	    state/         what the runtime keeps of it

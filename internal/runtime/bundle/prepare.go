@@ -1,7 +1,9 @@
 package bundle
 
 import (
+	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +14,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/sys"
 	"lade/internal/runtime"
@@ -78,7 +81,10 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 		}
 		join(&linux, specs.UserNamespace, m.FD())
 		linux.UIDMappings, linux.GIDMappings = m.Lines().UID, m.Lines().GID
-		if err := m.Give([3]int{c.Stdin, c.Stdout, c.Stderr}, s.Process.User); err != nil {
+		if err := b.WriteJSON(fileIDs, m.Lines()); err != nil {
+			return nil, nil, err
+		}
+		if err := b.GiveStreams(Streams{c.Stdin, c.Stdout, c.Stderr}, s.Process.User); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -92,6 +98,27 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 		join(&linux, specs.NetworkNamespace, c.NetNS)
 	}
 	return root, &s, nil
+}
+
+// fileIDs has the map of a container with a user namespace.
+const fileIDs = "ids.json"
+
+// GiveStreams is runtime.GiveStreams for a container with a user namespace; to
+// others it does nothing. What maps the processes of a container without one have
+// (gVisor's) is not for us to know.
+func (b *Bundle) GiveStreams(streams Streams, user specs.User) error {
+	raw, err := os.ReadFile(b.Path(fileIDs))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var ids idmap.Map
+	if err == nil {
+		err = json.Unmarshal(raw, &ids)
+	}
+	if err != nil {
+		return err
+	}
+	return runtime.GiveStreams(ids, streams, user.UID, user.GID)
 }
 
 // join makes a namespace one that this process has open.

@@ -30,8 +30,6 @@ type Host struct {
 	Features sys.Features
 	// Mapped is runtime.Launcher.Mapped.
 	Mapped func(context.Context, *specs.Spec, int) (*runtime.Mapped, error)
-	// GiveStreams is runtime.Launcher.GiveStreams.
-	GiveStreams func(pid int, streams [3]int, user specs.User) error
 	// Cgroup opens a control group by its path in a specification.
 	Cgroup func(path string) (*cgroup.Group, error)
 }
@@ -181,7 +179,7 @@ func (c *Container) Exec(ctx context.Context, e *runtime.Exec) (_ *runtime.Proce
 		return nil, err
 	}
 	streams := bundle.Streams{e.Stdin, e.Stdout, e.Stderr}
-	if err := c.h.GiveStreams(e.Pid, streams, process.User); err != nil {
+	if err := c.b.GiveStreams(streams, process.User); err != nil {
 		return nil, err
 	}
 	file, err := os.CreateTemp(c.b.Dir, "process-")
