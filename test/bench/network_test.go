@@ -23,9 +23,8 @@ import (
 	"lade/test/harness"
 )
 
-// rounds are how often ways are compared, in turn: of each the best counts,
-// because what else the machine does can only slow them down.
-const rounds = 15
+// rounds are how often ways are compared, in turn.
+const rounds = 22
 
 // speed is how much happened in a second, and in a second of this process's
 // processor time: both ends are in this process, and what the kernel does between
@@ -45,12 +44,28 @@ func processor() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// ratio fails the test when a way gets less done than a share of another one.
-func ratio(t *testing.T, what string, got, than speed, least float64, unit string) {
+// ratio fails the test when a way gets less done than a share of another one. What
+// counts is the median of the rounds' ratios: the two of one round had the same
+// machine beside them.
+func ratio(t *testing.T, what string, got, than []speed, least float64, unit string) {
 	t.Helper()
-	note(t, what, got.wall, unit)
-	note(t, "  compared with", than.wall, unit)
-	limit(t, "  processor time for as much, as a ratio", than.cpu/got.cpu, 1/least, "")
+	note(t, what, fastest(got), unit)
+	note(t, "  compared with", fastest(than), unit)
+	var of []float64
+	for i := range got {
+		of = append(of, than[i].cpu/got[i].cpu)
+	}
+	slices.Sort(of)
+	limit(t, "  processor time for as much, as a ratio", of[len(of)/2], 1/least, "")
+}
+
+// fastest is the best that there was: what else the machine does can only slow a
+// way down.
+func fastest(all []speed) (most float64) {
+	for _, s := range all {
+		most = max(most, s.wall)
+	}
+	return most
 }
 
 // byHand is a bridge with two namespaces, as simple as can be: what no engine can
@@ -235,17 +250,21 @@ func once(addr string) error {
 	return err
 }
 
-// best measures ways in turn, and returns the best of each.
-func best(t *testing.T, ways ...func() (speed, error)) []speed {
+// inTurn measures ways in turn, every other round the last one first, and returns
+// all rounds of each. The same way twice differs by 4 % as first and as second.
+func inTurn(t *testing.T, ways ...func() (speed, error)) [][]speed {
 	t.Helper()
-	out := make([]speed, len(ways))
-	for range rounds {
-		for i, way := range ways {
-			got, err := way()
+	out := make([][]speed, len(ways))
+	for round := range rounds {
+		for i := range ways {
+			if round%2 == 1 {
+				i = len(ways) - 1 - i
+			}
+			got, err := ways[i]()
 			if err != nil {
 				t.Fatal(err)
 			}
-			out[i] = speed{max(out[i].wall, got.wall), max(out[i].cpu, got.cpu)}
+			out[i] = append(out[i], got)
 		}
 	}
 	return out
@@ -269,18 +288,18 @@ func TestNetwork(t *testing.T) {
 	way := func(ns *os.File, addr string, got *atomic.Int64) func() (speed, error) {
 		return func() (speed, error) { return throughput(ns, addr, got) }
 	}
-	r := best(t, way(hand.one, hand.addr.String()+":80", bare), way(one, own+":80", lade))
+	r := inTurn(t, way(hand.one, hand.addr.String()+":80", bare), way(one, own+":80", lade))
 	ratio(t, "container to container, TCP", r[1], r[0], 0.95, "MB/s")
-	r = best(t, way(nil, hand.addr.String()+":80", bare), way(nil, own+":80", lade), way(nil, dnat, lade), way(nil, gate, gated))
+	r = inTurn(t, way(nil, hand.addr.String()+":80", bare), way(nil, own+":80", lade), way(nil, dnat, lade), way(nil, gate, gated))
 	ratio(t, "host to container, TCP", r[1], r[0], 0.95, "MB/s")
 	ratio(t, "published port on localhost, TCP", r[2], r[1], 0.9, "MB/s")
-	note(t, "gated port on localhost, TCP", r[3].wall, "MB/s")
+	note(t, "gated port on localhost, TCP", fastest(r[3]), "MB/s")
 	ask := func(addr string) func() (speed, error) {
 		return func() (speed, error) { return requests(addr) }
 	}
-	r = best(t, ask(own+":80"), ask(dnat), ask(gate))
+	r = inTurn(t, ask(own+":80"), ask(dnat), ask(gate))
 	ratio(t, "published port on localhost, requests", r[1], r[0], 0.9, "/s")
-	note(t, "gated port on localhost, requests", r[2].wall, "/s")
+	note(t, "gated port on localhost, requests", fastest(r[2]), "/s")
 }
 
 // namespace opens a container's network namespace.
