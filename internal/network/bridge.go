@@ -60,14 +60,11 @@ type bridge struct {
 
 // side is what a network is in one family.
 type side struct {
-	subnet  netip.Prefix // masked; zero: the family is not in use
-	address netip.Prefix // of the link; zero: none
-	gateway netip.Addr   // default route of containers; zero: none; unspecified: their interface
+	block           // the first subnet
+	further []block // of a network with several
 	masq    bool
 	source  netip.Addr // what leaves the host gets this address; zero: that of the link it leaves by
 	mode    string
-	part    netip.Prefix // what addrs gives out of itself; zero: all
-	addrs   allocator
 }
 
 // allocator gives out addresses: an ipam.Allocator or Sparse.
@@ -92,9 +89,9 @@ func (b *bridge) hostLink() string {
 	return b.link
 }
 
-// open sets up the books of addresses of a side whose subnet is set: those in
+// open sets up the books of addresses of a block whose subnet is set: those in
 // taken are not given out.
-func (s *side) open(within netip.Prefix, taken ...netip.Addr) (err error) {
+func (s *block) open(within netip.Prefix, taken ...netip.Addr) (err error) {
 	if s.subnet.Addr().Is4() {
 		s.addrs, err = ipam.New(s.subnet, within)
 	} else {
@@ -289,18 +286,18 @@ func (b *bridge) link4(rt *netlink.Conn) (link netlink.Link, made bool, err erro
 	if err != nil {
 		return link, made, err
 	}
-	has := !b.v4.address.IsValid()
+	missing := b.v4.addresses()
 	for _, a := range addrs {
-		switch {
+		switch i := slices.Index(missing, a.Prefix); {
 		case a.Index != link.Index:
-		case a.Prefix == b.v4.address:
-			has = true
-		case a.Prefix == b.was:
+		case i >= 0:
+			missing = slices.Delete(missing, i, i+1)
+		case a.Prefix == b.was && a.Prefix != b.v4.address:
 			r.DelAddr(link.Index, a.Prefix)
 		}
 	}
-	if !has {
-		r.AddAddr(link.Index, b.v4.address)
+	for _, p := range missing {
+		r.AddAddr(link.Index, p)
 	}
 	if r.Messages() == 0 {
 		return link, made, nil
@@ -328,14 +325,12 @@ func (b *bridge) link6(rt *netlink.Conn, index int) error {
 	// The bridge looks for the containers to which it forwards with a link-local
 	// address of its own, and the one that the kernel gives it does not work for
 	// up to two seconds, until nobody has claimed it.
-	for _, p := range []netip.Prefix{b.linkLocal6(), b.v6.address} {
-		if !p.IsValid() {
-			continue
-		}
+	linkLocal := b.linkLocal6()
+	for _, p := range append([]netip.Prefix{linkLocal}, b.v6.addresses()...) {
 		var r netlink.Request
 		r.AddAddr(index, p)
 		err := rt.Do(&r)
-		if err == nil && p == b.v6.address {
+		if err == nil && p != linkLocal {
 			err = settle6(rt, p.Addr())
 		}
 		if err != nil && !errors.Is(err, unix.EEXIST) {

@@ -150,9 +150,9 @@ func (c *children) hardware(networkID string, ip netip.Addr) net.HardwareAddr {
 	return append(net.HardwareAddr{0x02, 0x42}, sum[:4]...)
 }
 
-// addressesOfChildren sets up one family. The gateway is what the creator named,
+// addressesOfChildren sets up one subnet. The gateway is what the creator named,
 // if anything, as in Docker since 29: nothing of ours answers to it.
-func (b *bridge) addressesOfChildren(s *side, gateway netip.Addr, within netip.Prefix, aux []netip.Addr) error {
+func (b *bridge) addressesOfChildren(s *block, gateway netip.Addr, within netip.Prefix, aux []netip.Addr) error {
 	s.gateway = gateway
 	switch {
 	case b.internal:

@@ -366,36 +366,6 @@ func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.Hardwar
 	return nil
 }
 
-// take takes an address of a family; zero: one that is to be taken again, or the
-// next free one, if the network has the family.
-func (s *side) take(want netip.Addr, again []netip.Addr) (ip netip.Prefix, err error) {
-	switch {
-	case s.addrs == nil && want.IsValid():
-		return ip, errdefs.Invalidf("no configured subnet contains IP address %s", want)
-	case s.addrs == nil:
-		return ip, nil
-	case want.IsValid():
-		err = s.addrs.Take(want)
-	default:
-		for _, a := range again { // of this family, of this subnet, and free
-			if s.addrs.Take(a) == nil {
-				return netip.PrefixFrom(a, s.subnet.Bits()), nil
-			}
-		}
-		want, err = s.addrs.Next()
-	}
-	if err != nil {
-		return ip, err
-	}
-	return netip.PrefixFrom(want, s.subnet.Bits()), nil
-}
-
-func (s *side) release(ip netip.Prefix) {
-	if ip.IsValid() && s.addrs != nil {
-		s.addrs.Release(ip.Addr())
-	}
-}
-
 // releaseAddrs gives an endpoint's addresses and the use of its bridge back.
 func (n *Networks) releaseAddrs(e *endpointRecord) {
 	n.mu.Lock()

@@ -188,7 +188,7 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 	if err != nil {
 		return nil, err
 	}
-	asked := map[bool]network.IPAMConfig{}
+	asked := map[bool][]network.IPAMConfig{}
 	if q.IPAM != nil {
 		u.IPAMOptions = maps.Clone(q.IPAM.Options)
 		if err := checkIPAM(q.IPAM.Config, enabled); err != nil {
@@ -196,10 +196,10 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 		}
 		for _, c := range q.IPAM.Config {
 			six := familyOf(c)
-			if _, two := asked[six]; two {
+			if asked[six] != nil && u.Driver == driverBridge {
 				return nil, errdefs.Forbiddenf("%s driver doesn't support multiple subnets", u.Driver)
 			}
-			asked[six] = c
+			asked[six] = append(asked[six], c)
 		}
 	}
 	for _, six := range families() {
@@ -211,14 +211,19 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 				return nil, err
 			}
 		}
-		if u.Driver == driverOverlay && !given(asked[six].Subnet) {
-			return nil, errdefs.Invalidf("an overlay network needs --subnet, the same on all its hosts (%s)", map[bool]string{false: "IPv4", true: "IPv6"}[six])
+		if len(asked[six]) == 0 {
+			asked[six] = []network.IPAMConfig{{}}
 		}
-		c, err := n.subnet(asked[six], six)
-		if err != nil {
-			return nil, err
+		for _, c := range asked[six] {
+			if u.Driver == driverOverlay && !given(c.Subnet) {
+				return nil, errdefs.Invalidf("an overlay network needs --subnet, the same on all its hosts (%s)", map[bool]string{false: "IPv4", true: "IPv6"}[six])
+			}
+			c, err := n.subnet(c, six, u.Pools)
+			if err != nil {
+				return nil, err
+			}
+			u.Pools = append(u.Pools, c)
 		}
-		u.Pools = append(u.Pools, c)
 	}
 	return u, nil
 }
@@ -314,14 +319,16 @@ func family(a netip.Addr) string {
 	return "IPv4"
 }
 
-// subnet completes what is asked for one family. A subnet that has a length only
-// is one of that length from our pools.
-func (n *Networks) subnet(c network.IPAMConfig, six bool) (network.IPAMConfig, error) {
+// subnet completes what is asked for one subnet of a network, beside others that
+// it has already. A subnet that has a length only is one of that length from our
+// pools.
+func (n *Networks) subnet(c network.IPAMConfig, six bool, beside []network.IPAMConfig) (network.IPAMConfig, error) {
 	var taken []netip.Prefix
 	for _, b := range n.allBridges() {
-		if s := b.side(six).subnet; s.IsValid() {
-			taken = append(taken, s)
-		}
+		taken = append(taken, b.side(six).subnets()...)
+	}
+	for _, o := range beside {
+		taken = append(taken, o.Subnet)
 	}
 	if s := c.Subnet; given(s) {
 		if slices.ContainsFunc(taken, s.Overlaps) {
@@ -400,10 +407,15 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 	return b, nil
 }
 
-// addresses sets up one family. A gateway that is left to us is the first
-// address of the subnet that nothing else has.
+// addresses sets up a further subnet. A gateway that is left to us is the first
+// address of it that nothing else has.
 func (b *bridge) addresses(c *network.IPAMConfig) error {
-	s := b.side(c.Subnet.Addr().Is6())
+	side := b.side(c.Subnet.Addr().Is6())
+	s := &side.block
+	if s.subnet.IsValid() {
+		side.further = append(side.further, block{})
+		s = &side.further[len(side.further)-1]
+	}
 	s.subnet, s.part = c.Subnet.Masked(), c.IPRange
 	var aux []netip.Addr
 	for _, a := range c.AuxAddress {
@@ -412,7 +424,7 @@ func (b *bridge) addresses(c *network.IPAMConfig) error {
 	if b.children != nil {
 		return b.addressesOfChildren(s, c.Gateway, c.IPRange, aux)
 	}
-	if s.mode == modeIsolated {
+	if side.mode == modeIsolated {
 		return s.open(c.IPRange, append(aux, c.Gateway)...)
 	}
 	if !c.Gateway.IsValid() {
@@ -425,7 +437,7 @@ func (b *bridge) addresses(c *network.IPAMConfig) error {
 		}
 	}
 	s.gateway = c.Gateway
-	if s != &b.v4 || !b.bare4 {
+	if side != &b.v4 || !b.bare4 {
 		s.address = netip.PrefixFrom(c.Gateway, s.subnet.Bits())
 	}
 	if s.subnet.Addr().Is4() && s.subnet.Bits() < 31 && (c.Gateway == s.subnet.Addr() || c.Gateway == ipam.Last(s.subnet)) {
@@ -653,7 +665,7 @@ func (n *Networks) leave(b *bridge) error {
 		return err
 	}
 	for _, six := range families() {
-		if p := b.side(six).address; p.IsValid() {
+		for _, p := range b.side(six).addresses() {
 			var r netlink.Request
 			r.DelAddr(l.Index, p)
 			if err := n.rt.Do(&r); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {

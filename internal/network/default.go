@@ -52,7 +52,7 @@ func (n *Networks) choose6(was netip.Prefix) (netip.Prefix, error) {
 
 // inet6 sets up the default bridge's IPv6.
 func (n *Networks) inet6(b *bridge, bip netip.Prefix) error {
-	b.v6 = side{subnet: bip.Masked(), address: bip, gateway: bip.Addr(), masq: n.c.IPMasq, mode: modeNAT}
+	b.v6 = side{block: block{subnet: bip.Masked(), address: bip, gateway: bip.Addr()}, masq: n.c.IPMasq, mode: modeNAT}
 	if n.c.Gateway6.IsValid() {
 		if !b.v6.subnet.Contains(n.c.Gateway6) {
 			return errdefs.Invalidf("invalid default-gateway-v6 %s: the default bridge's subnet %s doesn't contain this address", n.c.Gateway6, b.v6.subnet)

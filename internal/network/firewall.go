@@ -132,7 +132,7 @@ func (f *firewall) rebuildLocked() error {
 	b := nft.NewBatch(f.table)
 	made := map[nft.Family]bool{}
 	for _, family := range f.with {
-		there := func(p policy) bool { return p.in(family).subnet.IsValid() }
+		there := func(p policy) bool { return len(p.in(family).subnets) > 0 }
 		need := family == nft.IPv4 || slices.ContainsFunc(f.policies, there)
 		if !need && !f.made[family] {
 			continue

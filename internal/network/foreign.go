@@ -107,20 +107,18 @@ func (n *Networks) openForeign(ctx context.Context, b *bridge, u *userNetwork) e
 	}
 	q := remote.Network{ID: b.id, Options: u.Options, Internal: u.Internal}
 	for _, six := range families() {
-		s := b.side(six)
-		if !s.subnet.IsValid() {
-			continue
-		}
-		p := remote.Pool{AddressSpace: "LocalDefault", Pool: s.subnet, Gateway: netip.PrefixFrom(s.gateway, s.subnet.Bits())}
-		for _, c := range u.Pools {
-			if c.Subnet.Masked() == s.subnet && len(c.AuxAddress) > 0 {
-				p.AuxAddresses = c.AuxAddress
+		for _, s := range b.side(six).blocks() {
+			p := remote.Pool{AddressSpace: "LocalDefault", Pool: s.subnet, Gateway: netip.PrefixFrom(s.gateway, s.subnet.Bits())}
+			for _, c := range u.Pools {
+				if c.Subnet.Masked() == s.subnet && len(c.AuxAddress) > 0 {
+					p.AuxAddresses = c.AuxAddress
+				}
 			}
-		}
-		if six {
-			q.IPv6 = append(q.IPv6, p)
-		} else {
-			q.IPv4 = append(q.IPv4, p)
+			if six {
+				q.IPv6 = append(q.IPv6, p)
+			} else {
+				q.IPv4 = append(q.IPv4, p)
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, pluginPatience)

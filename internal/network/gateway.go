@@ -47,7 +47,10 @@ func (n *Networks) gatewayOf(c *containerRecord, six bool) (*endpointRecord, net
 // that came with the interface; zero: none.
 func (b *bridge) gatewayFor(e *endpointRecord, six bool) netip.Addr {
 	if b.foreign == nil {
-		return b.side(six).gateway
+		if s := b.side(six).of(e.addr(six)); s != nil {
+			return s.gateway
+		}
+		return netip.Addr{}
 	}
 	if six {
 		return e.Via[1]

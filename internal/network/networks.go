@@ -182,7 +182,7 @@ func (n *Networks) newDefault(r networkRecord, bip, bip6 netip.Prefix) (*bridge,
 	}
 	b := &bridge{
 		network: network.NetworkBridge, id: r.ID, link: n.c.Bridge, plain: n.c.NoRules4, mtu: n.c.MTU, icc: n.c.ICC, bind: n.c.DefaultBind, limits: n.c.Limits,
-		v4: side{subnet: bip.Masked(), address: bip, gateway: bip.Addr(), masq: n.c.IPMasq, mode: modeNAT},
+		v4: side{block: block{subnet: bip.Masked(), address: bip, gateway: bip.Addr()}, masq: n.c.IPMasq, mode: modeNAT},
 	}
 	if n.c.Gateway.IsValid() {
 		b.v4.gateway = n.c.Gateway
@@ -333,7 +333,7 @@ func (n *Networks) keep(id string, c *containerRecord, kept map[gate.Key]*os.Fil
 		b.users++
 		for _, six := range families() {
 			if ip := e.addr(six); ip.IsValid() && b.side(six).addrs != nil {
-				if err := b.side(six).addrs.Take(ip); err != nil {
+				if _, err := b.side(six).take(ip, nil); err != nil {
 					n.log.Warn("the address of a container is not its own", "container", id, "address", ip, "error", err)
 				}
 			}

@@ -137,7 +137,7 @@ func (n *Networks) take(s *seat, u *userNetwork) error {
 	return nil
 }
 
-// part completes the addresses of one family. What one host gives out no other
+// part completes the addresses of one subnet. What one host gives out no other
 // one does.
 func (s *seat) part(c *network.IPAMConfig) error {
 	if !c.IPRange.IsValid() {
@@ -169,8 +169,8 @@ func (b *bridge) ownAddress(r Request) error {
 		return nil
 	}
 	for _, ip := range []netip.Addr{r.IPv4, r.IPv6} {
-		if ip.IsValid() && b.side(ip.Is6()).subnet.Contains(ip) && !b.side(ip.Is6()).part.Contains(ip) {
-			return errdefs.Invalidf("address %s of network %s is another host's to give: this host has %s", ip, b.network, b.side(ip.Is6()).part)
+		if s := b.side(ip.Is6()).of(ip); s != nil && !s.part.Contains(ip) {
+			return errdefs.Invalidf("address %s of network %s is another host's to give: this host has %s", ip, b.network, s.part)
 		}
 	}
 	return nil

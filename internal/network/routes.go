@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -64,8 +65,9 @@ func (n *Networks) collide(rt netlink.Route) (out []conflict) {
 	}
 	var link netlink.Link
 	for _, b := range n.allBridges() {
-		s := b.side(rt.Dst.Addr().Is6()).subnet
-		if !b.bridged() || !s.IsValid() || !s.Overlaps(rt.Dst) {
+		all := b.side(rt.Dst.Addr().Is6()).subnets()
+		i := slices.IndexFunc(all, rt.Dst.Overlaps)
+		if !b.bridged() || i < 0 {
 			continue
 		}
 		if link.Index == 0 {
@@ -75,7 +77,7 @@ func (n *Networks) collide(rt netlink.Route) (out []conflict) {
 			}
 		}
 		if link.Name != b.link {
-			out = append(out, conflict{b.network, s, rt.Dst.Masked(), link.Name})
+			out = append(out, conflict{b.network, all[i], rt.Dst.Masked(), link.Name})
 		}
 	}
 	return out

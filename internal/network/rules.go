@@ -29,10 +29,10 @@ type policy struct {
 
 // familyPolicy is what they say in one family.
 type familyPolicy struct {
-	subnet netip.Prefix // zero: none
-	masq   bool
-	source netip.Addr // see side.source
-	mode   string
+	subnets []netip.Prefix // none: it has not the family
+	masq    bool
+	source  netip.Addr // see side.source
+	mode    string
 }
 
 func (p policy) in(f nft.Family) familyPolicy {
@@ -50,7 +50,7 @@ func (n *Networks) policies() []policy {
 			continue
 		}
 		of := func(s side) familyPolicy {
-			return familyPolicy{subnet: s.subnet, mode: s.mode, source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
+			return familyPolicy{subnets: s.subnets(), mode: s.mode, source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
 		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, trusted: b.trusted, v4: of(b.v4), v6: of(b.v6)}
 		out = append(out, p)
@@ -140,7 +140,7 @@ func (w writer) rule(chain string, parts ...[]nft.Expr) {
 // passes its bridge.
 func (w writer) network(p policy) {
 	own := p.in(w.f)
-	if own.subnet.IsValid() {
+	if len(own.subnets) > 0 {
 		w.translate(p.link, own)
 	}
 	in := into + "_" + p.link
@@ -191,16 +191,18 @@ func (w writer) allowed() []nft.Expr {
 
 // translate adds the rules for sources.
 func (w writer) translate(link string, p familyPolicy) {
-	if p.masq {
-		as := one(nft.Masquerade())
-		if p.source.IsValid() {
-			as = []nft.Expr{nft.Immediate(0, p.source.AsSlice()), nft.SrcNAT(0)}
+	for _, subnet := range p.subnets {
+		if p.masq {
+			as := one(nft.Masquerade())
+			if p.source.IsValid() {
+				as = []nft.Expr{nft.Immediate(0, p.source.AsSlice()), nft.SrcNAT(0)}
+			}
+			w.rule("postrouting", w.address(w.f.SrcAddr, subnet), oif(link, false), as)
 		}
-		w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, false), as)
+		// A container that reaches a container, perhaps itself, through an address
+		// of the host must get the answer from there too, not directly.
+		w.rule("postrouting", w.address(w.f.SrcAddr, subnet), oif(link, true), translated(), one(nft.Masquerade()))
 	}
-	// A container that reaches a container, perhaps itself, through an address
-	// of the host must get the answer from there too, not directly.
-	w.rule("postrouting", w.address(w.f.SrcAddr, p.subnet), oif(link, true), translated(), one(nft.Masquerade()))
 	if w.f == nft.IPv4 {
 		// The host itself, through 127.0.0.1: no answer finds its way back there.
 		w.rule("postrouting", w.loopback(w.f.SrcAddr), oif(link, true), one(nft.Masquerade()))
