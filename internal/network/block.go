@@ -15,7 +15,8 @@ type block struct {
 	address netip.Prefix // of the link; zero: none
 	gateway netip.Addr   // default route of containers; zero: none; unspecified: their interface
 	part    netip.Prefix // what addrs gives out of itself; zero: all
-	addrs   allocator
+	addrs   allocator    // nil where a plugin has the addresses
+	pool    string       // the plugin's id of it
 }
 
 // blocks returns the subnets of a family; none where it is not in use.

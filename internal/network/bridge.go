@@ -49,6 +49,7 @@ type bridge struct {
 	was6     netip.Prefix // likewise
 	across   *across      // nil: on this host only
 	plain    bool         // no rule guards it: IPv4 has no table
+	granted  *granted     // nil: addresses are of our own books
 
 	repairing sync.Mutex // one repair at a time
 	starting  sync.Mutex // orders who makes the pool
@@ -92,6 +93,9 @@ func (b *bridge) hostLink() string {
 // open sets up the books of addresses of a block whose subnet is set: those in
 // taken are not given out.
 func (s *block) open(within netip.Prefix, taken ...netip.Addr) (err error) {
+	if s.pool != "" {
+		return nil
+	}
 	if s.subnet.Addr().Is4() {
 		s.addrs, err = ipam.New(s.subnet, within)
 	} else {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -51,7 +52,7 @@ func (n *Networks) createConfig(ctx context.Context, q network.CreateRequest) (i
 		if err := checkIPAM(q.IPAM.Config, enabled); err != nil {
 			return "", err
 		}
-		u.Pools, u.IPAMOptions = slices.Clone(q.IPAM.Config), maps.Clone(q.IPAM.Options)
+		u.Pools, u.IPAMDriver, u.IPAMOptions = slices.Clone(q.IPAM.Config), pluginOf(q), maps.Clone(q.IPAM.Options)
 	}
 	r := networkRecord{ID: ids.New(), Created: time.Now().UTC(), User: u}
 	var batch store.Batch
@@ -81,7 +82,7 @@ func (n *Networks) configured(q network.CreateRequest) (network.CreateRequest, e
 	}
 	q.Options, q.Labels = maps.Clone(u.Options), maps.Clone(u.Labels)
 	q.EnableIPv4, q.EnableIPv6 = &u.Held.IPv4, &u.Held.IPv6
-	q.IPAM = &network.IPAM{Config: slices.Clone(u.Pools), Options: maps.Clone(u.IPAMOptions)}
+	q.IPAM = &network.IPAM{Driver: cmp.Or(u.IPAMDriver, "default"), Config: slices.Clone(u.Pools), Options: maps.Clone(u.IPAMOptions)}
 	return q, nil
 }
 

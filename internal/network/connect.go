@@ -327,22 +327,38 @@ func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *und
 	if err := b.ownAddress(r); err != nil {
 		return err
 	}
+	if err := n.takeOwn(b, r, e); err != nil {
+		return err
+	}
+	steps.add(func() { n.releaseAddrs(e) })
+	if b.granted != nil { // the network is in use by now
+		if err := n.lease(b, r, e); err != nil {
+			return err
+		}
+	}
+	if e.MAC == "" {
+		e.MAC = b.hardware(r.MAC, e).String()
+	}
+	return nil
+}
+
+// takeOwn takes the use of a bridge, and with it addresses of our own books.
+func (n *Networks) takeOwn(b *bridge, r Request, e *endpointRecord) (err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.bridges[b.network] != b {
 		return errdefs.NotFoundf("network %s not found", b.network)
 	}
-	var err error
-	if e.IPv4, err = b.v4.take(r.IPv4, r.Again); err != nil {
-		return err
-	}
-	if e.IPv6, err = b.v6.take(r.IPv6, r.Again); err != nil {
-		b.v4.release(e.IPv4)
-		return err
+	if b.granted == nil {
+		if e.IPv4, err = b.v4.take(r.IPv4, r.Again); err != nil {
+			return err
+		}
+		if e.IPv6, err = b.v6.take(r.IPv6, r.Again); err != nil {
+			b.v4.release(e.IPv4)
+			return err
+		}
 	}
 	b.users++
-	steps.add(func() { n.releaseAddrs(e) })
-	e.MAC = b.hardware(r.MAC, e).String()
 	return nil
 }
 
@@ -368,6 +384,9 @@ func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.Hardwar
 
 // releaseAddrs gives an endpoint's addresses and the use of its bridge back.
 func (n *Networks) releaseAddrs(e *endpointRecord) {
+	if b := n.bridge(e.Network); b != nil && b.granted != nil {
+		n.returnOf(e.ID, false)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if b := n.bridges[e.Network]; b != nil {
@@ -465,10 +484,12 @@ func (n *Networks) Restore(ctx context.Context, live map[string]bool) error {
 		}
 	}
 	n.recall()
+	background, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	grants := n.recallGrants()
+	n.wg.Go(func() { grants(background) })
 	if len(n.allBridges()) > 0 {
-		sweep, cancel := context.WithCancel(context.Background())
-		n.cancel = cancel
-		n.wg.Go(func() { n.sweep(sweep) })
+		n.wg.Go(func() { n.sweep(background) })
 	}
 	return errors.Join(errs...)
 }

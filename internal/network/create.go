@@ -66,17 +66,29 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 			return "", err
 		}
 	}
+	id = ids.New()
+	full, plugged, err := n.askPlugin(ctx, id, q) // likewise
+	if err != nil {
+		return "", err
+	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
+	recorded := false
+	defer func() {
+		if plugged != nil && !recorded {
+			n.returnOf(id, true)
+		}
+	}()
 	if err := n.checkCreate(q); err != nil {
 		return "", err
 	}
 	if q.ConfigOnly {
 		return n.createConfig(ctx, q)
 	}
-	q, err = n.configured(q)
-	if err != nil {
-		return "", err
+	if q = full; plugged == nil {
+		if q, err = n.configured(q); err != nil {
+			return "", err
+		}
 	}
 	if err := n.raise(); err != nil {
 		return "", err
@@ -88,7 +100,8 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err != nil {
 		return "", err
 	}
-	r := networkRecord{ID: ids.New(), Created: time.Now().UTC(), User: u}
+	u.Granted = plugged
+	r := networkRecord{ID: id, Created: time.Now().UTC(), User: u}
 	b, err := n.newBridge(q.Name, r)
 	if err != nil {
 		return "", err
@@ -104,6 +117,7 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 		return "", err
 	}
 	failpoint.Hit("network.create")
+	recorded = true
 	n.mu.Lock()
 	n.records[q.Name], n.bridges[q.Name] = r, b
 	n.mu.Unlock()
@@ -124,6 +138,19 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
 	}
 	return r.ID, nil
+}
+
+// askPlugin asks an address plugin for what a network is to have of it, once it is
+// clear that the network can be; see requestPools.
+func (n *Networks) askPlugin(ctx context.Context, id string, q network.CreateRequest) (network.CreateRequest, *granted, error) {
+	full, err := n.configured(q)
+	if err != nil || pluginOf(full) == "" {
+		return q, nil, nil // what is wrong is said when nobody else changes anything
+	}
+	if err := n.checkCreate(q); err != nil {
+		return q, nil, err
+	}
+	return n.requestPools(ctx, id, full)
 }
 
 // checkCreate refuses what is not about addresses.
@@ -165,7 +192,8 @@ func (n *Networks) checkCreate(q network.CreateRequest) error {
 		}
 	}
 	if q.IPAM != nil && q.IPAM.Driver != "" && q.IPAM.Driver != "default" {
-		return errdefs.NotFoundf("plugin %q not found", q.IPAM.Driver)
+		_, err := n.c.Plugins.Find(q.IPAM.Driver)
+		return err
 	}
 	return nil
 }
@@ -190,7 +218,7 @@ func (n *Networks) complete(q network.CreateRequest) (*userNetwork, error) {
 	}
 	asked := map[bool][]network.IPAMConfig{}
 	if q.IPAM != nil {
-		u.IPAMOptions = maps.Clone(q.IPAM.Options)
+		u.IPAMDriver, u.IPAMOptions = pluginOf(q), maps.Clone(q.IPAM.Options)
 		if err := checkIPAM(q.IPAM.Config, enabled); err != nil {
 			return nil, err
 		}
@@ -397,10 +425,15 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 		b.mtu = b.across.MTU
 	}
 	for i := range u.Pools {
-		if err := b.addresses(&u.Pools[i]); err != nil {
+		var pool string
+		if u.Granted != nil {
+			pool = u.Granted.Pools[i]
+		}
+		if err := b.addresses(&u.Pools[i], pool); err != nil {
 			return nil, err
 		}
 	}
+	b.granted = u.Granted
 	if b.v6.subnet.IsValid() && b.mtu != 0 && b.mtu < 1280 {
 		return nil, errdefs.Invalidf("invalid MTU %d: IPv6 needs 1280 at least", b.mtu)
 	}
@@ -409,14 +442,14 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 
 // addresses sets up a further subnet. A gateway that is left to us is the first
 // address of it that nothing else has.
-func (b *bridge) addresses(c *network.IPAMConfig) error {
+func (b *bridge) addresses(c *network.IPAMConfig, pool string) error {
 	side := b.side(c.Subnet.Addr().Is6())
 	s := &side.block
 	if s.subnet.IsValid() {
 		side.further = append(side.further, block{})
 		s = &side.further[len(side.further)-1]
 	}
-	s.subnet, s.part = c.Subnet.Masked(), c.IPRange
+	s.subnet, s.part, s.pool = c.Subnet.Masked(), c.IPRange, pool
 	var aux []netip.Addr
 	for _, a := range c.AuxAddress {
 		aux = append(aux, a)
@@ -629,6 +662,9 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	batch.Delete(networkBucket, name)
 	if err := n.c.Store.Commit(ctx, &batch); err != nil {
 		return back(err)
+	}
+	if b.granted != nil {
+		n.returnOf(b.id, true)
 	}
 	return nil
 }

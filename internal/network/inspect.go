@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"maps"
 	"net/netip"
@@ -45,7 +46,7 @@ func (n *Networks) describe(name string) (network.Network, bool) {
 		} else {
 			d.EnableIPv4, d.EnableIPv6 = b.v4.subnet.IsValid(), b.v6.subnet.IsValid()
 		}
-		d.IPAM.Config, d.IPAM.Options = u.Pools, map[string]string{}
+		d.IPAM.Driver, d.IPAM.Config, d.IPAM.Options = cmp.Or(u.IPAMDriver, "default"), u.Pools, map[string]string{}
 		maps.Copy(d.IPAM.Options, u.IPAMOptions)
 		maps.Copy(d.Options, u.Options)
 		maps.Copy(d.Labels, u.Labels)

@@ -41,7 +41,9 @@ type userNetwork struct {
 	Options     map[string]string    `json:"options,omitempty"`
 	Labels      map[string]string    `json:"labels,omitempty"`
 	IPAMOptions map[string]string    `json:"ipam_options,omitempty"`
-	Pools       []network.IPAMConfig `json:"pools"` // in the order in which addresses are taken from them
+	Pools       []network.IPAMConfig `json:"pools"`                 // in the order in which addresses are taken from them
+	IPAMDriver  string               `json:"ipam_driver,omitempty"` // name of an address plugin; "": our own books
+	Granted     *granted             `json:"granted,omitempty"`     // what that gave; nil of a configuration
 	Internal    bool                 `json:"internal,omitempty"`
 	CNI         *cni.Conf            `json:"cni,omitempty"`     // likewise
 	Overlay     *overlay.Config      `json:"overlay,omitempty"` // of a network of this driver
