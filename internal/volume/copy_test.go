@@ -180,28 +180,70 @@ func TestSize(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	snapshottest.Projects(t, func(t *testing.T, root string) {
-		v := fresh(t, root)
-		vol, _, err := v.Create(t.Context(), volume.CreateRequest{Name: "small", DriverOpts: options("size=1m;o=uid=7")})
-		if err != nil {
-			t.Fatal(err)
-		}
-		clone, err := v.Clone(t.Context(), "small", Copy{Name: "small2"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, dir := range []string{vol.Mountpoint, clone.Mountpoint} {
-			var err error
-			snapshottest.AsContainer(func() { err = os.WriteFile(filepath.Join(dir, "f"), make([]byte, 2<<20), 0o600) })
-			if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
-				t.Errorf("%s: two megabytes in one: %v", dir, err)
-			}
-		}
-		for _, name := range []string{"small", "small2"} {
-			if err := v.Remove(t.Context(), name, false); err != nil {
-				t.Error(err)
-			}
-		}
-		v.Close()
+		sizes(t, root)
 		snapshottest.Released(t, root)
 	})
+	disk := snapshottest.Disk{Type: "btrfs", Mkfs: []string{"mkfs.btrfs", "-q"}, From: "btrfs-progs", Size: 256 << 20}
+	t.Run(disk.Type, func(t *testing.T) { sizes(t, disk.Mount(t)) })
+}
+
+// sizes fills a volume that has a limit, its clone, and a clone that was nearly
+// full, and removes them.
+func sizes(t *testing.T, root string) {
+	v := fresh(t, root)
+	vol, _, err := v.Create(t.Context(), volume.CreateRequest{Name: "small", DriverOpts: options("size=1m;o=uid=7")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(vol.Mountpoint, "first"), string(make([]byte, 600<<10)))
+	clone, err := v.Clone(t.Context(), "small", Copy{Name: "small2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{vol.Mountpoint, clone.Mountpoint} {
+		var st unix.Stat_t
+		if err := unix.Stat(dir, &st); err != nil || st.Uid != 7 || st.Mode&0o777 != 0o755 {
+			t.Errorf("%s: %+v, %v", dir, st, err)
+		}
+		var err error
+		snapshottest.AsContainer(func() { err = writeSynced(filepath.Join(dir, "f"), 700<<10) })
+		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			t.Errorf("%s: 1.3 megabytes in one: %v", dir, err)
+		}
+	}
+	// Nobody else notices.
+	free, _, err := v.Create(t.Context(), volume.CreateRequest{Name: "free"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeSynced(filepath.Join(free.Mountpoint, "f"), 4<<20); err != nil {
+		t.Errorf("without a limit: %v", err)
+	}
+	if _, err := v.Rename(t.Context(), "small", "other"); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"other", "small2", "free"} {
+		if err := v.Remove(t.Context(), name, false); err != nil {
+			t.Error(err)
+		}
+	}
+	v.Close()
+	if left, err := os.ReadDir(v.dir); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// writeSynced writes a file and has it put on disk, where some file systems only
+// then know how much it takes.
+func writeSynced(name string, size int) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	b := make([]byte, size)
+	for i := range b { // that nothing can leave out
+		b[i] = byte(i*i>>7 + i)
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Sync(), f.Close())
 }

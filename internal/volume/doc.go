@@ -18,5 +18,5 @@
 // turn, which is waited for with a context, as a file server may not answer.
 //
 // Sources: mount(8), fsopen(2), move_mount(2), umount2(2), ioctl_ficlone(2);
-// the Docker Engine API, VolumeCreate.
+// btrfs-quota(8); the Docker Engine API, VolumeCreate.
 package volume

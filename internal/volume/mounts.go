@@ -13,7 +13,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/linux/mount"
-	"lade/internal/linux/quota"
 )
 
 // mounted is the mount of one volume with a device.
@@ -208,7 +207,7 @@ func (v *Volumes) clear(dir string) error {
 			return err
 		}
 	}
-	if err := quota.Release(filepath.Join(dir, data)); err != nil {
+	if err := release(filepath.Join(dir, data)); err != nil {
 		return err
 	}
 	return os.RemoveAll(dir)

@@ -20,7 +20,6 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
 	"lade/internal/ids"
-	"lade/internal/linux/quota"
 	"lade/internal/store"
 )
 
@@ -301,7 +300,7 @@ func (v *Volumes) makeData(dir string, s source) error {
 		return err
 	}
 	if s.size > 0 {
-		if err := quota.Bound(dir, s.size); err != nil {
+		if err := bound(dir, s.size); err != nil {
 			return errdefs.Invalidf("quota size requested but no quota support: %w", err)
 		}
 	}

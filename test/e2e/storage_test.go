@@ -143,6 +143,11 @@ func TestStorageBtrfs(t *testing.T) {
 	life(t, e, docker, img)
 	mapped(t, docker, img)
 	overfull(t, e, img, "--storage-opt", "size=16M")
+	docker("volume", "create", "-o", "size=16M", "bounded")
+	if out, err := e.Command("docker", "run", "--rm", "-v", "bounded:/v", img, "dd", "if=/dev/zero", "of=/v/f", "bs=1M", "count=64").CombinedOutput(); err == nil || !strings.Contains(strings.ToLower(string(out)), "quota") {
+		t.Errorf("64 MiB fit into a volume of 16: %v\n%s", err, out)
+	}
+	docker("volume", "rm", "bounded")
 	stays(t, e, docker, img)
 	emptied(t, e, docker, "btrfs", img, "one", "small", "large", "stays")
 }

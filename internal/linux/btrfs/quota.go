@@ -5,8 +5,14 @@ import (
 	"unsafe"
 )
 
-// limitExclusive is BTRFS_QGROUP_LIMIT_MAX_EXCL.
-const limitExclusive = 1 << 1
+// What is bounded (BTRFS_QGROUP_LIMIT_MAX_RFER, …_EXCL).
+const (
+	limitReferenced = 1 << 0
+	limitExclusive  = 1 << 1
+)
+
+// qgroupLimit is btrfs_ioctl_qgroup_limit_args.
+type qgroupLimit struct{ group, flags, maxReferenced, maxExclusive, reserved, reservedExclusive uint64 }
 
 // EnableQuota turns the accounting of subvolumes on for the whole file system
 // and waits until what is there is counted. It costs time on every change of
@@ -26,10 +32,24 @@ func EnableQuota(fd int) error {
 // have for itself; 0 lifts the limit. Writing more gives EDQUOT. The accounting
 // must be on; else the chain holds ENOTCONN or ENOENT.
 func Limit(fd int, id uint64, bytes int64) error {
-	a := struct{ group, flags, maxRef, maxExcl, rsvRef, rsvExcl uint64 }{group: id, flags: limitExclusive, maxExcl: uint64(bytes)}
+	return limit(fd, qgroupLimit{group: id, flags: limitExclusive, maxExclusive: most(bytes)})
+}
+
+// LimitWhole is Limit for all that the subvolume has, what it shares with others
+// included.
+func LimitWhole(fd int, id uint64, bytes int64) error {
+	return limit(fd, qgroupLimit{group: id, flags: limitReferenced, maxReferenced: most(bytes)})
+}
+
+// most is the number for a limit.
+func most(bytes int64) uint64 {
 	if bytes == 0 {
-		a.maxExcl = ^uint64(0) // Linux 4.0: "clear value"
+		return ^uint64(0) // Linux 4.0: "clear value"
 	}
+	return uint64(bytes)
+}
+
+func limit(fd int, a qgroupLimit) error {
 	return os.NewSyscallError("BTRFS_IOC_QGROUP_LIMIT", control(fd, iocQgroupLimit, unsafe.Pointer(&a)))
 }
 
