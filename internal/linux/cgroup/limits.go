@@ -29,6 +29,8 @@ type setting struct {
 	pair bool
 	// optional settings are skipped where the file does not exist.
 	optional bool
+	// initial is what a new group has; empty: not known.
+	initial string
 }
 
 // plan is what a LinuxResources means on this host.
@@ -135,6 +137,9 @@ func (g *Group) apply(p *plan, fresh bool) error {
 	}
 	for i := 0; i < len(p.settings); i++ {
 		s := p.settings[i]
+		if fresh && !g.Taken && s.value == s.initial {
+			continue
+		}
 		err := g.set(s)
 		if err != nil && s.pair && i+1 < len(p.settings) && errors.Is(err, unix.EINVAL) {
 			i++
@@ -286,6 +291,10 @@ func memoryV2(r *specs.LinuxResources) (set []setting, err error) {
 	return set, nil
 }
 
+// cfsPeriod is the period of a new group of version 1, in microseconds:
+// default_cfs_period in kernel/sched/fair.c.
+const cfsPeriod = "100000"
+
 // cpuV1: a parent's bandwidth bounds quota/period, so the two are a pair.
 func cpuV1(r *specs.LinuxResources) (set []setting, err error) {
 	c := r.CPU
@@ -296,7 +305,7 @@ func cpuV1(r *specs.LinuxResources) (set []setting, err error) {
 		set = append(set, setting{file: "cpu.shares", value: utoa(*c.Shares)})
 	}
 	if asked(c.Period) {
-		set = append(set, setting{file: "cpu.cfs_period_us", value: utoa(*c.Period), pair: asked(c.Quota)})
+		set = append(set, setting{file: "cpu.cfs_period_us", value: utoa(*c.Period), pair: asked(c.Quota), initial: cfsPeriod})
 	}
 	if asked(c.Quota) {
 		set = append(set, setting{file: "cpu.cfs_quota_us", value: itoa(*c.Quota)})
