@@ -149,6 +149,7 @@ func BenchmarkStart(b *testing.B) {
 		}
 		prepare, prog, total = append(prepare, p.Prepare), append(prog, p.Program), append(total, p.Prepare+p.Program)
 		r := &running{p, s, nil}
+		s.l.Restock()
 		_, _, _ = pidfd.Wait(p.Pidfd)
 		r.end()
 		b.StartTimer()

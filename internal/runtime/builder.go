@@ -61,6 +61,11 @@ type builder struct {
 	order *inOrder // nil: mounts of the host have the numbers that they have
 	make  *target
 
+	stocks          bool // takes from the stock, and says what it wants of it
+	ipc, ipcStocked bool // with an IPC namespace of its own; one of the stock
+	filled          int  // the /dev of the stock, if it is that
+	wants           list
+
 	preserve int    // descriptors after the three standard ones that are handed on
 	path     string // executed instead of what the arguments name
 

@@ -40,6 +40,8 @@ type Launcher struct {
 	// observe sees every program that has run, for its time stamps; nil: nobody.
 	observe func(*program.Program)
 
+	stock stock
+
 	turns chan struct{} // has an element for each program that runs
 	quit  chan struct{}
 
@@ -182,6 +184,7 @@ func (l *Launcher) Close() error {
 		l.turns <- struct{}{}
 	}
 	sys.CloseAll(l.null, l.pidNS)
+	l.stock.close()
 	l.empty.close()
 	l.visible.close()
 	if l.groups != nil {

@@ -213,7 +213,10 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	case "sysfs":
 		b.attachKernel(b.filesystem("sysfs", o.Super, o.Set), dest)
 	case "mqueue":
-		fs := b.filesystem(m.Type, o.Super, o.Set)
+		fs, ok := b.stocked(m.Type, o.Super, o.Set, nothing)
+		if !ok {
+			fs = b.filesystem(m.Type, o.Super, o.Set)
+		}
 		b.labelRoot(fs)
 		b.attach(fs, dest, false)
 		b.covered(dest)
@@ -224,11 +227,15 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 			}
 			b.attach(known(b.pts), dest, false)
 		} else {
-			b.attach(b.filesystem("devpts", o.Super, o.Set), dest, false)
+			fs, ok := b.stocked("devpts", o.Super, o.Set, nothing)
+			if !ok {
+				fs = b.filesystem("devpts", o.Super, o.Set)
+			}
+			b.attach(fs, dest, false)
 		}
 		b.covered(dest)
 	case "tmpfs":
-		b.tmpfs(o, dest, attrs)
+		b.tmpfs(o, dest, attrs, c.Spec)
 	case "cgroup", "cgroup2":
 		return b.cgroupMount(o, dest, c)
 	case "":
@@ -261,7 +268,7 @@ func (b *builder) covered(dest string) {
 	}
 }
 
-func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64) {
+func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64, s *specs.Spec) {
 	super := o.Super
 	if !o.Has("mode") && b.root >= 0 {
 		// A directory that exists keeps its mode.
@@ -269,7 +276,16 @@ func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64) {
 			super = append(slices.Clip(super), "mode="+mode)
 		}
 	}
-	fs := b.filesystem("tmpfs", super, attrs)
+	inside := nothing
+	if dest == "/dev" && plainDev(s) {
+		inside = defaultDev
+	}
+	fs, full := b.stocked("tmpfs", super, attrs, inside)
+	if !full {
+		fs = b.filesystem("tmpfs", super, attrs)
+	} else if inside == defaultDev {
+		b.filled = fs.fd
+	}
 	b.attach(fs, dest, false)
 	b.covered(dest)
 	if b.fresh == nil {
@@ -344,17 +360,23 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 		b.covered(dest)
 		return nil
 	}
-	top := b.filesystem("tmpfs", []string{"source=tmpfs", "mode=755"}, o.Set&^unix.MOUNT_ATTR_RDONLY)
+	options, attrs := []string{"source=tmpfs", "mode=755"}, o.Set&^unix.MOUNT_ATTR_RDONLY
+	top, full := b.stocked("tmpfs", options, attrs, cgroupDirs)
+	if !full {
+		top = b.filesystem("tmpfs", options, attrs)
+	}
 	b.attach(top, dest, false)
 	b.covered(dest)
-	for _, key := range slices.Sorted(maps.Keys(mounts)) {
-		name := path.Base(mounts[key])
-		if err := b.cgroupHierarchy(top, name, mounts[key], o); err != nil {
+	for _, h := range b.l.hierarchies() {
+		if !full {
+			b.sys("mkdirat", h.name, unix.SYS_MKDIRAT, top, b.p.String(h.name), 0o755)
+		}
+		if err := b.cgroupHierarchy(top, h.name, h.at, o); err != nil {
 			return err
 		}
-		for controller := range strings.SplitSeq(key, ",") {
-			if controller != name {
-				l := b.p.Sys("symlinkat", controller, unix.SYS_SYMLINKAT, b.p.String(name), 0, b.p.String(controller))
+		for _, also := range h.also {
+			if !full {
+				l := b.p.Sys("symlinkat", also, unix.SYS_SYMLINKAT, b.p.String(h.name), uint64(top.fd), b.p.String(also))
 				b.into(top, l, 1)
 			}
 		}
@@ -362,6 +384,7 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 	if c.Delegate {
 		others := b.l.groups.Others()
 		for _, name := range slices.Sorted(maps.Keys(others)) {
+			b.sys("mkdirat", name, unix.SYS_MKDIRAT, top, b.p.String(name), 0o755)
 			if err := b.cgroupHierarchy(top, name, others[name], o); err != nil {
 				return err
 			}
@@ -373,34 +396,60 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 	return nil
 }
 
+// hierarchy is one of version 1: a directory of the container's /sys/fs/cgroup.
+type hierarchy struct {
+	name string
+	at   string   // where the host has it mounted
+	also []string // names of controllers that are links to it
+}
+
+// hierarchies returns those that containers see, in the order of their
+// controllers.
+func (l *Launcher) hierarchies() (all []hierarchy) {
+	mounts := l.groups.Mounts()
+	delete(mounts, "") // the unified one
+	for _, key := range slices.Sorted(maps.Keys(mounts)) {
+		h := hierarchy{name: path.Base(mounts[key]), at: mounts[key]}
+		for controller := range strings.SplitSeq(key, ",") {
+			if controller != h.name {
+				h.also = append(h.also, controller)
+			}
+		}
+		all = append(all, h)
+	}
+	return all
+}
+
 // cgroupHierarchy shows the container's group in a hierarchy that the host has
-// mounted at a path.
+// mounted at a path, in a directory of that name.
 func (b *builder) cgroupHierarchy(top ref, name, at string, o *mount.Options) error {
 	fd, err := cloneHost(at+b.home.Path(), &mount.Options{Bind: true, Set: o.Set})
 	if err != nil {
 		return err
 	}
 	b.own(fd)
-	p := b.p.String(name)
-	b.sys("mkdirat", name, unix.SYS_MKDIRAT, top, p, 0o755)
-	m := b.sys("move_mount", name, unix.SYS_MOVE_MOUNT, known(fd), b.addr.empty, 0, p, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	m := b.sys("move_mount", name, unix.SYS_MOVE_MOUNT, known(fd), b.addr.empty, uint64(top.fd), b.p.String(name), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	b.into(top, m, 2)
 	return nil
 }
 
-// mask hides a path: a file behind the null device, a directory behind an empty
-// one. What is not there needs no hiding.
+// mask hides a path: a directory behind an empty one, a file behind the null
+// device. What is not there, which are most, needs no hiding.
+//
+// To try to mount one and then the other would take no second look at it, but
+// the clone that was refused would be unmounted when it is closed, which waits
+// for every processor.
 func (b *builder) mask(p string) {
 	b.stage(`error mounting "" to rootfs at "`+p+`"`, "")
 	p = inside(p)
 	at, name := b.fileSystemOf(p)
-	dir := b.openIn(at, name, b.addr.dir).Allow(unix.ENOENT, unix.ENOTDIR)
-	o := b.attachTo(b.emptyTree(), result(dir), p)
+	there := b.openIn(at, name, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
+	dir := b.sys("openat2", p, unix.SYS_OPENAT2, result(there), b.addr.dot, b.addr.dir, 24).Retry(attempts).Allow(unix.ENOTDIR)
+	empty := b.attachTo(b.emptyTree(), result(there), p)
 	dir.ElseNext()
-	file := b.openIn(at, name, b.addr.any).Allow(unix.ENOENT, unix.ENOTDIR)
-	b.attachTo(b.cloneTree(b.null, "/null", 0), result(file), p)
-	o.ThenNext()
-	file.ElseNext()
+	b.attachTo(b.cloneTree(b.null, "/null", 0), result(there), p)
+	empty.ThenNext()
+	there.ElseNext()
 }
 
 // protect makes a path read-only by a bind mount of it on itself.

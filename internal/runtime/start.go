@@ -91,6 +91,9 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 			return nil, nil, err
 		}
 	}
+	if b.stocks {
+		l.stock.ordered(b.wants)
+	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
 		StartedAt: r.Began.Add(r.Took), Program: r.Took,
@@ -331,6 +334,7 @@ func (b *builder) rootAndUser(c *Container) (id identity, err error) {
 	if b.place, err = b.placeOf(c); err != nil {
 		return identity{}, err
 	}
+	b.stocks = b.place == alone && b.user == nil && !b.l.o.Once && !b.l.host.nested
 	if err := b.openRoot(c); err != nil {
 		return identity{}, err
 	}
@@ -448,6 +452,12 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 			}
 			b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(base), flag)
 			here |= flag
+		case n.Type == specs.IPCNamespace:
+			if fd, ok := b.stockedIPC(); ok {
+				b.p.Sys("setns", "ipc namespace", unix.SYS_SETNS, uint64(fd), flag)
+				continue
+			}
+			o.Flags |= flag
 		default:
 			o.Flags |= flag
 		}
@@ -507,17 +517,29 @@ func (b *builder) devices(s *specs.Spec) {
 	}) {
 		return
 	}
+	if b.filled > 0 && b.dev.fd == b.filled { // of the stock, with what is in every one
+		for _, d := range s.Linux.Devices {
+			b.device(deviceOf(&d))
+		}
+		return
+	}
 	for _, d := range allDevices(s) {
 		b.device(d)
 	}
 	b.stage("error creating device links", "")
 	dev := b.devDir()
-	for _, l := range [...][2]string{
-		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
-		{"pts/ptmx", "ptmx"}, {"/proc/kcore", "core"},
-	} {
+	for _, l := range devLinks() {
 		o := b.p.Sys("symlinkat", "/dev/"+l[1], unix.SYS_SYMLINKAT, b.p.String(l[0]), uint64(dev.fd), b.p.String(l[1])).Allow(unix.EEXIST)
 		b.into(dev, o, 1)
+	}
+}
+
+// devLinks are the symbolic links that are in every /dev: what they lead to, and
+// their names. Source: config-linux.md, "Dev symbolic links".
+func devLinks() [6][2]string {
+	return [...][2]string{
+		{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"}, {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+		{"pts/ptmx", "ptmx"}, {"/proc/kcore", "core"},
 	}
 }
 

@@ -32,7 +32,8 @@ func (plain) Exec(_ context.Context, e *runtime.Exec) (*runtime.Process, error) 
 	return spawn(e.Process, e.Stdin, e.Stdout, e.Stderr)
 }
 
-func (plain) Trim() {}
+func (plain) Restock() {}
+func (plain) Trim()    {}
 
 func spawn(p *specs.Process, stdio ...int) (*runtime.Process, error) {
 	began := time.Now()

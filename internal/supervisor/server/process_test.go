@@ -391,7 +391,8 @@ func TestContext(t *testing.T) {
 // slowly is a plain Launcher that waits.
 type slowly struct{ until chan struct{} }
 
-func (slowly) Trim() {}
+func (slowly) Restock() {}
+func (slowly) Trim()    {}
 
 func (s slowly) Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error) {
 	<-s.until

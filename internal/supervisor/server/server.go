@@ -24,7 +24,10 @@ import (
 type Launcher interface {
 	Start(ctx context.Context, c *runtime.Container) (*runtime.Process, error)
 	Exec(ctx context.Context, e *runtime.Exec) (*runtime.Process, error)
-	// Trim frees what is kept for the next start.
+	// Restock makes beforehand what the next start needs. It is called, by the
+	// goroutine of a start, when that one has been answered.
+	Restock()
+	// Trim frees what is kept for the next start and soon made again.
 	Trim()
 }
 
@@ -278,6 +281,7 @@ func (s *Server) launch(f, done func()) {
 			done()
 			s.settled()
 		})
+		s.o.Launcher.Restock()
 	}()
 }
 
