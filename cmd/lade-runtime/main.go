@@ -16,12 +16,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/sys"
 	"lade/internal/trace"
 )
 
@@ -69,6 +71,11 @@ func ended(code int, err error) error {
 }
 
 func main() {
+	// The monitor would wake some hundred times in the milliseconds that a start
+	// takes, and another thread each time. One processor is for what blocks, one
+	// for what goes on beside it.
+	sys.CalmMonitor(5 * time.Millisecond)
+	goruntime.GOMAXPROCS(2)
 	trace.Enable(os.Getenv("LADE_TRACE"))
 	os.Exit(run(os.Args[1:]))
 }

@@ -4,6 +4,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // CalmMonitor lets the kernel wake the monitor thread of the Go runtime as late
@@ -47,5 +49,11 @@ func CalmMonitor(slack time.Duration) {
 		return
 	}
 	// Not below /proc/self/task: the file is a process's, found by any number.
-	_ = os.WriteFile("/proc/"+strconv.Itoa(monitor)+"/timerslack_ns", strconv.AppendInt(nil, int64(slack), 10), 0) // not permitted: as before
+	// Not by package os, which would begin with its poller.
+	fd, err := unix.Open("/proc/"+strconv.Itoa(monitor)+"/timerslack_ns", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer CloseAll(fd)
+	_, _ = unix.Write(fd, strconv.AppendInt(nil, int64(slack), 10)) // not permitted: as before
 }
