@@ -212,23 +212,29 @@ func (c *Command) Name() string {
 }
 
 // Args says how many arguments a command takes.
-type Args struct{ Min, Max int }
+type Args struct {
+	Min, Max int
+	Bare     bool // it is exactly Min, and the complaint has no usage, as with few of Docker's
+}
 
 // Unlimited is a Max without bound.
 const Unlimited = -1
 
 // The usual numbers of arguments.
 func None() Args            { return Args{} }
-func Exactly(n int) Args    { return Args{n, n} }
-func AtLeast(n int) Args    { return Args{n, Unlimited} }
-func AtMost(n int) Args     { return Args{0, n} }
-func Between(a, b int) Args { return Args{a, b} }
+func Exactly(n int) Args    { return Args{Min: n, Max: n} }
+func AtLeast(n int) Args    { return Args{Min: n, Max: Unlimited} }
+func AtMost(n int) Args     { return Args{Max: n} }
+func Between(a, b int) Args { return Args{Min: a, Max: b} }
 
 // Check complains, in Docker's words, when n arguments do not fit. path is the
 // command as called, usage its usage line.
 func (a Args) Check(n int, path, usage string) error {
 	if n >= a.Min && (n <= a.Max || a.Max == Unlimited) {
 		return nil
+	}
+	if a.Bare {
+		return fmt.Errorf("accepts %d arg(s), received %d", a.Min, n)
 	}
 	count := func(n int) string {
 		if n == 1 {

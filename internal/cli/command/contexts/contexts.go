@@ -36,7 +36,7 @@ func Group() app.Command {
 		{Use: "rm CONTEXT [CONTEXT...]", Short: "Remove one or more contexts", Args: app.AtLeast(1), Paths: []string{"context rm", "context remove"}, Build: buildRemove},
 		{Use: "show", Short: "Print the name of the current context", Args: app.None(), Build: buildShow},
 		{Use: "update [OPTIONS] CONTEXT", Short: "Update a context", Long: long("update"), Args: app.Exactly(1), Build: buildUpdate},
-		{Use: "use CONTEXT", Short: "Set the current docker context", Args: app.Exactly(1), Build: buildUse},
+		{Use: "use CONTEXT", Short: "Set the current docker context", Args: app.Args{Min: 1, Max: 1, Bare: true}, Build: buildUse},
 	}}
 }
 

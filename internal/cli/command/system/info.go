@@ -21,9 +21,10 @@ import (
 	"lade/internal/cli/format"
 )
 
-// information is what a template for info sees: the engine's answer, and beside
+// dockerInfo, which has Docker's name for what is said of a field that does not
+// exist, is what a template for info sees: the engine's answer, and beside
 // it what concerns the client.
-type information struct {
+type dockerInfo struct {
 	*system.Info
 	ServerErrors []string    `json:",omitempty"`
 	ClientInfo   *clientInfo `json:",omitempty"`
@@ -40,7 +41,7 @@ type clientInfo struct {
 func buildInfo(e *app.Env, f *pflag.FlagSet) app.Run {
 	layout := f.StringP("format", "f", "", app.InspectFormat)
 	return func(ctx context.Context, _ []string) error {
-		i := information{Info: &system.Info{}, ClientInfo: &clientInfo{Debug: e.Debug, clientVersion: ourVersion(e), Plugins: []string{}}}
+		i := dockerInfo{Info: &system.Info{}, ClientInfo: &clientInfo{Debug: e.Debug, clientVersion: ourVersion(e), Plugins: []string{}}}
 		var connErr error
 		if needsServer(*layout, &i) {
 			connErr = i.ask(ctx, e, *layout == "")
@@ -63,7 +64,7 @@ func buildInfo(e *app.Env, f *pflag.FlagSet) app.Run {
 
 // ask fills in the engine's side. The error is a failed connection; others are
 // part of the answer.
-func (i *information) ask(ctx context.Context, e *app.Env, pretty bool) error {
+func (i *dockerInfo) ask(ctx context.Context, e *app.Env, pretty bool) error {
 	api, err := e.API()
 	if err != nil {
 		return err
@@ -87,7 +88,7 @@ func (i *information) ask(ctx context.Context, e *app.Env, pretty bool) error {
 }
 
 // needsServer is false for templates that print only the client's side.
-func needsServer(layout string, i *information) bool {
+func needsServer(layout string, i *dockerInfo) bool {
 	if layout == "" || layout == format.JSON || layout == "{{json .}}" || !regexp.MustCompile(`\.[a-zA-Z]`).MatchString(layout) {
 		return true
 	}
@@ -98,7 +99,7 @@ func needsServer(layout string, i *information) bool {
 	}{i.ClientInfo, nil}) != nil
 }
 
-func (i *information) print(e *app.Env) error {
+func (i *dockerInfo) print(e *app.Env) error {
 	c := i.ClientInfo
 	w := e.Out
 	fmt.Fprintf(w, "Client:\n Version:    %s\n Context:    %s\n Debug Mode: %v\n\nServer:\n", c.Version, c.Context, c.Debug)
@@ -125,7 +126,7 @@ func (l *lines) someOf(label, v string) {
 	}
 }
 
-func (i *information) printServer(w io.Writer, e *app.Env) {
+func (i *dockerInfo) printServer(w io.Writer, e *app.Env) {
 	l := &lines{}
 	l.add("Containers", i.Containers)
 	l.add(" Running", i.ContainersRunning)
@@ -209,7 +210,7 @@ func (i *information) printServer(w io.Writer, e *app.Env) {
 	}
 }
 
-func (i *information) printSwarm(l *lines) {
+func (i *dockerInfo) printSwarm(l *lines) {
 	s := &i.Swarm
 	if s.LocalNodeState == swarm.LocalNodeStateInactive || s.LocalNodeState == swarm.LocalNodeStateLocked || s.LocalNodeState == "" {
 		return
@@ -241,7 +242,7 @@ func printSecurity(l *lines, options []string) {
 	}
 }
 
-func (i *information) printRegistries(l *lines) {
+func (i *dockerInfo) printRegistries(l *lines) {
 	c := i.RegistryConfig
 	if c == nil {
 		return

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
@@ -51,6 +52,7 @@ func buildInspect(e *app.Env, f *pflag.FlagSet) app.Run {
 			{"volume", volume.Lookup(ctx, api)},
 			{"secret", secret.Secrets(ctx, api)},
 			{"config", secret.Configs(ctx, api)},
+			{"plugin", plugins(ctx, api)},
 		}
 		return app.Inspect(e, args, *layout, func(ref string) (any, []byte, error) {
 			for _, k := range kinds {
@@ -68,6 +70,14 @@ func buildInspect(e *app.Env, f *pflag.FlagSet) app.Run {
 			}
 			return nil, nil, fmt.Errorf("Error: No such object: %s", ref)
 		})
+	}
+}
+
+// plugins finds managed plugins.
+func plugins(ctx context.Context, api *moby.Client) format.Lookup {
+	return func(ref string) (any, []byte, error) {
+		res, err := api.PluginInspect(ctx, ref, moby.PluginInspectOptions{})
+		return res.Plugin, res.Raw, err
 	}
 }
 

@@ -72,9 +72,10 @@ func usageRows(du *moby.DiskUsageResult) []format.Row {
 
 func usageDetails(e *app.Env, du *moby.DiskUsageResult, show string) error {
 	short := strings.HasPrefix(show, format.Table)
-	var images, containers, volumes, caches []format.Row
+	images, containers, volumes, caches := []format.Row{}, []format.Row{}, []format.Row{}, []format.Row{}
 	for i := range du.Images.Items {
 		if rows := image.Rows(&du.Images.Items[i], short, false, false); len(rows) > 0 {
+			rows[0]["Digest"] = ""           // as with Docker, where it is not asked for here
 			images = append(images, rows[0]) // one name is enough
 		}
 	}
@@ -98,7 +99,7 @@ func usageDetails(e *app.Env, du *moby.DiskUsageResult, show string) error {
 		if err != nil {
 			return fmt.Errorf("template parsing error: %w", err)
 		}
-		return t.Execute(e.Out, map[string]any{"Images": images, "Containers": containers, "Volumes": volumes, "BuildCache": caches})
+		return t.Execute(e.Out, usage{images, containers, volumes, caches})
 	}
 	for _, s := range []struct {
 		title, columns string
@@ -119,6 +120,9 @@ func usageDetails(e *app.Env, du *moby.DiskUsageResult, show string) error {
 	}
 	return nil
 }
+
+// usage is what a template for details sees.
+type usage struct{ Images, Containers, Volumes, BuildCache []format.Row }
 
 func cacheHeader() format.Header {
 	return format.Header{

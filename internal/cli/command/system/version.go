@@ -19,7 +19,7 @@ import (
 	"lade/internal/cli/format"
 )
 
-// versionTemplate is filled with a versions.
+// versionTemplate is filled with a versionInfo.
 const versionTemplate = `{{with .Client -}}
 Client:{{with .Platform}}{{with .Name}} {{.}}{{end}}{{end}}
  Version:	{{.Version}}
@@ -52,11 +52,14 @@ Server:{{with .Platform.Name}} {{.}}{{end}}
 {{- end}}
 {{- end}}`
 
-// versions is what a template for version sees.
-type versions struct {
+// versionInfo is what a template for version sees. Its types have Docker's names:
+// they are in what is said of a field that does not exist.
+type versionInfo struct {
 	Client clientVersion
-	Server *system.VersionResponse
+	Server *serverVersion
 }
+
+type serverVersion system.VersionResponse
 
 type clientVersion struct {
 	Platform          *system.PlatformInfo `json:"Platform,omitempty"`
@@ -106,7 +109,7 @@ func buildVersion(e *app.Env, f *pflag.FlagSet) app.Run {
 		}
 		t, err := format.Parse("")
 		if err == nil {
-			t, err = t.Funcs(template.FuncMap{"keys": func(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }}).Parse(text)
+			t, err = t.New("version").Funcs(template.FuncMap{"keys": func(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }}).Parse(text)
 		}
 		if err != nil {
 			return &app.Exit{Code: 64, Msg: "template parsing error: " + err.Error()}
@@ -115,7 +118,7 @@ func buildVersion(e *app.Env, f *pflag.FlagSet) app.Run {
 		if err != nil {
 			return err
 		}
-		v := versions{Client: ourVersion(e)}
+		v := versionInfo{Client: ourVersion(e)}
 		res, serverErr := api.ServerVersion(ctx, moby.ServerVersionOptions{})
 		if serverErr == nil {
 			v.Server = server(&res)
@@ -138,8 +141,8 @@ func buildVersion(e *app.Env, f *pflag.FlagSet) app.Run {
 
 // server is the engine's answer with the fields that the client library leaves
 // to its component "Engine".
-func server(r *moby.ServerVersionResult) *system.VersionResponse {
-	v := &system.VersionResponse{
+func server(r *moby.ServerVersionResult) *serverVersion {
+	v := &serverVersion{
 		Platform: system.PlatformInfo{Name: r.Platform.Name}, Version: r.Version, APIVersion: r.APIVersion, MinAPIVersion: r.MinAPIVersion,
 		Os: r.Os, Arch: r.Arch, Components: r.Components,
 	}

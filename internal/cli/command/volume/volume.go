@@ -23,7 +23,7 @@ import (
 
 // Group is the group of commands on volumes.
 func Group() app.Command {
-	return app.Command{Use: "volume", Short: "Manage volumes", Sub: append(own(), []app.Command{
+	return app.Command{Use: "volume COMMAND", Short: "Manage volumes", Sub: append(own(), []app.Command{
 		{Use: "create [OPTIONS] [VOLUME]", Short: "Create a volume", Args: app.AtMost(1), Build: buildCreate},
 		{Use: "inspect [OPTIONS] VOLUME [VOLUME...]", Short: "Display detailed information on one or more volumes", Args: app.AtLeast(1), Build: buildInspect},
 		{Use: "ls [OPTIONS]", Short: "List volumes", Args: app.None(), Paths: []string{"volume ls", "volume list"}, Build: buildList},
