@@ -31,6 +31,11 @@ func TestSwap(t *testing.T) {
 		}
 		return code
 	}
+	// Version 1 does not swap then, version 2 has no such thing.
+	unswapped := 137
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		unswapped = 0
+	}
 	for _, tc := range []struct {
 		size  string
 		flags []string
@@ -42,6 +47,7 @@ func TestSwap(t *testing.T) {
 		{"36M", nil, 0}, // twice the memory, if nothing is said
 		{"64M", nil, 137},
 		{"112M", []string{"--memory-swap", "-1"}, 0},
+		{"64M", []string{"--memory-swap", "96m", "--memory-swappiness", "0"}, unswapped},
 	} {
 		if got := eat(tc.size, tc.flags...); got != tc.code {
 			t.Errorf("%s in 24 MB with %v: exit code %d, want %d", tc.size, tc.flags, got, tc.code)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -85,7 +86,7 @@ func TestUnified(t *testing.T) {
 		name string
 		run  func(unified)
 	}{
-		{"limits", unified.limits}, {"memory", unified.memory}, {"devices", unified.devices},
+		{"limits", unified.limits}, {"memory", unified.memory}, {"reservation", unified.reservation}, {"devices", unified.devices},
 		{"namespace", unified.namespace}, {"freezer", unified.freezer}, {"killed", unified.killed},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(unified{e, t, map[string]string{}}) })
@@ -127,6 +128,47 @@ func (u unified) memory() {
 	}
 	u.prints("true 137", "inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "big")
 	u.remove("big")
+}
+
+// reservation: when two containers are to have less together, the one that has
+// reserved what it uses keeps it, and the other one's cache goes.
+func (u unified) reservation() {
+	parent := u.Group() + "/reserve"
+	const each, together = 24 << 20, 32 << 20
+	for name, reserved := range map[string]string{"kept": "40m", "other": "0"} {
+		u.Run("run", "-d", "--name", name, "--network", "none", "--cgroup-parent", "/"+parent, "--memory-reservation", reserved, "lade/hello",
+			"sh", "-c", fmt.Sprintf("dd if=/dev/zero of=/file bs=1M count=%d 2>/dev/null; sync; cat /file >/dev/null; echo ready; sleep 1000", each>>20))
+		u.soon(func() error {
+			if out := u.Run("logs", name); !strings.Contains(out, "ready") {
+				return fmt.Errorf("%s has not begun: %q", name, out)
+			}
+			return nil
+		})
+	}
+	cache := func(container string) (bytes int) {
+		raw, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parent, u.id(container), "memory.stat"))
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		for line := range strings.Lines(string(raw)) {
+			if n, ok := strings.CutPrefix(line, "file "); ok {
+				bytes, _ = strconv.Atoi(strings.TrimSpace(n))
+			}
+		}
+		return bytes
+	}
+	kept, other := cache("kept"), cache("other")
+	if kept < each*9/10 || other < each*9/10 {
+		u.t.Fatalf("the caches are %d and %d, want %d", kept, other, each)
+	}
+	if err := os.WriteFile(filepath.Join("/sys/fs/cgroup", parent, "memory.max"), []byte(strconv.Itoa(together)), 0); err != nil {
+		u.t.Fatal(err)
+	}
+	if kept, other = cache("kept"), cache("other"); kept < each*9/10 || other > each/2 {
+		u.t.Errorf("after the pressure the one with a reservation has %d, the other one %d of %d", kept, other, each)
+	}
+	u.remove("kept")
+	u.remove("other")
 }
 
 // devices: a node that the host has, seen through a volume, is not opened;

@@ -71,6 +71,9 @@ func TestMain(m *testing.M) {
 	if size := os.Getenv(huge); size != "" {
 		mapHuge(size)
 	}
+	if device := os.Getenv(verbs); device != "" {
+		openContexts(device)
+	}
 	if os.Getenv(fifo) != "" {
 		beFIFO()
 	}
