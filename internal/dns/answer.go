@@ -99,7 +99,7 @@ func (v *View) Answer(out, msg []byte, stream bool) ([]byte, Verdict) {
 			v.turn++
 			return q.addresses(out, addrs, v.turn), Answered
 		}
-		if v.Bare && !contains(name, '.') {
+		if v.Bare && !v.Wide && !contains(name, '.') {
 			return q.reply(out, dnsmessage.RCodeSuccess, nil), Answered
 		}
 	case dnsmessage.TypePTR:

@@ -17,6 +17,16 @@ func Refused(out, msg []byte) []byte { return fail(out, msg, dnsmessage.RCodeRef
 // Failed: see Refused.
 func Failed(out, msg []byte) []byte { return fail(out, msg, dnsmessage.RCodeServerFailure) }
 
+// Unknown appends the reply that there is no such name.
+func Unknown(out, msg []byte) []byte { return fail(out, msg, dnsmessage.RCodeNameError) }
+
+// Found reports whether an answer says that there is such a name.
+func Found(answer []byte) bool {
+	var p dnsmessage.Parser
+	h, err := p.Start(answer)
+	return err == nil && h.RCode == dnsmessage.RCodeSuccess
+}
+
 func fail(out, msg []byte, code dnsmessage.RCode) []byte {
 	var q query
 	if _, ok := q.read(msg, false); !ok {

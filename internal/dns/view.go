@@ -3,6 +3,8 @@ package dns
 import (
 	"net/netip"
 	"strings"
+
+	"golang.org/x/net/dns/dnsmessage"
 )
 
 // View is what one container can ask for.
@@ -13,6 +15,8 @@ type View struct {
 	// here from the servers outside: the user has set ndots, and the resolver asks
 	// again with a domain.
 	Bare bool
+	// Wide says that other hosts may know what is not known here; see Elsewhere.
+	Wide bool
 
 	turn uint32 // which of several addresses is the first
 }
@@ -59,6 +63,38 @@ func (m *Member) lookup(name []byte) (addrs []netip.Addr, known bool) {
 	}
 	addrs, known = t.addrs[string(name)]
 	return addrs, known
+}
+
+// Elsewhere returns which of the members' networks may have what a query is about
+// on another host: those that are named, or all for a name without a dot; with an
+// address that is asked for (PTR), it is for the caller to say in which it is.
+func (v *View) Elsewhere(msg []byte) (members []int, reverse netip.Addr) {
+	var q query
+	if code, ok := q.read(msg, true); !ok || code != dnsmessage.RCodeSuccess || q.question.Class != dnsmessage.ClassINET {
+		return nil, reverse
+	}
+	var room [255]byte
+	name := string(lower(room[:0], &q.question.Name))
+	of := ""
+	switch q.question.Type {
+	case dnsmessage.TypeA, dnsmessage.TypeAAAA:
+		if dot := strings.LastIndexByte(name, '.'); dot >= 0 {
+			of = name[dot+1:]
+		}
+	case dnsmessage.TypePTR:
+		var ok bool
+		if reverse, ok = address([]byte(name)); !ok {
+			return nil, reverse
+		}
+	default:
+		return nil, reverse
+	}
+	for i := range v.Members {
+		if of == "" || v.Members[i].Network.table().name == of {
+			members = append(members, i)
+		}
+	}
+	return members, reverse
 }
 
 // reverse returns what an address is called, with its network's name.

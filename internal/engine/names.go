@@ -120,6 +120,7 @@ func (n *nameService) tell(network string, those bool) {
 		m.Hosts = append(m.Hosts, host)
 		now[w.ContainerID] = true
 	}
+	m.Across = n.across(network)
 	if err := n.h.sup.do(n.h.ctx, func(c *supervisor.Client) error { return c.SetNames(n.h.ctx, m) }); err != nil && n.h.ctx.Err() == nil {
 		n.h.log.Error("the names of a network are not current", "network", network, "error", err)
 	}

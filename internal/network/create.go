@@ -137,6 +137,9 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	if err != nil {
 		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
 	}
+	if b.across != nil {
+		n.tell(q.Name)
+	}
 	return r.ID, nil
 }
 
@@ -407,6 +410,11 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 	b := &bridge{network: name, id: r.ID, internal: u.Internal, plain: n.c.NoRules4}
 	if u.Overlay != nil {
 		b.across = &across{Config: *u.Overlay, device: overlay.DeviceName(r.ID)}
+		o, err := overlay.Parse(name, u.Options)
+		if err != nil {
+			return nil, err
+		}
+		b.across.slices = o.Slices
 	}
 	if foreignDriver(u.Driver) {
 		b.foreign = &foreign{driver: u.Driver, cni: u.CNI}
@@ -665,6 +673,9 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 	}
 	if b.granted != nil {
 		n.returnOf(b.id, true)
+	}
+	if b.across != nil {
+		n.tell(name)
 	}
 	return nil
 }

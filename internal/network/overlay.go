@@ -38,12 +38,14 @@ const (
 type across struct {
 	overlay.Config
 	device string
+	slices int // see overlay.Options
 
 	changing sync.Mutex   // one change of the device at a time
 	secure   func() error // lets the kernel encrypt; nil: it need not
 
 	mu    sync.Mutex
 	hosts []netip.Addr // the other ones, as they were found last; nil: not yet
+	all   []netip.Addr // with this one
 
 	cancel context.CancelFunc // of the goroutine that looks for the peers
 	wg     sync.WaitGroup
@@ -228,7 +230,34 @@ func (a *across) peers() (hosts []netip.Addr, known bool) {
 func (a *across) know(hosts []netip.Addr) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.hosts = append([]netip.Addr{}, overlay.Others(hosts, a.Local)...)
+	a.hosts, a.all = append([]netip.Addr{}, overlay.Others(hosts, a.Local)...), hosts
+}
+
+// Across is where an overlay network's hosts are on the network itself.
+type Across struct {
+	Here    netip.Addr   // this host
+	Peers   []netip.Addr // the others, as far as they are known; see overlay.Bridges
+	Subnets []netip.Prefix
+}
+
+// Across returns where other hosts that have a network can be asked for names;
+// nil for a network on this host only, or one that is not there.
+func (n *Networks) Across(name string) *Across {
+	b := n.bridge(name)
+	if b == nil || b.across == nil {
+		return nil
+	}
+	b.across.mu.Lock()
+	all := b.across.all
+	b.across.mu.Unlock()
+	out := &Across{Subnets: append(b.v4.subnets(), b.v6.subnets()...)}
+	for _, six := range families() {
+		if s := b.side(six); s.address.IsValid() && !out.Here.IsValid() {
+			o := overlay.Options{Peers: b.across.Peers, Slices: b.across.slices}
+			out.Here, out.Peers = s.address.Addr(), o.Bridges(all, b.across.Local, s.subnet)
+		}
+	}
+	return out
 }
 
 // meet makes these hosts the peers. It reports whether anything changed.
@@ -302,7 +331,11 @@ func (n *Networks) follow(b *bridge) {
 		tick := time.NewTicker(cmp.Or(n.c.LookupEvery, lookupEvery))
 		defer tick.Stop()
 		for told := false; ; {
+			before, _ := a.peers()
 			told = n.look(ctx, a, log, told)
+			if now, _ := a.peers(); !slices.Equal(before, now) {
+				n.tell(b.network)
+			}
 			select {
 			case <-tick.C:
 			case <-ctx.Done():

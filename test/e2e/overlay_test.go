@@ -100,7 +100,7 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("inspect: %s", got)
 	}
 	serve := func() {
-		must(one, "run", "-d", "--name", "web", "--network", "wide", "lade/hello", "sh", "-c",
+		must(one, "run", "-d", "--name", "web", "--network", "wide", "--network-alias", "shop", "lade/hello", "sh", "-c",
 			"mkdir /w; head -c 20000000 /dev/zero > /w/large; echo served > /w/index.html; httpd -f -p 80 -h /w")
 	}
 	ip := func(e *harness.Engine, name string) string {
@@ -130,6 +130,21 @@ func TestOverlay(t *testing.T) {
 		}
 	}
 	eventually("host to host", fetch)
+	named := func(name string) func() error {
+		return func() error {
+			out, err := run(two, "exec", "client", "wget", "-T", "5", "-q", "-O", "-", "http://"+name+"/")
+			if err == nil && out != "served" {
+				err = fmt.Errorf("got %q", out)
+			}
+			return err
+		}
+	}
+	for _, name := range []string{"web", "web.wide", "shop"} {
+		eventually("by the name "+name+" of a container on the other host", named(name))
+	}
+	if out, err := run(two, "exec", "client", "nslookup", "nobody.wide"); err == nil {
+		t.Errorf("nobody is %s", out)
+	}
 	must(one, "run", "--rm", "--network", "wide", harness.Image, "ping", "-c", "1", "-W", "5", client)
 	client6 := must(two, "inspect", "-f", "{{.NetworkSettings.Networks.wide.GlobalIPv6Address}}", "client")
 	must(one, "run", "--rm", "--network", "wide", harness.Image, "ping", "-6", "-c", "2", "-W", "5", client6)
@@ -139,6 +154,7 @@ func TestOverlay(t *testing.T) {
 
 	one.Kill()
 	eventually("while one engine is dead", fetch)
+	eventually("its names", named("web"))
 	one.Launch()
 	eventually("after its start", fetch)
 
@@ -154,6 +170,7 @@ func TestOverlay(t *testing.T) {
 		t.Errorf("the address is %s now", again)
 	}
 	eventually("after the host came back", fetch)
+	eventually("by its name", named("web"))
 	must(one, "rm", "-f", "web")
 	must(two, "rm", "-f", "client")
 	for i, e := range []*harness.Engine{one, two} {

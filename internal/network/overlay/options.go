@@ -32,6 +32,10 @@ const (
 	EncryptedPort = 4788
 )
 
+// NamesPort is the UDP port on which hosts ask each other for names, on the
+// networks' own addresses (docs/adr/0048).
+const NamesPort = 4787
+
 // maxPeers is how many hosts a network may have: what goes to all is sent to
 // each of them.
 const maxPeers = 256

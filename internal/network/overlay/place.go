@@ -123,6 +123,22 @@ func (o Options) Place(hosts []netip.Addr, local netip.Addr) (number, parts int,
 	return number, parts, nil
 }
 
+// Bridges returns the addresses that other hosts have in a subnet, as far as they
+// can be worked out: the first ones of their parts. Those of hosts that were given
+// another part (--ip-range) or address (--gateway) are not known.
+func (o Options) Bridges(hosts []netip.Addr, local netip.Addr, subnet netip.Prefix) (out []netip.Addr) {
+	for _, h := range Others(hosts, local) {
+		number, parts, err := o.Place(hosts, h)
+		if err != nil {
+			continue
+		}
+		if part, err := Slice(subnet, number, parts); err == nil {
+			out = append(out, First(subnet, part))
+		}
+	}
+	return out
+}
+
 // low returns the last 16 bits of an address.
 func low(a netip.Addr) int {
 	b := a.AsSlice()

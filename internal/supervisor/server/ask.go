@@ -25,7 +25,8 @@ const (
 	spareSockets = 4
 )
 
-// ask is a question that others are asked. The servers are asked one after the
+// ask is a question that others are asked. First, all at once, the other hosts of
+// the networks that may have the name. If none of them knows it, the servers are asked one after the
 // other, the next one as soon as one cannot answer or is late; the first answer
 // counts, from whichever it comes.
 type ask struct {
@@ -33,6 +34,7 @@ type ask struct {
 	query   []byte
 	from    unix.Sockaddr // over UDP
 	client  *nameClient   // over TCP
+	abroad  bool          // other hosts are being asked
 	host    bool          // the servers are the host's
 	servers []netip.Addr  // not asked yet
 	legs    []*leg        // asked
@@ -48,16 +50,34 @@ func (r *resolver) ask(query []byte, from unix.Sockaddr, client *nameClient) {
 		r.reply(dns.Refused(r.s.names.out[:0], query), from, client)
 		return
 	}
-	a := &ask{r: r, query: query, from: from, client: client, servers: r.servers, began: time.Now()}
-	if r.know.Host && len(a.servers) == 0 {
-		a.host, a.servers = true, r.s.names.host.get()
-	}
+	a := &ask{r: r, query: query, from: from, client: client, began: time.Now()}
 	r.asks++
 	if client != nil {
 		client.asks++
 	}
 	r.s.names.asks[a] = struct{}{}
 	r.s.names.tick()
+	if !a.goAbroad() {
+		a.outside()
+	}
+}
+
+// outside asks the servers.
+func (a *ask) outside() {
+	r := a.r
+	a.abroad = false
+	if r.view.Wide {
+		view := r.view // what may not be asked outside is said now
+		view.Wide = false
+		if reply, verdict := view.Answer(r.s.names.out[:0], a.query, a.client != nil); verdict == dns.Answered {
+			a.finish(reply)
+			return
+		}
+	}
+	a.servers = r.servers
+	if r.know.Host && len(a.servers) == 0 {
+		a.host, a.servers = true, r.s.names.host.get()
+	}
 	a.next()
 }
 
@@ -67,13 +87,17 @@ func (a *ask) next() {
 	if a.ended {
 		return
 	}
+	if a.abroad {
+		if len(a.legs) == 0 {
+			a.outside()
+		}
+		return
+	}
 	if len(a.servers) > 0 {
 		server := a.servers[0]
 		a.servers = a.servers[1:]
 		a.last = time.Now()
-		l := &leg{a: a, fd: -1, id: uint16(rand.Uint32())} // ChaCha8, seeded by the kernel
-		a.legs = append(a.legs, l)
-		l.begin(server)
+		a.leg().begin(server)
 		return
 	}
 	if len(a.legs) > 0 {
@@ -84,6 +108,13 @@ func (a *ask) next() {
 		return
 	}
 	a.finish(dns.Failed(a.r.s.names.out[:0], a.query))
+}
+
+// leg returns a new one.
+func (a *ask) leg() *leg {
+	l := &leg{a: a, fd: -1, id: uint16(rand.Uint32())} // ChaCha8, seeded by the kernel
+	a.legs = append(a.legs, l)
+	return l
 }
 
 // look is called now and then.
@@ -128,6 +159,7 @@ func (a *ask) end() {
 // Source: RFC 5452, 9.2.
 type leg struct {
 	a    *ask
+	peer *peer // that is asked; nil: a server
 	fd   int
 	id   uint16
 	out  []byte // over TCP: not sent yet
@@ -135,11 +167,14 @@ type leg struct {
 	done bool
 }
 
+// stream reports whether the question goes over TCP: as it came, but to other hosts.
+func (l *leg) stream() bool { return l.a.client != nil && l.peer == nil }
+
 // begin gets a socket and sends.
 func (l *leg) begin(server netip.Addr) {
 	family, to := sockaddr(netip.AddrPortFrom(server, 53))
 	typ := unix.SOCK_DGRAM
-	if l.a.client != nil {
+	if l.stream() {
 		typ = unix.SOCK_STREAM
 	}
 	if l.a.host {
@@ -158,13 +193,13 @@ func (l *leg) send(fd int, to unix.Sockaddr, err error) {
 	}
 	l.fd = fd
 	msg := make([]byte, 0, 2+len(l.a.query))
-	if l.a.client != nil {
+	if l.stream() {
 		msg = binary.BigEndian.AppendUint16(msg, uint16(len(l.a.query)))
 	}
 	msg = dns.Prepare(msg, l.a.query, l.id)
 	err = unix.Connect(fd, to)
 	events := uint32(unix.EPOLLIN)
-	if l.a.client != nil {
+	if l.stream() {
 		l.out = msg
 		events = unix.EPOLLOUT
 		if err == unix.EINPROGRESS {
@@ -183,7 +218,7 @@ func (l *leg) send(fd int, to unix.Sockaddr, err error) {
 
 // ready reads the answer.
 func (l *leg) ready(events uint32) {
-	if l.a.client != nil {
+	if l.stream() {
 		l.readyStream(events)
 		return
 	}
@@ -243,6 +278,8 @@ func (l *leg) answered(msg []byte) bool {
 	switch {
 	case !match:
 		return false
+	case l.peer != nil && (bad || !dns.Found(msg)): // it does not know
+		l.fail()
 	case bad:
 		a.bad = slices.Clone(msg)
 		l.fail()

@@ -43,7 +43,8 @@ func (n *names) init(s *Server) {
 // network is a network and how many name servers know of it.
 type network struct {
 	dns.Network
-	users int
+	users  int
+	across *across // nil: it is of this host only
 }
 
 // network returns a network by its id; before SetNames it is empty.
@@ -68,7 +69,7 @@ func (n *names) use(networks []wire.ResolverNetwork, count int) {
 
 func (n *names) prune(id string) {
 	w := n.networks[id]
-	if _, hosts := w.Hosts(); len(hosts) == 0 && w.users == 0 {
+	if _, hosts := w.Hosts(); len(hosts) == 0 && w.users == 0 && w.across == nil {
 		delete(n.networks, id)
 	}
 }
@@ -93,7 +94,9 @@ func (n *names) set(m *wire.SetNames) {
 	for i, h := range m.Hosts {
 		hosts[i] = dns.Host{Names: h.Names, Addresses: h.Addresses}
 	}
-	n.network(m.Network).Set(m.Name, hosts)
+	w := n.network(m.Network)
+	w.Set(m.Name, hosts)
+	n.stretch(w, m.Across)
 	n.prune(m.Network)
 }
 
@@ -101,7 +104,7 @@ func (n *names) set(m *wire.SetNames) {
 func (n *names) state() (all []wire.SetNames) {
 	for id, w := range n.networks {
 		name, hosts := w.Hosts()
-		m := wire.SetNames{Network: id, Name: name}
+		m := wire.SetNames{Network: id, Name: name, Across: w.across.said()}
 		for _, h := range hosts {
 			m.Hosts = append(m.Hosts, wire.Host{Names: h.Names, Addresses: h.Addresses})
 		}

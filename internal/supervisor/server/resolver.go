@@ -217,6 +217,7 @@ func (r *resolver) received(msg []byte, from unix.Sockaddr, client *nameClient) 
 		r.reply(dns.Refused(r.s.names.out[:0], msg), from, client)
 		return
 	}
+	r.view.Wide = r.wide()
 	reply, verdict := r.view.Answer(r.s.names.out[:0], msg, client != nil)
 	switch verdict {
 	case dns.Answered:

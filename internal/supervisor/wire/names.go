@@ -44,6 +44,16 @@ type SetNames struct {
 	Network string `json:"network"` // id
 	Name    string `json:"name"`    // with which "host.name" asks this network alone
 	Hosts   []Host `json:"hosts,omitempty"`
+	// Across says that other hosts have the network, too; nil: it is of this host.
+	Across *Across `json:"across,omitempty"`
+}
+
+// Across is where supervisors ask each other for the names of a network that is on
+// several hosts: by DNS over UDP, on the network itself.
+type Across struct {
+	Here    netip.AddrPort   `json:"here"`              // on this host; zero: it is not asked
+	Peers   []netip.AddrPort `json:"peers,omitempty"`   // on the others
+	Subnets []netip.Prefix   `json:"subnets,omitempty"` // of the network
 }
 
 // Host is a container on a network. Its addresses are called by the first of its
