@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -13,8 +14,7 @@ import (
 )
 
 const (
-	// abroadFor is how long other hosts have to say whether they know a name, before
-	// the servers outside are asked.
+	// abroadFor is Options.Abroad unless that is set.
 	abroadFor = 50 * time.Millisecond
 	// awayFor is how long a host that was silent is not asked again.
 	awayFor = 10 * time.Second
@@ -185,7 +185,7 @@ func (a *ask) goAbroad() bool {
 		return false
 	}
 	a.abroad = true
-	a.r.s.poll.after(abroadFor, a.comeHome)
+	a.r.s.poll.after(cmp.Or(a.r.s.o.Abroad, abroadFor), a.comeHome)
 	for _, l := range legs { // one that fails at once may end the question
 		if !l.done {
 			l.visit()

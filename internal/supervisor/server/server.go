@@ -47,6 +47,9 @@ type Options struct {
 	Build  string // told in Welcome
 	// ResolvConf is the host's file; "" means /etc/resolv.conf.
 	ResolvConf string
+	// Abroad is how long other hosts have to say whether they know a name, before the
+	// servers outside are asked; 0: 50 ms.
+	Abroad time.Duration
 	// State is what TakeState returned; not 0: go on with the containers of the
 	// process's former program.
 	State int
