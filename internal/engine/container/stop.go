@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -96,7 +97,7 @@ func wait(ctx context.Context, exited <-chan struct{}, timeout time.Duration) bo
 
 func (a *Actor) killAndWait(ctx context.Context, exited <-chan struct{}) error {
 	// Not found: it has just ended, and we are about to be told.
-	if err := a.signal(ctx, int(unix.SIGKILL), true); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
+	if err := a.killAll(ctx, exited); err != nil && errdefs.KindOf(err) != errdefs.NotFound {
 		select {
 		case <-exited:
 			return nil
@@ -108,6 +109,23 @@ func (a *Actor) killAndWait(ctx context.Context, exited <-chan struct{}) error {
 		return errdefs.Internalf("container %s did not end within %s of SIGKILL", a.id, patience)
 	}
 	return nil
+}
+
+// killAll kills every process. The answer comes when the last one is gone, which
+// on a busy machine is long after the first: the end of that is enough.
+func (a *Actor) killAll(ctx context.Context, exited <-chan struct{}) error {
+	ctx, enough := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer enough()
+	watch.Go(func() {
+		select {
+		case <-exited:
+			enough()
+		case <-ctx.Done():
+		}
+	})
+	return a.signal(ctx, int(unix.SIGKILL), true)
 }
 
 // nextExit returns a channel that is closed at the next exit.

@@ -127,21 +127,37 @@ func (g *Group) Kill(ctx context.Context) error {
 	if !g.hasUnified() || !g.h.kill {
 		return g.killEach(ctx)
 	}
-	err := g.h.unified.write(g.path, "cgroup.kill", "1")
-	if err == nil {
-		// A task that a v1 freezer holds dies when it is thawed.
-		if m, ok := g.h.v1At("freezer"); ok {
-			if err := m.thawTree(g.path); err != nil && !isGone(err) {
-				return err
-			}
+	err := retry(ctx, func() (empty bool, err error) {
+		if err := g.killOnce(); err != nil {
+			return false, err
 		}
-		err = g.waitEvents(ctx, "populated", "0")
-	}
+		short, cancel := context.WithTimeout(ctx, killAgain)
+		defer cancel()
+		if err = g.waitEvents(short, "populated", "0"); errors.Is(err, context.DeadlineExceeded) {
+			return false, nil
+		}
+		return err == nil, err
+	})
 	if isGone(err) {
 		// Or it never was there, and those of version 1 have its processes: gVisor's.
 		return g.killEach(ctx)
 	}
 	return err
+}
+
+// killOnce kills what is in the group now. A process that is on its way into it,
+// as an exec is, joins unharmed.
+func (g *Group) killOnce() error {
+	if err := g.h.unified.write(g.path, "cgroup.kill", "1"); err != nil {
+		return err
+	}
+	// A task that a v1 freezer holds dies when it is thawed.
+	if m, ok := g.h.v1At("freezer"); ok {
+		if err := m.thawTree(g.path); err != nil && !isGone(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // killEach freezes the group so that nothing forks, signals every process and
@@ -172,14 +188,18 @@ func (g *Group) killEach(ctx context.Context) error {
 	})
 }
 
+// thawAnyway thaws both freezers: which one froze the group, and who else did,
+// does not matter. One that was left frozen would stop what joins it before its
+// execve(2), and with it whoever waits in vfork(2).
 func (g *Group) thawAnyway() error {
+	var errs []error
 	if m, ok := g.h.v1At("freezer"); ok && m.exists(g.path) {
-		return m.thawTree(g.path)
+		errs = append(errs, m.thawTree(g.path))
 	}
 	if g.hasUnified() {
-		return g.h.unified.write(g.path, "cgroup.freeze", "0")
+		errs = append(errs, g.h.unified.write(g.path, "cgroup.freeze", "0"))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // signal kills pids. A process that does not freeze may have exited and its

@@ -11,6 +11,7 @@ import (
 const (
 	thawTime   = 5 * time.Second        // to undo a freeze that was given up
 	freezeTime = 200 * time.Millisecond // to stop forks before killing one by one
+	killAgain  = 100 * time.Millisecond // for what has joined a group after it was killed
 	lookAgain  = 1000                   // ms between looks at cgroup.events without an event
 
 	firstPause = 500 * time.Microsecond

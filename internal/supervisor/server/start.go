@@ -413,6 +413,9 @@ func (l *launch) started(proc *runtime.Process, err error) {
 			c.resolver.serve()
 		}
 	}
+	if p.exec != "" && c.init.ended { // meanwhile: killRest did not know of it
+		c.killRest()
+	}
 	failpoint.Hit("supervisor.started")
 	l.r.started(p, proc.Prepare, proc.Program)
 	for i, st := range l.streams {
