@@ -7,8 +7,9 @@ BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 BINS    := lade laded lade-supervisor lade-runtime lade-init lade-gate
 ASSET   := internal/builtin/assets/userland.zst
 
-all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init,lade-gate}
+all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init,lade-gate,lade-build}
 	$(BUILD) -o bin/ $(addprefix ./cmd/,$(BINS))
+	cd cmd/lade-build && $(BUILD) -o ../../bin/ .
 
 $(ASSET): $(shell find internal/builtin cmd/lade-userland -name '*.go') go.mod
 	go run ./internal/builtin/pack -o $@

@@ -118,6 +118,9 @@ func run(args []string) int {
 
 // defaultRoot is where the state is: it must not outlive the machine.
 func defaultRoot() string {
+	if dir := os.Getenv("LADE_RUNTIME_ROOT"); dir != "" {
+		return dir
+	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && os.Geteuid() != 0 {
 		return filepath.Join(dir, "lade-runtime")
 	}

@@ -13,6 +13,7 @@ import (
 	"lade/internal/builtin"
 	"lade/internal/content"
 	"lade/internal/engine"
+	"lade/internal/engine/builder"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/image"
@@ -171,9 +172,10 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	}
 	facts.Labels = p.security.SELinux != nil
 	p.engine, err = engine.New(ctx, engine.Config{
-		Root: c.DataRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
+		Root: c.DataRoot, ExecRoot: c.ExecRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
 		Settings: p.settings(c),
+		Builder:  builder.Programs{Build: beside("", "lade-build"), Runtime: beside("", "lade-runtime")},
 		LogRelay: p.relay.need,
 		Connect:  newConnector(so, &early, b.Version).connect,
 	})

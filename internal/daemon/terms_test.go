@@ -67,7 +67,7 @@ func TestTerms(t *testing.T) {
 	}{
 		{open, "GET", "/_ping", 200},
 		{watch, "GET", "/_ping", 200},
-		{open, "POST", "/build", 501},
+		{open, "POST", "/plugins/pull", 501},
 		{watch, "POST", "/build", 403},
 		{watch, "GET", "/containers/x/archive", 403},
 	} {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	apiimage "github.com/moby/moby/api/types/image"
@@ -17,6 +18,7 @@ import (
 	"lade/internal/builtin"
 	"lade/internal/content"
 	"lade/internal/engine/archive"
+	"lade/internal/engine/builder"
 	"lade/internal/engine/container"
 	"lade/internal/engine/disk"
 	"lade/internal/engine/health"
@@ -84,6 +86,7 @@ type Settings struct {
 // closes them after Close.
 type Config struct {
 	Root      string // data root, for containers/
+	ExecRoot  string // for what must not outlive the machine
 	Logger    *slog.Logger
 	Build     Build
 	Store     *store.Store
@@ -106,6 +109,8 @@ type Config struct {
 	LogRelay func() string
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
+	// Builder are the programs that build images.
+	Builder builder.Programs
 }
 
 // Engine is the whole of the use cases: one method per operation of the API,
@@ -122,14 +127,16 @@ type Engine struct {
 	*disk.Collector
 	*secrets.Keeper
 
-	id string
+	id      string
+	builder *builder.Builder
 }
 
 // assemble makes an engine, which has no containers yet, of its parts.
 func assemble(h *host) *Engine {
 	copier := archive.New(h, h.Snapshots, h.Images)
 	v := &viewer{h, copier}
-	e := &Engine{
+	var e *Engine
+	e = &Engine{
 		host:    h,
 		viewer:  v,
 		Copier:  copier,
@@ -141,6 +148,7 @@ func assemble(h *host) *Engine {
 			Containers: v, Images: h.Images, Snapshots: h.Snapshots, Volumes: h.volumes, Events: &h.events, Logger: h.log,
 			Users: v.users, ImageSummary: func(i *image.Image) apiimage.Summary { return v.imageSummary(i, nil) }, Removed: v.deleted,
 			VolumeRemove: h.VolumeRemove,
+			BuildUsage:   func(ctx context.Context) ([]build.CacheRecord, error) { return e.builder.Usage(ctx) },
 		}),
 	}
 	e.Collector = disk.New(disk.Config{
@@ -169,12 +177,13 @@ func (e *Engine) Running() int {
 
 // Close ends the engine's own work. Containers go on.
 func (e *Engine) Close() error {
+	err := e.builder.Close()
 	e.cancel()
 	e.health.Wait()
 	for _, a := range e.containers.all() {
 		a.Join()
 	}
-	err := e.sup.close()
+	err = errors.Join(err, e.sup.close())
 	e.work.Wait()
 	err = errors.Join(err, e.Collector.Close())
 	e.ranges.close()

@@ -46,6 +46,10 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
 		return nil, err
 	}
+	e.builder = e.newBuilder()
+	if err := e.builder.Recover(ctx); err != nil {
+		e.log.Warn("what an earlier builder has left could not be removed", "error", err)
+	}
 	rebooted, err := machineRestarted(c.Store)
 	if err != nil {
 		return nil, err

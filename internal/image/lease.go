@@ -40,6 +40,41 @@ type Lease struct {
 	id string
 }
 
+// Lasting continues the lease of that name, or begins it: one that has no end. It
+// must be called before Collect, so that what it holds from before is not taken
+// for garbage, and once.
+func (s *Images) Lasting(name string) *Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.leases[name]
+	if r == nil {
+		r = &leaseRecord{}
+		s.leases[name] = r
+	}
+	r.Expires, r.owned = lasting, true
+	return &Lease{s: s, id: name}
+}
+
+// lasting is when a lease expires that does not: it is not for an operation but
+// for what lives beside the engine.
+var lasting = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Set makes the lease hold these and nothing else, and deletes what only it
+// protected of the others.
+func (l *Lease) Set(ctx context.Context, blobs []digest.Digest, chains []digest.ChainID) error {
+	var oldBlobs []digest.Digest
+	var oldChains []digest.ChainID
+	err := l.hold(func(r *leaseRecord) {
+		oldBlobs, oldChains = r.Blobs, r.Chains
+		r.Blobs, r.Chains = slices.Clone(blobs), slices.Clone(chains)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = l.s.sweep(ctx, oldBlobs, oldChains)
+	return err
+}
+
 // Lease begins one.
 func (s *Images) Lease() *Lease {
 	l := &Lease{s: s, id: ids.New()}

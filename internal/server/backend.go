@@ -4,8 +4,11 @@ import (
 	"context"
 	"io"
 	"iter"
+	"net"
+	"net/url"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
@@ -86,6 +89,12 @@ type Images interface {
 	ImageConfig(ctx context.Context, name string) (*dockerspec.DockerOCIImage, error)
 }
 
+// Builds is what the server needs of the engine for building images.
+type Builds interface {
+	BuildDial(ctx context.Context) (net.Conn, error)
+	BuildPrune(ctx context.Context, q url.Values) (*build.CachePruneReport, error)
+}
+
 // Volumes is what the server needs of the engine for volumes.
 type Volumes interface {
 	VolumeCreate(ctx context.Context, r volume.CreateRequest) (*volume.Volume, error)
@@ -144,6 +153,7 @@ type Backend interface {
 	Containers
 	Execs
 	Images
+	Builds
 	Volumes
 	Secrets
 	Networks

@@ -2,14 +2,17 @@ package server
 
 import (
 	"net/http"
-
-	"github.com/moby/moby/api/types/build"
+	"net/url"
 )
 
-// buildPrune has nothing to remove while the engine keeps no build cache.
+// buildPrune removes of the build cache what the parameters say.
 func (s *server) buildPrune(w http.ResponseWriter, r *http.Request) error {
 	if _, err := params(r).filters(); err != nil {
 		return err
 	}
-	return s.reply(w, r, http.StatusOK, build.CachePruneReport{})
+	report, err := s.backend.BuildPrune(lasting(r), url.Values(params(r)))
+	if err != nil {
+		return err
+	}
+	return s.reply(w, r, http.StatusOK, report)
 }

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"net"
 	"net/http"
+	"net/url"
 	"testing"
 
+	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
@@ -293,6 +296,12 @@ func (f *fake) NetworkInspect(ctx context.Context, _ string, _ bool) (*network.I
 }
 func (f *fake) SystemInfo(ctx context.Context) (*system.Info, error) {
 	return canned[*system.Info](f, ctx, "SystemInfo")
+}
+func (f *fake) BuildDial(ctx context.Context) (net.Conn, error) {
+	return nil, errors.Join(f.none(ctx, "BuildDial"), errdefs.NotFoundf("there is no builder"))
+}
+func (f *fake) BuildPrune(ctx context.Context, _ url.Values) (*build.CachePruneReport, error) {
+	return canned[*build.CachePruneReport](f, ctx, "BuildPrune")
 }
 func (f *fake) SystemShutdown(ctx context.Context, _ engine.StopOptions) ([]string, error) {
 	return canned[[]string](f, ctx, "SystemShutdown")

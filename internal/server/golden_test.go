@@ -38,7 +38,7 @@ type exchange struct {
 
 // own lists exchanges that the server must answer without asking the engine.
 var own = []string{
-	"/_ping", "/v1.99/", "/swarm", "/services", "/nodes", "/plugins", "/build/prune", "filters=bad", "filters=%7B%22nope",
+	"/_ping", "/v1.99/", "/swarm", "/services", "/nodes", "/plugins", "filters=bad", "filters=%7B%22nope",
 	"h=x", "limit=x", "since=bad", "nope/logs", "aa/logs", "aa/rename?", "aa/exec",
 }
 

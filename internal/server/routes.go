@@ -19,7 +19,8 @@ type route struct {
 // 2 when several processors can share it.
 func (r *route) load() int {
 	switch r.operation {
-	case "Events", "ContainerWait", "ContainerAttach", "ContainerAttachWebsocket", "ContainerLogs", "ContainerStats", "ExecStart", "SystemShutdown":
+	case "Events", "ContainerWait", "ContainerAttach", "ContainerAttachWebsocket", "ContainerLogs", "ContainerStats", "ExecStart", "SystemShutdown",
+		"ImageBuild", "Session", "GRPC": // the work is lade-build's
 		return 0
 	case "ImageCreate", "ImagePush", "ImageLoad", "ImageSave", "ImageSaveAll", "ContainerExport", "ContainerArchive", "ContainerArchiveExtract", "ImageCommit",
 		"VolumeExport", "VolumeImport", "VolumeClone", "VolumeSnapshot",
@@ -101,11 +102,11 @@ func (s *server) routes() []route {
 		{"ImageCommit", post, "/commit", s.imageCommit},
 		{"DistributionInspect", get, "/distribution/{name}/json", s.distributionInspect},
 
-		{"ImageBuild", post, "/build", nil},
-		{"BuildCancel", post, "/build/cancel", nil},
+		{"ImageBuild", post, "/build", s.imageBuild},
+		{"BuildCancel", post, "/build/cancel", s.buildCancel},
 		{"BuildPrune", post, "/build/prune", s.buildPrune},
-		{"Session", post, "/session", nil},
-		{"GRPC", post, "/grpc", nil},
+		{"Session", post, "/session", s.session},
+		{"GRPC", post, "/grpc", s.grpc},
 
 		{"VolumeList", get, "/volumes", s.volumeList},
 		{"VolumeCreate", post, "/volumes/create", s.volumeCreate},

@@ -10,7 +10,7 @@ import (
 )
 
 // programs are all that a build consists of.
-var programs = []string{"lade", "laded", "lade-supervisor", "lade-runtime", "lade-init", "lade-gate"}
+var programs = []string{"lade", "laded", "lade-supervisor", "lade-runtime", "lade-init", "lade-gate", "lade-build"}
 
 // OtherBuild returns a directory with another build of those programs, or of all:
 // what a package of the next day would bring. They are copies with another version

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	apiimage "github.com/moby/moby/api/types/image"
@@ -48,6 +49,8 @@ type Config struct {
 	// Removed tells the event log of removed images, and puts them in the API's
 	// words.
 	Removed func([]image.Removed) []apiimage.DeleteResponse
+	// BuildUsage returns what the build cache consists of.
+	BuildUsage func(ctx context.Context) ([]build.CacheRecord, error)
 	// VolumeRemove is the engine's.
 	VolumeRemove func(ctx context.Context, name string, force bool) error
 }

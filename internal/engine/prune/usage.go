@@ -77,9 +77,32 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 		out.VolumeUsage = u
 	}
 	if o.BuildCache {
-		out.BuildCacheUsage = &build.DiskUsage{}
+		items, err := p.c.BuildUsage(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out.BuildCacheUsage = buildUsage(items)
 	}
 	return out, nil
+}
+
+// buildUsage adds up the build cache. What a record shares with an image is the
+// image's.
+func buildUsage(items []build.CacheRecord) *build.DiskUsage {
+	u := &build.DiskUsage{Items: items, TotalCount: int64(len(items))}
+	for _, i := range items {
+		if i.InUse {
+			u.ActiveCount++
+		}
+		if i.Shared {
+			continue
+		}
+		u.TotalSize += i.Size
+		if !i.InUse {
+			u.Reclaimable += i.Size
+		}
+	}
+	return u
 }
 
 // imageUsage counts every layer and every blob once, whoever shares it: what

@@ -43,6 +43,11 @@ const (
 type LoadOptions struct {
 	Platforms []ocispec.Platform // to take; none: all that the archive holds
 	Progress  image.Progress     // "Loading layer" and "Loaded image: …"
+	// Held are blobs that the archive may leave out because they are here. Of an
+	// index the images whose blobs are neither are passed over.
+	Held []digest.Digest
+	// Added is told of each image, after it was added. May be nil.
+	Added func(*image.Image)
 }
 
 // dockerEntry is one image in manifest.json.
@@ -72,6 +77,7 @@ type loader struct {
 	attested  map[godigest.Digest][]image.Attestation // by the manifest that they are for
 	total     int                                     // bytes of documents
 	entries   int
+	added     func(*image.Image)
 }
 
 // pending is an image of the archive whose blobs are in the content store.
@@ -91,9 +97,12 @@ type pending struct {
 func Load(ctx context.Context, images *image.Images, r io.Reader, o LoadOptions) (err error) {
 	l := &loader{
 		images: images, lease: images.Lease(), progress: image.Ordered(o.Progress), wanted: o.Platforms, told: map[reference.Reference]bool{},
-		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{}, attested: map[godigest.Digest][]image.Attestation{},
+		documents: map[string][]byte{}, blobs: map[string]blob{}, links: map[string]string{}, attested: map[godigest.Digest][]image.Attestation{}, added: o.Added,
 	}
 	defer func() { err = errors.Join(err, l.lease.Release(context.WithoutCancel(ctx))) }()
+	if err := l.have(o.Held); err != nil {
+		return err
+	}
 	if err := l.read(ctx, r); err != nil {
 		return err
 	}
@@ -108,6 +117,21 @@ func Load(ctx context.Context, images *image.Images, r io.Reader, o LoadOptions)
 		if err := l.add(ctx, p); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// have takes blobs that are here for such as the archive has brought.
+func (l *loader) have(held []digest.Digest) error {
+	if err := l.lease.Hold(held...); err != nil {
+		return err
+	}
+	for _, d := range held {
+		n, err := l.images.Content().Stat(d)
+		if err != nil {
+			return err
+		}
+		l.blobs[blobDir+d.Hex()] = blob{d, n}
 	}
 	return nil
 }
@@ -599,6 +623,9 @@ func (l *loader) add(ctx context.Context, p *pending) error {
 	})
 	if err != nil {
 		return err
+	}
+	if l.added != nil {
+		l.added(img)
 	}
 	for _, n := range p.names {
 		if l.told[n] {
