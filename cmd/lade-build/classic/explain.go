@@ -1,14 +1,10 @@
 package classic
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
-
-	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
-	solvererrors "github.com/moby/buildkit/solver/errdefs"
-	"github.com/moby/buildkit/solver/pb"
 )
 
 // exitError is a step that has failed, in Docker's words.
@@ -26,16 +22,20 @@ func (e *exitError) Error() string {
 // Unwrap returns what BuildKit says.
 func (e *exitError) Unwrap() error { return e.err }
 
-// missing is BuildKit's word for a source of COPY that is not there.
-var missing = regexp.MustCompile(`"/?([^"]*)": not found$`)
+// What BuildKit says of a step that has failed, and of a source of COPY that is
+// not there. Its own types of errors do not come through the front end.
+var (
+	exited  = regexp.MustCompile(`process ("(?:[^"\\]|\\.)*") did not complete successfully: exit code: (\d+)`)
+	missing = regexp.MustCompile(`"/?([^"]*)": not found$`)
+)
 
 // explain puts a failure in Docker's words, as far as the first builder had some.
 func explain(err error, s *steps) error {
-	if exit, ok := errors.AsType[*gatewayapi.ExitError](err); ok {
-		if solve, ok := errors.AsType[*solvererrors.SolveError](err); ok && solve.Op != nil {
-			if run, ok := solve.Op.Op.(*pb.Op_Exec); ok {
-				return &exitError{strings.Join(run.Exec.Meta.Args, " "), int(exit.ExitCode), err}
-			}
+	if m := exited.FindStringSubmatch(err.Error()); m != nil {
+		command, bad := strconv.Unquote(m[1])
+		code, badCode := strconv.Atoi(m[2])
+		if bad == nil && badCode == nil {
+			return &exitError{command, code, err}
 		}
 	}
 	if m := missing.FindStringSubmatch(err.Error()); m != nil && s.next < len(s.plan) && s.plan[s.next].copies {
