@@ -16,6 +16,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"lade/cmd/lade-build/command"
 	"lade/internal/build"
 )
 
@@ -31,6 +32,9 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == "--version" {
 		fmt.Println("lade-build version", version)
 		return
+	}
+	if len(os.Args) == 3 && os.Args[1] == build.CommandVerb {
+		os.Exit(command.Main(context.Background(), os.Args[2]))
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "lade-build:", err)

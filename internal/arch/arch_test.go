@@ -57,7 +57,8 @@ var rows = [][]string{
 	{"internal/cli/command/...", "internal/cli/complete"},
 	{"internal/cli/command/system"},
 	{"internal/cli"},
-	{"cmd/lade-build/worker", "cmd/lade-build/classic"}, // a module of its own, for what BuildKit needs
+	{"cmd/lade-build/unpack"}, // a module of its own, for what BuildKit needs
+	{"cmd/lade-build/worker", "cmd/lade-build/classic", "cmd/lade-build/command"},
 	{"cmd/...", "internal/builtin/pack", "internal/cli/manpages"},
 }
 

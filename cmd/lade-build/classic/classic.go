@@ -23,6 +23,7 @@ import (
 	apibuild "github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/jsonstream"
 
+	"lade/cmd/lade-build/unpack"
 	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/reference"
@@ -114,7 +115,7 @@ func (b *Builder) local(ctx context.Context, r *http.Request, o *options, dir st
 		return nil, err
 	}
 	defer root.Close()
-	if err := unpack(ctx, r.Body, root); err != nil {
+	if err := unpack.Tar(ctx, r.Body, root); err != nil {
 		return nil, err
 	}
 	f, err := root.Open(o.dockerfile)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -247,61 +246,5 @@ func buildImport(e *app.Env, f *pflag.FlagSet) app.Run {
 		}
 		defer body.Close()
 		return progress.Show(ctx, body, e.Out, nil)
-	}
-}
-
-// buildBuild passes a build on as the engine's own answer; the context is not
-// sent, since no builder would read it.
-func buildBuild(e *app.Env, f *pflag.FlagSet) app.Run {
-	tags := opt.NewList(nil)
-	f.VarP(tags, "tag", "t", `Name and optionally a tag in the "name:tag" format`)
-	file := f.StringP("file", "f", "", `Name of the Dockerfile (Default is "PATH/Dockerfile")`)
-	args := opt.NewList(opt.Env)
-	f.Var(args, "build-arg", "Set build-time variables")
-	target := f.String("target", "", "Set the target build stage to build.")
-	quiet := f.BoolP("quiet", "q", false, "Suppress the build output and print image ID on success")
-	noCache := f.Bool("no-cache", false, "Do not use cache when building the image")
-	pull := f.Bool("pull", false, "Always attempt to pull a newer version of the image")
-	platform := app.PlatformFlag(f)
-	labels := opt.NewList(opt.Label)
-	f.Var(labels, "label", "Set metadata for an image")
-	return func(ctx context.Context, paths []string) error {
-		api, err := e.API()
-		if err != nil {
-			return err
-		}
-		o := moby.ImageBuildOptions{Tags: tags.Values(), Dockerfile: filepath.Base(*file), Target: *target, NoCache: *noCache, PullParent: *pull, SuppressOutput: *quiet, Labels: opt.Pairs(labels.Values())}
-		if *file == "" {
-			o.Dockerfile = "Dockerfile"
-		}
-		for _, a := range args.Values() {
-			k, v, ok := strings.Cut(a, "=")
-			if o.BuildArgs == nil {
-				o.BuildArgs = map[string]*string{}
-			}
-			if o.BuildArgs[k] = nil; ok {
-				o.BuildArgs[k] = &v
-			}
-		}
-		if *platform != "" {
-			p, err := opt.Platform(*platform)
-			if err != nil {
-				return err
-			}
-			o.Platforms = []ocispec.Platform{*p}
-		}
-		if paths[0] != "-" {
-			if st, err := os.Stat(paths[0]); err != nil {
-				return fmt.Errorf("unable to prepare context: path %q not found", paths[0])
-			} else if !st.IsDir() {
-				return fmt.Errorf("unable to prepare context: %q is not a directory", paths[0])
-			}
-		}
-		res, err := api.ImageBuild(ctx, strings.NewReader(""), o)
-		if err != nil {
-			return err
-		}
-		defer res.Body.Close()
-		return progress.Show(ctx, res.Body, e.Out, nil)
 	}
 }

@@ -1,4 +1,9 @@
-package classic
+// Package unpack writes a build context, which comes as a tar, to a directory.
+//
+// Source: ustar and pax in pax(1).
+//
+// Concurrency: none of its own.
+package unpack
 
 import (
 	"archive/tar"
@@ -40,9 +45,9 @@ func plain(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(b), nil
 }
 
-// unpack writes a context to a directory, outside of which it writes nothing:
+// Tar writes a context to a directory, outside of which it writes nothing:
 // whatever names and links are in it, root resolves them inside. Errors: Invalid.
-func unpack(ctx context.Context, r io.Reader, root *os.Root) error {
+func Tar(ctx context.Context, r io.Reader, root *os.Root) error {
 	p, err := plain(r)
 	if err != nil {
 		return errdefs.Invalidf("the build context is no tar: %w", err)
