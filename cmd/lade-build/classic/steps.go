@@ -3,6 +3,7 @@ package classic
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,12 +98,15 @@ type steps struct {
 	next  int  // index in plan of what is shown now
 	begun bool // the line of next was shown
 
+	single bool // there is one stage
+
 	places   map[string]place // by digest
 	vertices map[place]*vertex
 }
 
 func newSteps(p []step, say func(string)) *steps {
-	return &steps{plan: p, say: say, places: map[string]place{}, vertices: map[place]*vertex{}}
+	several := slices.ContainsFunc(p, func(s step) bool { return s.stage != "" })
+	return &steps{plan: p, say: say, single: !several, places: map[string]place{}, vertices: map[place]*vertex{}}
 }
 
 // numbered is the name of a vertex that stands for an instruction.
@@ -120,6 +124,9 @@ func (s *steps) update(m *controlapi.StatusResponse) {
 			n, _ := strconv.Atoi(match[2])
 			total, _ := strconv.Atoi(match[3])
 			p = place{match[1], total - n}
+			if s.single { // BuildKit names even an only stage, when it has mounts
+				p.stage = ""
+			}
 			s.places[v.Digest] = p
 		}
 		x := s.vertices[p]
