@@ -58,8 +58,9 @@ type builder struct {
 	// beforehand.
 	made map[int]target
 
-	order *inOrder // nil: mounts of the host have the numbers that they have
-	make  *target
+	ordered bool     // Container.Ordered
+	order   *inOrder // nil: mounts of the host have the numbers that they have
+	make    *target
 
 	stocks          bool // takes from the stock, and says what it wants of it
 	ipc, ipcStocked bool // with an IPC namespace of its own; one of the stock

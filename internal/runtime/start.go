@@ -91,8 +91,8 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 			return nil, nil, err
 		}
 	}
-	if b.stocks {
-		l.stock.ordered(b.wants)
+	if b.stocks || b.user != nil {
+		l.stock.ordered(b.wants, b.user != nil)
 	}
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
@@ -200,7 +200,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 		return o, err
 	}
 	s := c.Spec
-	b.mountLabel = s.Linux.MountLabel
+	b.mountLabel, b.ordered = s.Linux.MountLabel, c.Ordered
 	proc := *s.Process
 	if err := b.enterUser(ctx, c); err != nil {
 		return o, err

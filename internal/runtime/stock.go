@@ -28,9 +28,10 @@ type stock struct {
 
 	mu     sync.Mutex
 	closed bool
-	wants  list  // of the last start
-	ipc    int   // an IPC namespace, or 0
-	ready  []lot // mounts, those of kind mqueue in ipc
+	wants  [2]list // of the last start, and of the last one with a user namespace
+	ipc    int     // an IPC namespace, or 0
+	ready  []lot   // mounts, those of kind mqueue in ipc
+	used   []int   // descriptors that take long to close
 }
 
 // list is what of a start can be made beforehand.
@@ -65,19 +66,22 @@ func (b *builder) stocked(kind string, options []string, attrs uint64, inside co
 	if !b.stocks {
 		return ref{}, false
 	}
-	l := lot{kind: kind, options: strings.Join(options, "\x00"), attrs: attrs, inside: inside}
-	switch {
-	case kind == "tmpfs" || kind == "devpts":
-	case kind == "mqueue" && b.ipc: // it belongs to the namespace
-	default:
+	if kind == "mqueue" && !b.ipc { // not in a namespace of its own
 		return ref{}, false
 	}
+	return b.fromStock(lot{kind: kind, options: joined(options), attrs: attrs, inside: inside})
+}
+
+// joined makes options comparable.
+func joined(options []string) string { return strings.Join(options, "\x00") }
+
+func (b *builder) fromStock(l lot) (ref, bool) {
 	b.wants.mounts = append(b.wants.mounts, l)
 	s := &b.l.stock
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.ready, l.same)
-	if i < 0 || kind == "mqueue" && !b.ipcStocked {
+	if i < 0 || l.kind == "mqueue" && !b.ipcStocked {
 		return ref{}, false
 	}
 	fd := s.ready[i].fd
@@ -103,17 +107,23 @@ func (b *builder) stockedIPC() (fd int, ok bool) {
 }
 
 // ordered notes what a start that succeeded has wanted.
-func (s *stock) ordered(w list) {
+func (s *stock) ordered(w list, user bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wants = w
+	if user {
+		s.wants[1] = w
+	} else {
+		s.wants[0] = w
+	}
 }
 
 // Restock makes what the next start will want, if it is like the last one. It is
-// meant for the moment when that one was answered. What cannot be made the start
+// meant for the moment when that one was answered, and closes what that has left
+// to close. What cannot be made the start
 // makes itself.
 func (l *Launcher) Restock() {
 	s := &l.stock
+	s.closeUsed()
 	if !s.making.TryLock() {
 		return // somebody does
 	}
@@ -136,6 +146,26 @@ func (l *Launcher) Restock() {
 	}
 }
 
+// closeLater leaves it to Restock to close the descriptor of a detached mount. It
+// is unmounted then, which waits for every processor, 50 µs and more.
+func (l *Launcher) closeLater(fd int) {
+	if l.o.Once { // nobody restocks
+		sys.CloseAll(fd)
+		return
+	}
+	l.stock.mu.Lock()
+	defer l.stock.mu.Unlock()
+	l.stock.used = append(l.stock.used, fd)
+}
+
+func (s *stock) closeUsed() {
+	s.mu.Lock()
+	used := s.used
+	s.used = nil
+	s.mu.Unlock()
+	sys.CloseAll(used...)
+}
+
 // missing returns what is wanted and not there, and closes what is there and not
 // wanted. The mounts of kind mqueue are there when their namespace is.
 func (s *stock) missing() (ipc bool, mounts []lot) {
@@ -144,14 +174,15 @@ func (s *stock) missing() (ipc bool, mounts []lot) {
 	if s.closed {
 		return false, nil
 	}
-	if s.ipc > 0 && !s.wants.ipc {
+	wants := s.wants[0].ipc
+	if s.ipc > 0 && !wants {
 		sys.CloseAll(s.ipc)
 		s.ipc = 0
 	}
-	ipc = s.wants.ipc && s.ipc == 0
+	ipc = wants && s.ipc == 0
 	rest := s.ready
 	s.ready = nil
-	for _, w := range s.wants.mounts {
+	for _, w := range slices.Concat(s.wants[0].mounts, s.wants[1].mounts) {
 		i := slices.IndexFunc(rest, w.same)
 		switch {
 		case w.kind == "mqueue" && ipc, w.kind != "mqueue" && i < 0:
@@ -321,6 +352,7 @@ func plainDev(s *specs.Spec) bool {
 
 // close closes everything. What is being made is waited for.
 func (s *stock) close() {
+	s.closeUsed()
 	s.making.Lock()
 	defer s.making.Unlock()
 	s.mu.Lock()

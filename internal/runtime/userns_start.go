@@ -109,17 +109,49 @@ func (b *builder) asHostRoot(s *specs.Spec) {
 			}
 		case m.Type == "tmpfs" && dest == "/dev":
 			super := slices.DeleteFunc(slices.Clone(o.Super), func(s string) bool { return strings.HasPrefix(s, "uid=") || strings.HasPrefix(s, "gid=") })
-			fs := b.filesystem("tmpfs", append(super, "uid="+strconv.FormatUint(uint64(u.uid), 10), "gid="+strconv.FormatUint(uint64(u.gid), 10)), o.Set&^unix.MOUNT_ATTR_RDONLY)
+			attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
+			if fs, ok := b.givenDev(s, super, attrs); ok {
+				u.made[dest] = fs
+				break
+			}
+			fs := b.filesystem("tmpfs", append(super, "uid="+strconv.FormatUint(uint64(u.uid), 10), "gid="+strconv.FormatUint(uint64(u.gid), 10)), attrs)
 			u.made[dest] = fs
-			b.nodes(s, fs)
+			b.nodes(allDevices(s), fs)
 		}
 	}
 }
 
-// nodes makes the devices below /dev.
-func (b *builder) nodes(s *specs.Spec, dev ref) {
+// givenDev takes a /dev from the stock and gives it, with all that is in it, to
+// the container's root, who would have made the links himself.
+func (b *builder) givenDev(s *specs.Spec, options []string, attrs uint64) (dev ref, ok bool) {
+	if b.place != alone || b.l.o.Once || b.l.host.nested || !plainDev(s) {
+		return ref{}, false
+	}
+	if dev, ok = b.fromStock(lot{kind: "tmpfs", options: joined(options), attrs: attrs, inside: defaultDev}); !ok {
+		return ref{}, false
+	}
+	b.stage("error creating device nodes", "")
+	b.filled = dev.fd
+	b.giveAway(dev, "/dev", b.addr.dot, 0, 0)
+	for _, d := range defaultDevices() {
+		b.giveAway(dev, d.path, b.p.String(strings.TrimPrefix(d.path, "/dev/")), d.uid, d.gid)
+		b.user.made[d.path] = dev
+	}
+	for _, l := range devLinks() {
+		b.giveAway(dev, l[1], b.p.String(l[1]), 0, 0)
+	}
+	var own []device
+	for _, d := range s.Linux.Devices {
+		own = append(own, deviceOf(&d))
+	}
+	b.nodes(own, dev)
+	return dev, true
+}
+
+// nodes makes devices below /dev.
+func (b *builder) nodes(devices []device, dev ref) {
 	dirs := map[string]bool{}
-	for _, d := range allDevices(s) {
+	for _, d := range devices {
 		name, ok := strings.CutPrefix(d.path, "/dev/")
 		if !ok {
 			continue
@@ -237,7 +269,7 @@ func (b *builder) mountTranslated(o overlay.Options, r *Rootfs) (fd int, err err
 	if o.Base, o.Tree, err = b.translated(r); err != nil {
 		return -1, err
 	}
-	defer sys.CloseAll(o.Tree)
+	defer b.l.closeLater(o.Tree)
 	// The kernel makes files of its own in the work directory, as who mounts.
 	mount := func() error {
 		return idmap.As(b.user.uid, b.user.gid, func() (err error) {
@@ -369,7 +401,7 @@ func allDevices(s *specs.Spec) []device {
 // program has made.
 func (b *builder) placed(dest string) bool {
 	from, ok := b.user.made[dest]
-	return ok && b.dev.valid() && from.op[0] == b.dev.op[0]
+	return ok && b.dev.valid() && from == b.dev
 }
 
 // placeMade attaches a file system that the first part of the program has made.
@@ -378,11 +410,14 @@ func (b *builder) placeMade(dest string, o *mount.Options) bool {
 	if !ok {
 		return false
 	}
-	// A clone's number is of now: mountinfo shows mounts in the order of their
-	// numbers. Before Linux 6.15 what is detached cannot be cloned.
-	again := b.cloneTree(fs, dest, 0)
-	again.op[0].AllowAll()
-	fs = result(fs.op[0], again.op[0])
+	if b.ordered {
+		// A clone's number is of now: mountinfo shows mounts in the order of their
+		// numbers. Before Linux 6.15 what is detached cannot be cloned. That the
+		// first one is unmounted, when it is closed, waits for every processor.
+		again := b.cloneTree(fs, dest, 0)
+		again.op[0].AllowAll()
+		fs.op[1] = again.op[0]
+	}
 	b.attach(fs, dest, false)
 	b.covered(dest)
 	if dest != "/dev" {
