@@ -24,10 +24,19 @@ type Monitor struct {
 	timer *time.Timer // for due[0]; nil while nothing is due
 }
 
+// A check may run early, by a part of its interval, together with one that is due:
+// what wakes up for many at a time, here, in the supervisor and in the Go runtimes
+// of both, does so once.
+const (
+	earlyPart = 32
+	maxEarly  = 250 * time.Millisecond
+)
+
 // watch is a container that is checked.
 type watch struct {
 	id     string
 	at     time.Time          // of the next check
+	early  time.Duration      // how much sooner it may be
 	index  int                // in the queue; -1 while a check runs
 	cancel context.CancelFunc // of the check that runs
 }
@@ -84,7 +93,7 @@ func (m *Monitor) forgetLocked(id string) {
 }
 
 func (m *Monitor) pushLocked(w *watch, after time.Duration) {
-	w.at = time.Now().Add(after)
+	w.at, w.early = time.Now().Add(after), min(after/earlyPart, maxEarly)
 	heap.Push(&m.due, w)
 	m.armLocked()
 }
@@ -102,13 +111,17 @@ func (m *Monitor) armLocked() {
 	}
 }
 
-// expire begins the checks that are due.
+// expire begins the checks that are due, and those after them that may be early.
 func (m *Monitor) expire() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
-	for len(m.due) > 0 && !m.due[0].at.After(now) && m.ctx.Err() == nil {
-		w := heap.Pop(&m.due).(*watch)
+	for begun := false; len(m.due) > 0 && m.ctx.Err() == nil; begun = true {
+		w := m.due[0]
+		if ahead := w.at.Sub(now); ahead > 0 && (!begun || ahead > w.early) {
+			break
+		}
+		heap.Pop(&m.due)
 		var ctx context.Context
 		ctx, w.cancel = context.WithCancel(m.ctx)
 		m.work.Go(func() { m.run(ctx, w) })

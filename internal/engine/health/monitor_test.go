@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -59,6 +60,40 @@ func TestRhythm(t *testing.T) {
 		if quick.Load() != 30 {
 			t.Error("a check was begun after the end")
 		}
+	})
+}
+
+// TestTogether checks that one wake-up runs the checks that are nearly due, too, and
+// none that is early by more than a part of its interval.
+func TestTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		var mu sync.Mutex
+		at := map[string]time.Duration{}
+		m := New(ctx, func(_ context.Context, id string) time.Duration {
+			mu.Lock()
+			defer mu.Unlock()
+			at[id] = time.Since(begin)
+			return -1
+		})
+		for id, after := range map[string]time.Duration{
+			"first": 3200 * time.Millisecond, "with it": 3299 * time.Millisecond, "too early": 3310 * time.Millisecond,
+			"slow": 60 * time.Second, "with slow": 60250 * time.Millisecond, "after slow": 60251 * time.Millisecond,
+		} {
+			m.Watch(id, after)
+		}
+		time.Sleep(2 * time.Minute)
+		for id, want := range map[string]time.Duration{
+			"first": 3200 * time.Millisecond, "with it": 3200 * time.Millisecond, "too early": 3310 * time.Millisecond,
+			"slow": 60 * time.Second, "with slow": 60 * time.Second, "after slow": 60251 * time.Millisecond,
+		} {
+			if at[id] != want {
+				t.Errorf("%s was checked after %s, not %s", id, at[id], want)
+			}
+		}
+		cancel()
+		m.Wait()
 	})
 }
 

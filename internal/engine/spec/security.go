@@ -128,7 +128,7 @@ func (s *security) profile(in Input, bounding []string) (*specs.LinuxSeccomp, er
 	case custom:
 		return seccomp.LoadProfile([]byte(which), bounding)
 	}
-	profile, err := seccomp.DefaultProfile(bounding)
+	profile, err := in.Facts.Profiles.Profile(bounding)
 	if err == nil && s.nesting {
 		profile = openForNesting(profile)
 	}
