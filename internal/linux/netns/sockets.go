@@ -61,18 +61,3 @@ func (s *Sockets) Count() (sockets, remembered int, err error) {
 
 // Close closes the counters.
 func (s *Sockets) Close() error { return os.NewSyscallError("close", unix.Close(s.fd)) }
-
-// Sysctl writes a parameter of the calling thread's namespace; name is its path
-// below /proc/sys.
-func Sysctl(name, value string) error {
-	path := "/proc/sys/" + name
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte(value)); err != nil {
-		return &os.PathError{Op: "write", Path: path, Err: err}
-	}
-	return nil
-}
