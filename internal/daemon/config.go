@@ -85,8 +85,9 @@ type Bridge struct {
 	AddressPools                     []AddressPool
 	DNS, DNSSearch, DNSOptions       []string
 	HostGatewayIPs                   []string
-	Limits                           netrate.Limits // of containers that ask for none
-	PublishPolicy                    string         // of ports and networks that say none: dnat or gate
+	NetworkOptions                   map[string]map[string]string // of new networks, by driver
+	Limits                           netrate.Limits               // of containers that ask for none
+	PublishPolicy                    string                       // of ports and networks that say none: dnat or gate
 }
 
 // AddressPool is a range that subnets of new networks are cut from.
@@ -129,8 +130,23 @@ type Containers struct {
 	ExecOptions     []string
 	Labels          []string // of the daemon
 	Features        map[string]bool
+	Experimental    bool // said to clients
+	OOMScoreAdjust  int  // of the daemon itself
 	// ShutdownTimeout is how long stopping the daemon waits for requests.
 	ShutdownTimeout time.Duration
+}
+
+// buildkit is the feature that clients are told of as their builder.
+const buildkit = "buildkit"
+
+// otherFeatures reports whether any other is named.
+func (c *Containers) otherFeatures() bool {
+	for name := range c.Features {
+		if name != buildkit {
+			return true
+		}
+	}
+	return false
 }
 
 // Runtime is another OCI runtime.

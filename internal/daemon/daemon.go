@@ -67,6 +67,7 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 		}
 		handler := server.New(p.engine, server.Options{
 			Version: b.Version, Logger: log, Load: newProcessors().change, Oldest: oldest, Authorization: authorization,
+			Experimental: c.Experimental, Builder: builderOf(c.Features),
 		})
 		reload := func(c *Config, changed []change) {
 			authorization.Replace(c.Authorization)
@@ -74,6 +75,14 @@ func Main(ctx context.Context, b engine.Build, args []string, stdout, stderr io.
 		}
 		return &engineService{Handler: handler, Reload: reload, Close: func() error { return p.close(log) }}, nil
 	})
+}
+
+// builderOf is the builder that clients are told to use, as server.Options has it.
+func builderOf(features map[string]bool) string {
+	if on, said := features[buildkit]; said && !on {
+		return "1"
+	}
+	return "2"
 }
 
 // parts is what the engine is made of, in the order of making.
@@ -174,7 +183,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	p.engine, err = engine.New(ctx, engine.Config{
 		Root: c.DataRoot, ExecRoot: c.ExecRoot, Logger: log, Build: b, Store: p.store, Content: blobs, Images: images,
 		Registry: p.registry, Builtin: builtin.New(images), Snapshots: p.snapshots.Snapshotter, WhyStorage: p.snapshots.why, Networks: p.networks, Volumes: p.volumes, Cgroups: cgroups, Systemd: p.systemd, Kernel: sys.Probe(), Facts: facts,
-		Settings: p.settings(c),
+		Settings: p.settings(c), Experimental: c.Experimental,
 		Builder:  builder.Programs{Build: beside("", "lade-build"), Runtime: beside("", "lade-runtime")},
 		LogRelay: p.relay.need,
 		Connect:  newConnector(so, &early, b.Version).connect,

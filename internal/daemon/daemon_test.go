@@ -79,7 +79,7 @@ func TestLoad(t *testing.T) {
 		"time":    c.ShutdownTimeout == 3*time.Second && c.StopTimeout == 7,
 		"level":   c.LogLevel == "debug",
 		"file":    c.DNS[0] == "1.1.1.1" && c.HTTPSProxy == "http://p" && c.Mirrors[0] == "https://m.example/" && filepath.Base(c.File) == "daemon.json",
-		"without": strings.Join(c.Without, " ") == "feature experimental" && c.SELinux,
+		"without": strings.Join(c.Without, " ") == "feature" && c.Experimental && c.SELinux,
 		"feature": c.Features["cdi"],
 		"rates":   c.Limits == netrate.Limits{In: 1e8, Out: 15e8, Burst: 64 << 10},
 	} {
@@ -491,7 +491,10 @@ func TestAsk(t *testing.T) {
 	}{
 		{[]string{"--version"}, 0, "lade version 0.0-test, build"},
 		{[]string{"--validate", "--debug"}, 0, "configuration OK\n"},
-		{[]string{"--validate", "--oom-score-adjust=-500"}, 0, "oom-score-adjust has no effect: it is the service manager's: OOMScoreAdjust=\nconfiguration OK\n"},
+		{[]string{"--validate", "--nri-opts=enable=true", "--feature=cdi", "--feature=buildkit"}, 0, "feature has no effect: buildkit is the only one that the engine knows\nnri-opts has no effect: there is no NRI\nconfiguration OK\n"},
+		{[]string{"--validate", "--experimental", "--oom-score-adjust=-500", "--feature=buildkit=false", "--host-gateway-ip=10.0.0.1", "--default-network-opt=bridge=a=b"}, 0, "configuration OK\n"},
+		{[]string{"--validate", "--oom-score-adjust=5000"}, 1, "invalid oom-score-adjust: 5000 is not between -1000 and 1000\n"},
+		{[]string{"--validate", "--default-network-opt=bridge"}, 1, "invalid argument \"bridge\" for \"--default-network-opt\" flag: invalid default network option"},
 		{[]string{"--help"}, 0, "Usage:  laded [OPTIONS]"},
 		{[]string{"--validate", "--mtu=-5"}, 1, "invalid default MTU: -5\n"},
 	} {

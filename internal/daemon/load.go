@@ -41,7 +41,8 @@ func Load(args []string) (*Config, error) {
 	wrong.add(c.readFile(flags, list))
 	wrong.add(c.readEnvironment(flags))
 	for _, o := range list {
-		if o.idle && (o.said || o.flag != "" && flags.Changed(o.flag)) {
+		idle := o.idle || o.flag == "feature" && c.otherFeatures()
+		if idle && (o.said || o.flag != "" && flags.Changed(o.flag)) {
 			name := o.flag
 			if name == "" {
 				name = o.key

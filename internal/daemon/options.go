@@ -69,10 +69,7 @@ func (t *table) without(kind, flag, key string, ok bool) {
 // pending are the options that are read and checked, and that no part of the
 // engine uses so far.
 func pending() []string {
-	return []string{
-		"host-gateway-ip",
-		"feature",
-	}
+	return []string{}
 }
 
 // declare declares every option of dockerd, and ours, with c for defaults and
@@ -130,6 +127,9 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.string(&c.PublishPolicy, "publish-policy", "", "publish-policy", `How ports are published that say nothing else ("dnat"|"gate")`)
 	t.strings(&c.HostGatewayIPs, "host-gateway-ip", "", "host-gateway-ips", "IP addresses that the special 'host-gateway' string in --add-host resolves to")
 
+	t.add("", "host-gateway-ip", oneOf{&c.HostGatewayIPs})
+	t.value(networkOptions{&c.NetworkOptions}, "default-network-opt", "default-network-opts", "Default network options")
+
 	t.strings(&c.Mirrors, "registry-mirror", "", "registry-mirrors", "Preferred registry mirror")
 	t.strings(&c.Insecure, "insecure-registry", "", "insecure-registries", "Enable insecure registry communication")
 	t.add("", "registries", hosts{&c.Named})
@@ -162,6 +162,8 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.strings(&c.ExecOptions, "exec-opt", "", "exec-opts", "Runtime execution options")
 	t.strings(&c.Labels, "label", "", "labels", "Set key=value labels to the daemon")
 	t.value(switches{&c.Features}, "feature", "features", "Enable feature in the daemon")
+	t.bool(&c.Experimental, "experimental", "", "experimental", "Tell clients that experimental features may be asked for")
+	t.int(&c.OOMScoreAdjust, "oom-score-adjust", "oom-score-adjust", "Set the oom_score_adj for the daemon (-1000 to 1000)")
 	t.value(seconds{&c.ShutdownTimeout}, "shutdown-timeout", "shutdown-timeout", "Set the default shutdown timeout")
 
 	t.string(&c.StorageDriver, "storage-driver", "s", "storage-driver", "Storage driver to use")
@@ -188,13 +190,9 @@ func declare(c *Config, flags *pflag.FlagSet) []*option {
 	t.without("list", "cdi-spec-dir", "cdi-spec-dirs", false)
 	t.without("int", "cpu-rt-period", "cpu-rt-period", false)
 	t.without("int", "cpu-rt-runtime", "cpu-rt-runtime", false)
-	t.without("mapmap", "default-network-opt", "default-network-opts", false)
-	t.without("bool", "experimental", "experimental", false)
 	t.without("string", "firewall-backend", "firewall-backend", false)
-	t.without("string", "", "host-gateway-ip", false)
 	t.without("list", "node-generic-resource", "node-generic-resources", false)
 	t.without("string", "nri-opts", "nri-opts", false)
-	t.without("int", "oom-score-adjust", "oom-score-adjust", false)
 	t.without("bool", "rootless", "", false)
 	t.without("string", "swarm-default-advertise-addr", "swarm-default-advertise-addr", true)
 	for _, o := range t.list {

@@ -50,6 +50,7 @@ func (c *Config) follow(said *Config) *Config {
 	now.MaxDownloads, now.MaxUploads, now.MaxTransfers = said.MaxDownloads, said.MaxUploads, said.MaxTransfers
 	now.MaxDownloadAttempts = said.MaxDownloadAttempts
 	now.PublishPolicy = said.PublishPolicy
+	now.HostGatewayIPs, now.NetworkOptions = said.HostGatewayIPs, said.NetworkOptions
 	now.DNS, now.DNSSearch, now.DNSOptions = said.DNS, said.DNSSearch, said.DNSOptions
 	return &now
 }
@@ -100,7 +101,7 @@ func (p *parts) settings(c *Config) engine.Settings {
 			LogDriver: c.LogDriver, LogOptions: c.LogOptions, CgroupParent: c.CgroupParent, ShmSize: int64(c.ShmSize), Init: c.Init,
 			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits,
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions, UsernsRemap: c.UsernsRemap, Security: p.security,
-			StorageSize: p.snapshots.size,
+			StorageSize: p.snapshots.size, HostGateway: addrsOf(c.HostGatewayIPs), NetworkOptions: c.NetworkOptions,
 		},
 		Runtimes: runtimesOf(&c.Containers),
 		Labels:   c.Labels,

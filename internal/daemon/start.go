@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -66,6 +67,12 @@ func start(ctx context.Context, b engine.Build, args []string, stdout, stderr io
 func run(ctx context.Context, c *Config, log *slog.Logger, level *slog.LevelVar, args []string, build construct) (err error) {
 	if len(c.Without) > 0 {
 		log.Warn("these options have no effect", "options", strings.Join(c.Without, " "))
+	}
+	if c.OOMScoreAdjust != 0 {
+		// Source: proc_pid_oom_score_adj(5). Containers and the supervisor have theirs.
+		if err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(c.OOMScoreAdjust)), 0); err != nil {
+			return fmt.Errorf("oom-score-adjust: %w", err)
+		}
 	}
 	for _, d := range []string{c.ExecRoot, c.DataRoot} {
 		if err := os.MkdirAll(d, 0o711); err != nil {

@@ -55,7 +55,7 @@ func (u unused) UnmarshalJSON(raw []byte) error {
 // it has none, its key.
 func reason(name string) string {
 	switch name {
-	case "allow-direct-routing", "bridge-accept-fwmark", "default-network-opt", "host-gateway-ip":
+	case "allow-direct-routing", "bridge-accept-fwmark":
 		return "the network does not know it yet"
 	case "firewall-backend":
 		return "it is nftables"
@@ -65,14 +65,12 @@ func reason(name string) string {
 		return "there is no such part yet"
 	case "cpu-rt-period", "cpu-rt-runtime":
 		return "the parent group gets what its containers ask for"
-	case "experimental", "feature":
-		return "no part of the engine depends on it"
+	case "feature":
+		return "buildkit is the only one that the engine knows"
 	case "node-generic-resource":
 		return "it is for swarms"
 	case "nri-opts":
 		return "there is no NRI"
-	case "oom-score-adjust":
-		return "it is the service manager's: OOMScoreAdjust="
 	case "rootless":
 		return "the daemon needs root"
 	}

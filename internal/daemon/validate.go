@@ -177,6 +177,11 @@ func (b *Bridge) validate(p *problems) {
 			p.invalid("invalid host-gateway-ip: IP address is not correctly formatted: %s", d)
 		}
 	}
+	for driver, options := range b.NetworkOptions {
+		if driver == "" || len(options) == 0 {
+			p.invalid("invalid default-network-opts: %q has no options", driver)
+		}
+	}
 	for _, pool := range b.AddressPools {
 		base, err := netip.ParsePrefix(pool.Base)
 		if err != nil {
@@ -248,6 +253,9 @@ func (c *Containers) validate(p *problems) {
 	}
 	if c.ShmSize < 0 {
 		p.invalid("invalid default-shm-size: %d", c.ShmSize)
+	}
+	if c.OOMScoreAdjust < -1000 || c.OOMScoreAdjust > 1000 {
+		p.invalid("invalid oom-score-adjust: %d is not between -1000 and 1000", c.OOMScoreAdjust)
 	}
 	if c.StopTimeout < 0 {
 		p.invalid("invalid default-stop-timeout: %d", c.StopTimeout)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -220,3 +221,56 @@ func (p pools) String() string {
 }
 func (p pools) Type() string                   { return "pool-options" }
 func (p pools) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, p.list) }
+
+// oneOf is a list of which the file says one.
+type oneOf struct{ list *[]string }
+
+// UnmarshalJSON reads a string.
+func (o oneOf) UnmarshalJSON(raw []byte) error {
+	var one string
+	if err := json.Unmarshal(raw, &one); err != nil {
+		return err
+	}
+	*o.list = []string{one}
+	return nil
+}
+
+// networkOptions are options of networks by driver, given as driver=name=value.
+type networkOptions struct {
+	m *map[string]map[string]string
+}
+
+func (n networkOptions) Set(v string) error {
+	driver, option, _ := strings.Cut(v, "=")
+	name, value, ok := strings.Cut(option, "=")
+	if !ok || driver == "" || name == "" {
+		return errdefs.Invalidf("invalid default network option %q: must be driver=option=value", v)
+	}
+	if *n.m == nil {
+		*n.m = map[string]map[string]string{}
+	}
+	if (*n.m)[driver] == nil {
+		(*n.m)[driver] = map[string]string{}
+	}
+	(*n.m)[driver][name] = value
+	return nil
+}
+
+func (n networkOptions) String() string {
+	if n.m == nil || len(*n.m) == 0 {
+		return ""
+	}
+	return fmt.Sprint(*n.m)
+}
+func (n networkOptions) Type() string                   { return "mapmap" }
+func (n networkOptions) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, n.m) }
+
+// addrsOf parses addresses that were checked.
+func addrsOf(list []string) (out []netip.Addr) {
+	for _, s := range list {
+		if a, err := netip.ParseAddr(s); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -66,7 +67,10 @@ type Defaults struct {
 	DNS          []string
 	DNSSearch    []string
 	DNSOptions   []string
-	Security     spec.SecurityDefaults
+	HostGateway  []netip.Addr // what host-gateway stands for; none: the default bridge's address
+	// NetworkOptions are those that new networks get of a driver.
+	NetworkOptions map[string]map[string]string
+	Security       spec.SecurityDefaults
 	// UsernsRemap is the user namespace of containers that ask for none, as in
 	// dockerd's --userns-remap; "": the host's.
 	UsernsRemap string
@@ -107,6 +111,8 @@ type Config struct {
 	// LogRelay returns the socket of who sends logs over TLS, and sees to it that it
 	// is there, now or soon.
 	LogRelay func() string
+	// Experimental is what info and version say of experimental features.
+	Experimental bool
 	// Connect connects with the supervisor, or starts one.
 	Connect ConnectFunc
 	// Builder are the programs that build images.

@@ -396,20 +396,26 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 // hostsFile returns the contents of /etc/hosts.
 func (e *host) hostsFile(r *container.Record) (hosts []byte, err error) {
 	hc := r.HostConfig
-	extra := make([]string, len(hc.ExtraHosts))
-	for i, h := range hc.ExtraHosts {
+	extra := make([]string, 0, len(hc.ExtraHosts))
+	for _, h := range hc.ExtraHosts {
 		name, addr, ok := etc.SplitHost(h)
 		if !ok {
 			return nil, errdefs.Invalidf("bad format for add-host: %q", h)
 		}
-		if addr == "host-gateway" {
-			gw := e.Networks.Gateway()
-			if !gw.IsValid() {
-				return nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")
-			}
-			addr = gw.String()
+		if addr != "host-gateway" {
+			extra = append(extra, name+":"+addr)
+			continue
 		}
-		extra[i] = name + ":" + addr
+		gateways := e.settings().Defaults.HostGateway
+		if gw := e.Networks.Gateway(); len(gateways) == 0 && gw.IsValid() {
+			gateways = []netip.Addr{gw}
+		}
+		if len(gateways) == 0 {
+			return nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")
+		}
+		for _, gw := range gateways {
+			extra = append(extra, name+":"+gw.String())
+		}
 	}
 	all, err := e.links(r)
 	if err != nil {

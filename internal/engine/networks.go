@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
+	"maps"
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
@@ -62,12 +64,25 @@ func (e *Engine) NetworkInspect(_ context.Context, name string, _ bool) (*networ
 
 // NetworkCreate makes a network. Errors: as network.Networks.Create.
 func (e *Engine) NetworkCreate(ctx context.Context, q network.CreateRequest) (network.CreateResponse, error) {
-	id, err := e.Networks.Create(ctx, q)
+	id, err := e.Networks.Create(ctx, e.withDefaults(q))
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
 	e.publishNetworkChange(events.ActionCreate, id, q.Name, e.Networks.Driver(q.Name))
 	return network.CreateResponse{ID: id}, nil
+}
+
+// withDefaults adds the options that the operator has given for all networks of a
+// driver, where the request does not say otherwise.
+func (e *host) withDefaults(q network.CreateRequest) network.CreateRequest {
+	defaults := e.settings().Defaults.NetworkOptions[cmp.Or(q.Driver, "bridge")]
+	if len(defaults) == 0 || q.ConfigOnly || q.ConfigFrom != nil {
+		return q
+	}
+	options := maps.Clone(defaults)
+	maps.Copy(options, q.Options)
+	q.Options = options
+	return q
 }
 
 func (e *host) publishNetworkChange(action events.Action, id, name, driver string) {

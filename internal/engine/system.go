@@ -51,7 +51,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		KernelVersion: e.Facts.Kernel, OperatingSystem: name, OSVersion: version, OSType: "linux", Architecture: machine(),
 		IndexServerAddress: "https://index.docker.io/v1/", RegistryConfig: e.Registry.Client().ServiceConfig(), NCPU: e.Facts.CPUs, MemTotal: memory,
 		DockerRootDir: e.Root, HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
-		Name: host, Labels: set.Labels, ServerVersion: e.Build.Version, Runtimes: set.Runtimes.describe(),
+		Name: host, Labels: set.Labels, ServerVersion: e.Build.Version, ExperimentalBuild: e.Experimental, Runtimes: set.Runtimes.describe(),
 		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
 		RuncCommit: system.Commit{ID: e.Build.Commit}, InitCommit: system.Commit{ID: e.Build.Commit}, // both are built with us
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
@@ -100,13 +100,13 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 func (e *Engine) SystemVersion(_ context.Context) (system.VersionResponse, error) {
 	v := system.VersionResponse{
 		Platform: system.PlatformInfo{Name: "lade"}, Version: e.Build.Version, APIVersion: APIVersion, MinAPIVersion: MinAPIVersion,
-		Os: runtime.GOOS, Arch: runtime.GOARCH, GitCommit: e.Build.Commit, GoVersion: runtime.Version(), KernelVersion: e.Facts.Kernel,
+		Os: runtime.GOOS, Arch: runtime.GOARCH, GitCommit: e.Build.Commit, GoVersion: runtime.Version(), KernelVersion: e.Facts.Kernel, Experimental: e.Experimental,
 	}
 	if !e.Build.Time.IsZero() {
 		v.BuildTime = e.Build.Time.Format(time.RFC3339Nano)
 	}
 	v.Components = []system.ComponentVersion{{Name: "Engine", Version: v.Version, Details: map[string]string{
-		"ApiVersion": v.APIVersion, "Arch": v.Arch, "BuildTime": v.BuildTime, "Experimental": "false", "GitCommit": v.GitCommit,
+		"ApiVersion": v.APIVersion, "Arch": v.Arch, "BuildTime": v.BuildTime, "Experimental": strconv.FormatBool(e.Experimental), "GitCommit": v.GitCommit,
 		"GoVersion": v.GoVersion, "KernelVersion": v.KernelVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os,
 	}}}
 	return v, nil

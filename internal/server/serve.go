@@ -88,7 +88,7 @@ func (s *server) dispatch(w http.ResponseWriter, r *http.Request, rt route) erro
 	if c.version, err = compat.CheckFrom(c.named, s.oldest); err != nil {
 		return err
 	}
-	h["Docker-Experimental"] = []string{"false"}
+	h["Docker-Experimental"] = []string{s.experimental}
 	if !rt.reads() && connectionOf(r.Context()).ReadOnly {
 		return errdefs.Forbiddenf("%s is not allowed: this socket is read-only", rt.operation)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"sync"
 
 	"lade/internal/server/authz"
@@ -17,6 +18,8 @@ type Options struct {
 	Version string       // of the engine, shown in the Server header
 	Builder string       // the builder that clients should use: "2" BuildKit (default), "1" the classic one
 	Logger  *slog.Logger // nil discards
+	// Experimental is said to clients of experimental features.
+	Experimental bool
 	// Load is told of the work that requests are: of more when one begins, of so
 	// much less when it is answered. It is called by several goroutines. May be nil.
 	Load func(change int)
@@ -31,12 +34,14 @@ type server struct {
 	log     *slog.Logger
 	compat  *compat.Table
 	agent   string // the Server header
-	builder string
-	oldest  compat.Version
-	load    func(change int)
-	authz   *authz.Chain
-	buffers sync.Pool // of *bytes.Buffer
-	lists   listBodies
+	// experimental is the Docker-Experimental header.
+	experimental string
+	builder      string
+	oldest       compat.Version
+	load         func(change int)
+	authz        *authz.Chain
+	buffers      sync.Pool // of *bytes.Buffer
+	lists        listBodies
 
 	operations metrics.Operations
 }
@@ -49,12 +54,13 @@ func New(backend Backend, o Options) http.Handler {
 		log:     o.Logger,
 		compat:  compat.New(),
 		// Clients read the operating system from it.
-		agent:   "Docker/" + o.Version + " (linux)",
-		builder: o.Builder,
-		load:    o.Load,
-		oldest:  max(o.Oldest, compat.Oldest),
-		authz:   o.Authorization,
-		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
+		agent:        "Docker/" + o.Version + " (linux)",
+		builder:      o.Builder,
+		experimental: strconv.FormatBool(o.Experimental),
+		load:         o.Load,
+		oldest:       max(o.Oldest, compat.Oldest),
+		authz:        o.Authorization,
+		buffers:      sync.Pool{New: func() any { return new(bytes.Buffer) }},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-
 	"lade/internal/errdefs"
 	"lade/internal/netrate"
 )
