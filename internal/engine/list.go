@@ -116,10 +116,14 @@ func (l *lister) show(a *indexed, r *container.Record) *Listed {
 	}
 	text, until := status(r, l.now)
 	now := &listing{sources: from, from: l.now, until: until}
-	if same && was.shown.Status == text {
-		now.shown = was.shown
-	} else {
+	switch {
+	case !same:
 		now.shown = &Listed{Summary: l.summary(r, from.image, text)}
+	case was.shown.Status == text:
+		now.shown = was.shown
+	default: // only time has passed
+		now.shown = &Listed{Summary: was.shown.Summary}
+		now.shown.Status = text
 	}
 	a.listing.Store(now)
 	return now.shown

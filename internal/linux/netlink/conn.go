@@ -147,7 +147,9 @@ func (c *Conn) recv(buf []byte) ([]byte, error) {
 // interrupted is repeated, after a call of again, which forgets what f saw.
 // Source: netlink(7), NLM_F_DUMP_INTR.
 func (c *Conn) Dump(r *Request, again func(), f func(Message)) error {
-	const tries = 16
+	// Where a thousand containers start, nine of ten dumps of all links are
+	// interrupted.
+	const tries = 256
 	for range tries {
 		again()
 		interrupted, err := c.dump(r, f)
