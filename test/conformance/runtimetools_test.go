@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/mount"
 	"lade/internal/need"
 )
 
@@ -201,12 +204,30 @@ func (s *suite) run(t *testing.T, program, command string) (tally, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(s.dir, program))
 	cmd.Dir = s.dir
-	cmd.Env = append(os.Environ(), "RUNTIME="+command, "TMPDIR="+t.TempDir())
+	tmp := t.TempDir()
+	t.Cleanup(func() { unmount(t, program, tmp) }) // before it is removed, and with it what a mount shows
+	cmd.Env = append(os.Environ(), "RUNTIME="+command, "TMPDIR="+tmp)
 	var out strings.Builder
 	cmd.Stdout = &out
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	return count(out.String()), err
+}
+
+// unmount takes away what a runtime has left mounted below a directory: runc does,
+// in containers without a mount namespace.
+func unmount(t *testing.T, program, dir string) {
+	t.Helper()
+	left, err := mount.Below(dir)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, at := range left {
+		t.Logf("%s has left a mount: %s", program, at)
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
 }
 
 func (s *suite) compare(t *testing.T, program string, got tally, err error) {

@@ -101,8 +101,8 @@ func (s *Server) dropGroup(id string) {
 	}
 }
 
-// dropGone is called after a failed start, which has removed its group. If it
-// could not, the daemon does.
+// dropGone is called after a start or a clean-up that failed, which has removed the
+// group. If it could not, the daemon does.
 func (s *Server) dropGone(id string) {
 	if s.o.Cgroup == nil {
 		s.dropGroup(id)

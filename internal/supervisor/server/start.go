@@ -592,6 +592,19 @@ func (c *container) release() {
 		}
 	} else {
 		s.cleaning[c.id] = nil
+		c.clean()
+	}
+	if c.next != nil {
+		c.next()
+	}
+	s.trim()
+	s.checkIdle()
+}
+
+// clean removes what is left of a container that has ended.
+func (c *container) clean() {
+	s := c.s
+	remove := func() {
 		var err error
 		s.call(func() {
 			err = s.clean(c.foreign, c.group, c.sharedPids)
@@ -599,17 +612,34 @@ func (c *container) release() {
 		}, func() {
 			if err != nil {
 				s.log.Warn("clean-up", "container", c.id, "error", err)
-			} else if s.containers[c.id] == nil { // else a start waits for this
+			}
+			switch {
+			case s.containers[c.id] != nil: // a start waits for this
+			case err == nil:
 				s.dropGroup(c.id)
+			default:
+				s.dropGone(c.id)
 			}
 			s.cleaned(c.id)
 		})
 	}
-	if c.next != nil {
-		c.next()
+	if c.foreign == nil || c.group == nil {
+		remove()
+		return
 	}
-	s.trim()
-	s.checkIdle()
+	// What the runtime has running beside the container (gVisor's gofer) ends with it,
+	// and is our child. Its "delete" waits until it is reaped, which we cannot do
+	// while that runs.
+	s.call(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanup)
+		defer cancel()
+		if err := c.group.Kill(ctx); err != nil {
+			s.log.Warn("clean-up", "container", c.id, "error", err)
+		}
+	}, func() {
+		s.reapOrphans()
+		remove()
+	})
 }
 
 // cleaned begins the starts that have waited for the end of a clean-up.
