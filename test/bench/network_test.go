@@ -371,13 +371,33 @@ func TestManyPorts(t *testing.T) {
 	note(t, what+"one more, update --publish-add", time.Since(begin).Seconds()*1000, "ms")
 }
 
-// TestConnecting connects a running container to a network, which has no pool for
-// further interfaces, and looks whether removing many holds up who comes.
+// connected returns how long laded says that it took to connect containers to their
+// first networks, as they were started: namespace, interface, addresses, ports.
+func connected(t *testing.T, e *harness.Engine) (all times) {
+	t.Helper()
+	for line := range strings.Lines(e.Log()) {
+		_, rest, ok := strings.Cut(line, "msg=started connect=")
+		if !ok {
+			continue
+		}
+		word, _, _ := strings.Cut(rest, " ")
+		d, err := time.ParseDuration(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	return all
+}
+
+// TestConnecting connects containers to networks: as they start, from the pool,
+// and while they run, to a further one, for which there is no pool. It looks
+// whether removing many holds up who comes.
 func TestConnecting(t *testing.T) {
 	if os.Getenv("LADE_BENCH") == "" {
 		t.Skip("LADE_BENCH is not set")
 	}
-	e := harness.Start(t)
+	e := harness.Start(t, "--debug") // its log tells what a start takes
 	e.Run("import", rootfs(t), image)
 	c := connect(t, e)
 	ctx := t.Context()
@@ -386,9 +406,19 @@ func TestConnecting(t *testing.T) {
 		e.Run("rm", "-f", "joins")
 		e.Run("network", "rm", "bench-more")
 	})
+	for range 30 {
+		if err := run(ctx, c, nil, "true"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond) // a start now and then; the pool fills itself
+	}
+	limit(t, "connect to the first network, from the pool, median", connected(t, e).median(), 1, "ms")
+
 	e.Run("run", "-d", "--name", "joins", image, "sleep", "1000")
 	var took times
-	for range 50 {
+	const joins = 50
+	used := cpu(t, e.Pid())
+	for range joins {
 		begin := time.Now()
 		if _, err := c.NetworkConnect(ctx, "bench-more", client.NetworkConnectOptions{Container: "joins"}); err != nil {
 			t.Fatal(err)
@@ -399,6 +429,7 @@ func TestConnecting(t *testing.T) {
 		}
 	}
 	limit(t, "network connect by API, without a pool, median", took.median(), 3, "ms")
+	note(t, "  processor time of laded for connect and disconnect", (cpu(t, e.Pid())-used)/joins, "ms")
 
 	life := func() float64 {
 		d := measure(t, 20, func() error { return run(ctx, c, nil, "true") })
