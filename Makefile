@@ -45,8 +45,8 @@ bench: all     # the figures of SPECIFICATION.md; BENCH_PEERS=1 measures Docker 
 	scripts/bench
 
 SOAK ?= 30m
-soak: all      # as root: churn, upgrades under load, random histories (SOAK each: 30m), power cuts, bursts
-	LADE_SOAK=$(SOAK) LADE_TEST_REQUIRE=1 go test -count=1 -v -timeout 0 -run '^Test(Churn|Upgrade|Histories|PowerCut|Burst)$$' ./test/crash ./internal/supervisor/server
+soak: all      # as root: churn, upgrades and restarts under load, random histories (SOAK each: 30m), power cuts, bursts
+	LADE_SOAK=$(SOAK) LADE_TEST_REQUIRE=1 go test -count=1 -v -timeout 0 -run '^Test(Churn|Upgrade|Histories|PowerCut|Burst|RestartsUnderLoad)$$' ./test/crash ./test/e2e ./internal/supervisor/server
 
 fuzz:          # every fuzz target for 30 seconds
 	scripts/fuzz

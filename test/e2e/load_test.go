@@ -146,8 +146,17 @@ func echoIn(t testing.TB, e *harness.Engine, container, addr string) {
 
 // TestRestartsUnderLoad: clients of published ports, by either policy, notice
 // nothing of ten restarts of the daemon: in order, by kill -9, with another build.
+// LADE_SOAK says for how long it goes on after that.
 func TestRestartsUnderLoad(t *testing.T) {
 	need.Root(t)
+	var end time.Time
+	if s := os.Getenv("LADE_SOAK"); s != "" {
+		lasts, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end = time.Now().Add(lasts)
+	}
 	other := harness.OtherBuild(t, "laded", "lade-gate")
 	e := harness.Start(t, harness.Apart()...)
 	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
@@ -158,7 +167,9 @@ func TestRestartsUnderLoad(t *testing.T) {
 	}
 	version := e.Run("version", "-f", "{{.Server.Version}}")
 	builds := [2]string{e.Bin, other}
-	for i := range 10 {
+	restarts := 0
+	for i := 0; (i < 10 || time.Now().Before(end)) && !t.Failed(); i++ {
+		restarts++
 		served := loads[0].requests.Load() + loads[1].requests.Load()
 		if i%3 == 0 {
 			e.Stop()
@@ -175,7 +186,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 	}
 	for _, l := range loads {
 		requests, err := l.end()
-		t.Logf("%s: %d requests", l.what, requests)
+		t.Logf("%s: %d requests in %d restarts", l.what, requests, restarts)
 		if err != nil {
 			t.Error(err)
 		}
