@@ -129,7 +129,7 @@ func TestMany(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if len(b.n.wall.ports.to) != 0 || len(b.n.ports.held) != 0 || len(b.n.containers) != 0 {
+	if !b.n.wall.ports.empty() || len(b.n.ports.held) != 0 || len(b.n.containers) != 0 {
 		t.Errorf("left: %v, %v, %v", b.n.wall.ports, b.n.ports.held, b.n.containers)
 	}
 }

@@ -134,7 +134,7 @@ func TestCrash(t *testing.T) {
 			t.Error(err)
 		}
 		b.sound()
-		if len(b.n.containers)+len(b.n.wall.ports.to)+len(b.n.ports.held) != 0 {
+		if len(b.n.containers)+len(b.n.ports.held) != 0 || !b.n.wall.ports.empty() {
 			t.Errorf("left: %v, %v, %v", b.n.containers, b.n.wall.ports, b.n.ports.held)
 		}
 		one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 9001}}})

@@ -24,6 +24,8 @@ const (
 	portsAny  = "ports_any"  // meta l4proto . th dport : addr . port
 	portsOpen = "ports_open" // a set: ip daddr . meta l4proto . th dport of containers
 	portsFrom = "ports_from" // ip daddr . meta l4proto . th dport . ip saddr, intervals : addr . port
+
+	portsRanges = "ports_ranges" // ip daddr . meta l4proto . th dport, intervals : addr; the port stays
 )
 
 // firewall owns one nftables table of each family that is in use. What they

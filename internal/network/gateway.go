@@ -116,6 +116,7 @@ func (n *Networks) rules(c *containerRecord) published {
 			p.to[b.host()] = to
 		}
 	}
+	p.gather()
 	for _, six := range families() {
 		e := n.portsOf(c, six)
 		if e == nil || n.bridge(e.Network).side(six).mode != modeRouted {

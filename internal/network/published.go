@@ -21,10 +21,11 @@ type hostPort struct {
 
 // published is what the firewall knows of ports.
 type published struct {
-	to    map[hostPort]netip.AddrPort // where those of the host lead
-	from  map[limited]netip.AddrPort  // the same, of those with a list of sources: for each of them
-	open  map[hostPort]bool           // those of containers in routed networks that are open
-	gated map[hostPort]bool           // served by the gate
+	to     map[hostPort]netip.AddrPort // where those of the host lead
+	ranges map[portRange]netip.Addr    // the same, of many at once
+	from   map[limited]netip.AddrPort  // the same, of those with a list of sources: for each of them
+	open   map[hostPort]bool           // those of containers in routed networks that are open
+	gated  map[hostPort]bool           // served by the gate
 }
 
 // limited is a port for the clients of one range.
@@ -34,13 +35,13 @@ type limited struct {
 }
 
 func newPublished() published {
-	return published{map[hostPort]netip.AddrPort{}, map[limited]netip.AddrPort{}, map[hostPort]bool{}, map[hostPort]bool{}}
+	return published{map[hostPort]netip.AddrPort{}, map[portRange]netip.Addr{}, map[limited]netip.AddrPort{}, map[hostPort]bool{}, map[hostPort]bool{}}
 }
 
 // minus returns what of p is not in q. Neither may be changed afterwards: it may
 // be p itself, of which there can be thousands.
 func (p published) minus(q published) published {
-	return published{minus(p.to, q.to), minus(p.from, q.from), minus(p.open, q.open), minus(p.gated, q.gated)}
+	return published{minus(p.to, q.to), minus(p.ranges, q.ranges), minus(p.from, q.from), minus(p.open, q.open), minus(p.gated, q.gated)}
 }
 
 func minus[K, V comparable](p, q map[K]V) map[K]V {
@@ -59,6 +60,7 @@ func minus[K, V comparable](p, q map[K]V) map[K]V {
 // drop removes the keys of q from p.
 func (p published) drop(q published) {
 	drop(p.to, q.to)
+	drop(p.ranges, q.ranges)
 	drop(p.from, q.from)
 	drop(p.open, q.open)
 	drop(p.gated, q.gated)
@@ -73,12 +75,15 @@ func drop[K comparable, V any](p, q map[K]V) {
 // join adds q to p.
 func (p published) join(q published) {
 	maps.Copy(p.to, q.to)
+	maps.Copy(p.ranges, q.ranges)
 	maps.Copy(p.from, q.from)
 	maps.Copy(p.open, q.open)
 	maps.Copy(p.gated, q.gated)
 }
 
-func (p published) empty() bool { return len(p.to)+len(p.from)+len(p.open)+len(p.gated) == 0 }
+func (p published) empty() bool {
+	return len(p.to)+len(p.ranges)+len(p.from)+len(p.open)+len(p.gated) == 0
+}
 
 // family is the one of the table that has the port.
 func (p hostPort) family() nft.Family {
@@ -104,15 +109,20 @@ func (p hostPort) exact() []byte { return nft.Join(p.Addr().AsSlice(), p.number(
 
 // keys are the first and the last key in the map of intervals.
 func (l limited) keys() (first, last []byte) {
-	at := iprange.Range{First: l.Addr(), Last: l.Addr()}
-	if l.Addr().IsUnspecified() {
-		at = iprange.Of(netip.PrefixFrom(l.Addr(), 0))
-	}
+	at := addresses(l.Addr())
 	return nft.Join(at.First.AsSlice(), l.number(), l.from.First.AsSlice()), nft.Join(at.Last.AsSlice(), l.number(), l.from.Last.AsSlice())
 }
 
+// addresses are those of the host that a published address stands for.
+func addresses(ip netip.Addr) iprange.Range {
+	if ip.IsUnspecified() {
+		return iprange.Of(netip.PrefixFrom(ip, 0))
+	}
+	return iprange.Range{First: ip, Last: ip}
+}
+
 // elements are entries of the tables of one family.
-type elements struct{ at, any, from, open, gated []nft.Element }
+type elements struct{ at, any, ranges, from, open, gated []nft.Element }
 
 // elements sorts ports of a family into the maps where they belong.
 func (p published) elements(family nft.Family) (out elements) {
@@ -126,6 +136,12 @@ func (p published) elements(family nft.Family) (out elements) {
 			out.any = append(out.any, e)
 		} else {
 			out.at = append(out.at, e)
+		}
+	}
+	for r, to := range p.ranges {
+		if r.family() == family {
+			first, last := r.keys()
+			out.ranges = append(out.ranges, nft.Element{Key: first, KeyEnd: last, Value: to.AsSlice()})
 		}
 	}
 	for l, to := range p.from {
@@ -154,6 +170,7 @@ func (p published) add(b *nft.Batch) {
 	e := p.elements(b.Family())
 	b.AddElements(portsAt, e.at)
 	b.AddElements(portsAny, e.any)
+	b.AddElements(portsRanges, e.ranges)
 	b.AddElements(portsFrom, e.from)
 	b.AddElements(portsOpen, e.open)
 	b.AddElements(portsGated, e.gated)
@@ -165,6 +182,7 @@ func (p published) del(b *nft.Batch, stays map[hostPort]bool) {
 	e := p.elements(b.Family())
 	b.DelElements(portsAt, e.at)
 	b.DelElements(portsAny, e.any)
+	b.DelElements(portsRanges, e.ranges)
 	b.DelElements(portsFrom, e.from)
 	b.DelElements(portsOpen, e.open)
 	e.gated = slices.DeleteFunc(e.gated, func(n nft.Element) bool {

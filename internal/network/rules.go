@@ -85,6 +85,7 @@ func addRules(b *nft.Batch, policies []policy) {
 	b.AddMap(nft.Map{Name: portsAt, Key: []nft.Field{addr, proto, port}, Value: []nft.Field{addr, port}})
 	b.AddMap(nft.Map{Name: portsAny, Key: []nft.Field{proto, port}, Value: []nft.Field{addr, port}})
 	b.AddMap(nft.Map{Name: portsFrom, Key: []nft.Field{addr, proto, port, addr}, Value: []nft.Field{addr, port}, Intervals: true})
+	b.AddMap(nft.Map{Name: portsRanges, Key: []nft.Field{addr, proto, port}, Value: []nft.Field{addr}, Intervals: true})
 	b.AddSet(portsOpen, addr, proto, port)
 	b.AddMap(nft.Map{Name: into, Key: []nft.Field{nft.Interface()}})
 	b.AddMap(nft.Map{Name: outOf, Key: []nft.Field{nft.Interface()}})
@@ -108,6 +109,9 @@ func addRules(b *nft.Batch, policies []policy) {
 	})
 	w.rule("publish", []nft.Expr{
 		nft.Meta(unix.NFT_META_L4PROTO, 0), nft.DstPort(1), nft.Lookup(portsAny, 0, 2), nft.DstNAT(2, r+2),
+	})
+	w.rule("publish", []nft.Expr{
+		f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Lookup(portsRanges, 0, r+2), nft.DstNATAddr(r + 2),
 	})
 	w.rule("publish", w.allowed(), []nft.Expr{nft.DstNAT(2*r+2, 3*r+2)})
 	if f == nft.IPv6 {

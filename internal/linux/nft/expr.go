@@ -149,6 +149,15 @@ func DstNAT(addr, port Reg) Expr {
 	}}
 }
 
+// DstNATAddr rewrites the destination's address only ("dnat ip to addr").
+func DstNATAddr(addr Reg) Expr {
+	return Expr{"nat", func(b *Batch) {
+		b.r.Uint32BE(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
+		b.r.Uint32BE(unix.NFTA_NAT_FAMILY, uint32(b.family))
+		b.reg(unix.NFTA_NAT_REG_ADDR_MIN, addr)
+	}}
+}
+
 // Masquerade rewrites the source to the address of the interface that the
 // packet leaves by.
 func Masquerade() Expr { return Expr{"masq", func(*Batch) {}} }
