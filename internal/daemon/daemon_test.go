@@ -495,6 +495,7 @@ func TestAsk(t *testing.T) {
 		{[]string{"--validate", "--experimental", "--oom-score-adjust=-500", "--feature=buildkit=false", "--host-gateway-ip=10.0.0.1", "--default-network-opt=bridge=a=b"}, 0, "configuration OK\n"},
 		{[]string{"--validate", "--oom-score-adjust=5000"}, 1, "invalid oom-score-adjust: 5000 is not between -1000 and 1000\n"},
 		{[]string{"--validate", "--default-network-opt=bridge"}, 1, "invalid argument \"bridge\" for \"--default-network-opt\" flag: invalid default network option"},
+		{[]string{"--validate", "--iptables=false", "--ip6tables=false", "--userland-proxy=false", "--ip-forward=false", "--ip-masq=false", "--ip-forward-no-drop"}, 0, "configuration OK\n"},
 		{[]string{"--help"}, 0, "Usage:  laded [OPTIONS]"},
 		{[]string{"--validate", "--mtu=-5"}, 1, "invalid default MTU: -5\n"},
 	} {
@@ -505,6 +506,17 @@ func TestAsk(t *testing.T) {
 		})
 		if code != x.code || !strings.HasPrefix(out.String(), x.out) {
 			t.Errorf("%q: %d %q", x.args, code, &out)
+		}
+	}
+}
+
+// TestRules reads what the daemon may do to the host's firewall and forwarding.
+func TestRules(t *testing.T) {
+	for _, on := range []bool{true, false} {
+		c := &Config{Bridge: Bridge{IPTables: on, IP6Tables: on, UserlandProxy: on, IPForward: on, IPMasq: on}}
+		n, err := networkConfig(c)
+		if err != nil || n.NoRules4 == on || n.NoRules6 == on || n.NoProxy == on || n.IPForward != on || n.IPMasq != on {
+			t.Errorf("all of them %v: %+v, %v", on, n, err)
 		}
 	}
 }
