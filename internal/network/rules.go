@@ -66,18 +66,19 @@ const (
 	ctDNAT        = 1 << 5 // IPS_DST_NAT
 )
 
-// The maps from a bridge to the chain for packets that go to it, and for those
-// that come from it and stay in it.
+// The maps from a bridge to the chain for packets that go to it, for those that
+// come from it and stay in it, and for sources of connections that go to it.
 const (
 	into  = "into"
 	outOf = "out_of"
+	onto  = "onto"
 )
 
 // addRules writes maps, chains and rules of the present family into a batch.
 //
 // Every packet that is forwarded looks up its two bridges, however many
-// networks there are; the first packet of a connection passes two rules for
-// each network in postrouting.
+// networks there are; the first packet of a connection looks up the one it leaves
+// by, and passes one rule for each network that masquerades.
 func addRules(b *nft.Batch, policies []policy) {
 	f := b.Family()
 	addr, proto, port := f.Fields()
@@ -89,6 +90,7 @@ func addRules(b *nft.Batch, policies []policy) {
 	b.AddSet(portsOpen, addr, proto, port)
 	b.AddMap(nft.Map{Name: into, Key: []nft.Field{nft.Interface()}})
 	b.AddMap(nft.Map{Name: outOf, Key: []nft.Field{nft.Interface()}})
+	b.AddMap(nft.Map{Name: onto, Key: []nft.Field{nft.Interface()}})
 
 	b.AddChain(nft.Chain{Name: "raw", Type: "filter", Hook: nft.Prerouting, Priority: nft.PriorityRaw})
 	b.AddChain(nft.Chain{Name: "publish"})
@@ -125,6 +127,7 @@ func addRules(b *nft.Batch, policies []policy) {
 	w.tunnels(policies)
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_IIFNAME, 0), nft.Dispatch(outOf, 0)})
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(into, 0)})
+	w.rule("postrouting", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(onto, 0)})
 	for _, p := range policies {
 		w.network(p)
 	}
@@ -195,6 +198,9 @@ func (w writer) allowed() []nft.Expr {
 
 // translate adds the rules for sources.
 func (w writer) translate(link string, p familyPolicy) {
+	chain := onto + "_" + link
+	w.b.AddChain(nft.Chain{Name: chain})
+	w.b.AddElements(onto, []nft.Element{{Key: nft.Name(link), Jump: chain}})
 	for _, subnet := range p.subnets {
 		if p.masq {
 			as := one(nft.Masquerade())
@@ -205,11 +211,11 @@ func (w writer) translate(link string, p familyPolicy) {
 		}
 		// A container that reaches a container, perhaps itself, through an address
 		// of the host must get the answer from there too, not directly.
-		w.rule("postrouting", w.address(w.f.SrcAddr, subnet), oif(link, true), translated(), one(nft.Masquerade()))
+		w.rule(chain, w.address(w.f.SrcAddr, subnet), translated(), one(nft.Masquerade()))
 	}
 	if w.f == nft.IPv4 {
 		// The host itself, through 127.0.0.1: no answer finds its way back there.
-		w.rule("postrouting", w.loopback(w.f.SrcAddr), oif(link, true), one(nft.Masquerade()))
+		w.rule(chain, w.loopback(w.f.SrcAddr), one(nft.Masquerade()))
 	}
 }
 
