@@ -47,13 +47,17 @@ func TestPush(t *testing.T) {
 	write(filepath.Join(dir, "docker-credential-test"), credentialHelper, 0o755)
 	address := registry(t, fmt.Sprintf("auth: {htpasswd: {realm: x, path: %q}}", passwords))
 	e := harness.Start(t)
-	for _, client := range []string{"lade", "docker"} {
-		t.Run(client, func(t *testing.T) {
-			config := filepath.Join(dir, client)
+	for name, c := range map[string]struct{ client, settings string }{
+		"lade": {"lade", `{"credsStore":"test"}`}, "docker": {"docker", `{"credsStore":"test"}`},
+		"helper": {"lade", fmt.Sprintf(`{"credHelpers":{%q:"test"}}`, address)}, // of this registry alone
+	} {
+		client := c.client
+		t.Run(name, func(t *testing.T) {
+			config := filepath.Join(dir, name)
 			if err := os.Mkdir(config, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			write(filepath.Join(config, "config.json"), `{"credsStore":"test"}`, 0o600)
+			write(filepath.Join(config, "config.json"), c.settings, 0o600)
 			run := func(stdin string, want int, args ...string) string {
 				t.Helper()
 				cmd := e.Command(client, args...)
@@ -65,10 +69,10 @@ func TestPush(t *testing.T) {
 				}
 				return string(out)
 			}
-			p := portrait("pushed by "+client, "gzip")
+			p := portrait("pushed by "+name, "gzip")
 			manifest, _ := p.oci()
 			digest := blob(manifest).digest()
-			name := address + "/of/" + client
+			name := address + "/of/" + name
 			archive := filepath.Join(config, "image.tar")
 			write(archive, string(pack(p.layout("made:here")...)), 0o600)
 			run("", 0, "load", "-i", archive)
@@ -86,6 +90,9 @@ func TestPush(t *testing.T) {
 			}
 			if b, err := os.ReadFile(filepath.Join(config, "config.json")); err != nil || bytes.Contains(b, []byte("bWU6")) {
 				t.Errorf("the password is in config.json: %s, %v", b, err)
+			}
+			if b, err := os.ReadFile(filepath.Join(config, "kept")); err != nil || !bytes.Contains(b, []byte(`"secret"`)) {
+				t.Errorf("the helper was given %s, %v", b, err)
 			}
 			out := run("", 0, "push", name+":one")
 			for _, want := range []string{"The push refers to repository [" + name + "]", "Pushed", "one: digest: " + digest + fmt.Sprintf(" size: %d", len(manifest))} {
