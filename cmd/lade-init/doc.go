@@ -11,6 +11,9 @@
 // third it makes the terminal on its standard input the controlling one and
 // becomes the command (internal/runtime/lxc).
 //
+// As soon as it passes signals on, it writes a byte to descriptor 3, if that is a
+// pipe (internal/runtime), and closes it.
+//
 // Sources: the behaviour of tini, which Docker's --init uses (its messages and
 // exit codes too); signal(7), wait(2), tcsetpgrp(3), pid_namespaces(7).
 //

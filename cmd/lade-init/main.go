@@ -44,6 +44,8 @@ func run(args []string) int {
 	// On a channel of its own, where one that finds it full changes nothing.
 	signal.Notify(ended, syscall.SIGCHLD)
 
+	ready()
+
 	path, err := exec.LookPath(args[0])
 	if err != nil && !errors.Is(err, exec.ErrDot) {
 		return failed(args[0], err)
@@ -74,6 +76,18 @@ func run(args []string) int {
 			}
 		}
 	}
+}
+
+// ready tells who waits for it, on descriptor 3, that signals are passed on from
+// now on. Others give us no pipe there.
+func ready() {
+	const fd = 3
+	var st syscall.Stat_t
+	if syscall.Fstat(fd, &st) != nil || st.Mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return
+	}
+	_, _ = syscall.Write(fd, []byte{1}) // nobody waits any more
+	_ = syscall.Close(fd)
 }
 
 // controlling makes the terminal on standard input the session's and executes

@@ -44,10 +44,11 @@ type builder struct {
 	leaf     int           // file of the group below home to write to afterwards, or -1
 	resctrl  []string      // directories of that file system that were made
 
-	park     *parking  // nil: the program runs through
-	listener *listener // nil: the filter hands nothing over
-	guard    *guard    // nil: nobody in the container may trace
-	user     *user     // nil: that of the caller
+	ready    *readiness // nil: nobody waits for lade-init
+	park     *parking   // nil: the program runs through
+	listener *listener  // nil: the filter hands nothing over
+	guard    *guard     // nil: nobody in the container may trace
+	user     *user      // nil: that of the caller
 	maps     []mapping
 	time     bool // with a time namespace of its own
 	// mountLabel is the SELinux context of what is mounted for the container;

@@ -114,6 +114,11 @@ func (b *builder) standard(streams [3]int, id identity, terminal bool) {
 	if b.guard != nil {
 		guard = b.high(b.guard.theirs)
 	}
+	if b.ready != nil {
+		ready := b.high(b.ready.theirs)
+		b.sys("dup3", "readiness", unix.SYS_DUP3, ready, readyFD, 0)
+		first = readyFD + 1
+	}
 	if b.park != nil {
 		first = b.keepParking()
 	}

@@ -94,6 +94,7 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	if b.stocks || b.user != nil {
 		l.stock.ordered(b.wants, b.user != nil)
 	}
+	b.ready.wait(ctx, r.Pidfd)
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
 		StartedAt: r.Began.Add(r.Took), Program: r.Took,
@@ -491,7 +492,11 @@ func (b *builder) addInit(proc *specs.Process) error {
 	}
 	b.attach(known(b.own(fd)), initPath, true)
 	proc.Args = append([]string{initPath, "--"}, proc.Args...)
-	return nil
+	if b.preserve > 0 { // its place is taken
+		return nil
+	}
+	b.ready, err = b.newReadiness()
+	return err
 }
 
 type device struct {
