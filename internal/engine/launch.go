@@ -151,7 +151,8 @@ func (e *host) startRequest(r *container.Record, root snapshot.Root, s *specs.Sp
 	w := &wire.Start{
 		ID: r.ID, Spec: s, User: r.Config.User, GroupAdd: r.HostConfig.GroupAdd,
 		Init: r.HostConfig.Init != nil && *r.HostConfig.Init, Delegate: spec.Delegates(s),
-		Stdio: wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
+		OwnParent: r.HostConfig.CgroupParent != "" && r.HostConfig.CgroupParent != e.settings().Defaults.CgroupParent,
+		Stdio:     wire.Stdio{Stdin: r.Config.OpenStdin, StdinOnce: r.Config.StdinOnce, Stdout: true, Stderr: true},
 		// What a container that removes itself wrote is thrown away with it: no
 		// sync is worth its time (overlayfs.rst, "Volatile mount").
 		Rootfs: wire.Rootfs{Lower: root.Lower, Upper: root.Upper, Work: root.Work, Path: root.Path, Volatile: r.HostConfig.AutoRemove},

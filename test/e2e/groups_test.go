@@ -524,7 +524,8 @@ func (g groups) joined() {
 	}
 }
 
-// parent: groups below the one that was asked for, which are gone afterwards.
+// parent: groups below the one that was asked for, which are gone with the last
+// container in them; one that was there before stays.
 func (g groups) parent() {
 	parent := "/" + g.Group() + "/of/these"
 	g.start("below", "--cgroup-parent", parent, harness.Image, "sleep", "1000")
@@ -535,6 +536,32 @@ func (g groups) parent() {
 	if got := g.Run("inspect", "--format", "{{.HostConfig.CgroupParent}}", "below"); got != parent {
 		g.t.Errorf("inspect says %s", got)
 	}
+	g.start("beside", "--cgroup-parent", filepath.Dir(parent), harness.Image, "sleep", "1000")
+	in := func(group string) int {
+		found, err := filepath.Glob("/sys/fs/cgroup" + group)
+		if err != nil {
+			g.t.Error(err)
+		}
+		more, _ := filepath.Glob("/sys/fs/cgroup/*" + group)
+		return len(found) + len(more)
+	}
+	goes := func(group string, others ...string) {
+		g.soon(func() error {
+			if n := in(group); n > 0 {
+				return fmt.Errorf("%s is still in %d hierarchies", group, n)
+			}
+			return nil
+		})
+		for _, other := range others {
+			if in(other) == 0 {
+				g.t.Errorf("%s went with %s", other, group)
+			}
+		}
+	}
+	g.Run("rm", "-f", "below")
+	goes(parent, filepath.Dir(parent))
+	g.Run("rm", "-f", "beside")
+	goes(filepath.Dir(parent))
 }
 
 // conf: files of version 2 by name.

@@ -23,7 +23,8 @@ import (
 //
 // By the first, the daemon finds the processes of a container that no
 // supervisor knows, whatever was or was not recorded of it; Welcome tells. By
-// the second, the last supervisor leaves no empty group behind.
+// the second, the last supervisor leaves no empty group behind. A group above
+// that a container has asked for goes with the last container in it.
 
 func (s *Server) groupDir() string    { return filepath.Join(s.o.Root, "groups") }
 func (s *Server) parentsFile() string { return filepath.Join(s.o.Root, "parents") }
@@ -64,6 +65,11 @@ func (s *Server) noteGroups() error {
 			errs = append(errs, err)
 		}
 	}
+	return errors.Join(append(errs, s.writeParents())...)
+}
+
+// writeParents writes the note of the parents that are ours again.
+func (s *Server) writeParents() error {
 	var lines strings.Builder
 	for dir, made := range s.parents {
 		if made {
@@ -71,9 +77,12 @@ func (s *Server) noteGroups() error {
 		}
 	}
 	if lines.Len() > 0 {
-		errs = append(errs, os.WriteFile(s.parentsFile(), []byte(lines.String()), 0o600))
+		return os.WriteFile(s.parentsFile(), []byte(lines.String()), 0o600)
 	}
-	return errors.Join(errs...)
+	if err := os.Remove(s.parentsFile()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // noteGroup notes where the processes of a container are going to be.
@@ -95,9 +104,14 @@ func (s *Server) dropGroup(id string) {
 	if _, there := s.groups[id]; !there {
 		return
 	}
+	group := s.groups[id]
 	delete(s.groups, id)
 	if err := os.Remove(filepath.Join(s.groupDir(), id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		s.log.Warn("note of a control group", "container", id, "error", err)
+	}
+	if s.askedFor[id] {
+		delete(s.askedFor, id)
+		s.removeUnused(group)
 	}
 }
 
@@ -147,6 +161,48 @@ func (s *Server) noteParents(group string) {
 	}
 }
 
+// removeUnused removes the groups above a container's that were made for it, and
+// in which there is no other container now. The daemon's own parent, which the
+// next container needs, is not asked for.
+func (s *Server) removeUnused(group string) {
+	changed := false
+	for dir := path.Dir(path.Clean("/" + group)); s.parents[dir]; dir = path.Dir(dir) {
+		if s.inUse(dir) {
+			break
+		}
+		s.removeParent(dir)
+		delete(s.parents, dir)
+		changed = true
+	}
+	if !changed {
+		return
+	}
+	if err := s.writeParents(); err != nil {
+		s.log.Warn("note of parent control groups", "error", err)
+	}
+}
+
+// inUse reports whether a container has its group below dir.
+func (s *Server) inUse(dir string) bool {
+	for _, group := range s.groups {
+		if strings.HasPrefix(path.Clean("/"+group), dir+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// removeParent removes a group if nothing is in it.
+func (s *Server) removeParent(dir string) {
+	g, err := s.o.Cgroup(dir)
+	if err == nil {
+		err = g.RemoveEmpty()
+	}
+	if err != nil && !errors.Is(err, errdefs.NotFound) {
+		s.log.Warn("parent control group", "group", dir, "error", err)
+	}
+}
+
 // removeParents removes the parents that nothing else is in, at our end.
 func (s *Server) removeParents() {
 	var ours []string
@@ -157,13 +213,7 @@ func (s *Server) removeParents() {
 	}
 	slices.SortFunc(ours, func(a, b string) int { return len(b) - len(a) }) // children first
 	for _, dir := range ours {
-		g, err := s.o.Cgroup(dir)
-		if err == nil {
-			err = g.RemoveEmpty()
-		}
-		if err != nil && !errors.Is(err, errdefs.NotFound) {
-			s.log.Warn("parent control group", "group", dir, "error", err)
-		}
+		s.removeParent(dir)
 	}
 	if len(ours) > 0 {
 		if err := os.Remove(s.parentsFile()); err != nil {

@@ -86,6 +86,7 @@ type Server struct {
 	filters    map[string][]byte
 	groups     map[string]string    // of containers, their control groups: groups.go
 	parents    map[string]bool      // of groups; whether they are ours
+	askedFor   map[string]bool      // containers whose parent group is not the daemon's own
 	cleaning   map[string][]func()  // by container: starts that wait for the end of its clean-up
 	streams    map[*stream]struct{} // open ones, also of ended processes
 	outlets    map[*outlet]struct{} // as streams
@@ -133,7 +134,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
 		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{}, parting: map[key]*process{},
-		filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{}, outlets: map[*outlet]struct{}{},
+		askedFor: map[string]bool{}, filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{}, outlets: map[*outlet]struct{}{},
 		io: newBuffer(readLen), packet: make([]byte, wire.PacketLen),
 	}
 	s.names.init(s)

@@ -76,6 +76,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		l.abort()
 		return err
 	}
+	if m.OwnParent {
+		s.askedFor[c.id] = true
+	}
 	s.forgetExit(key{c.id, ""})
 	ask := &runtime.Container{
 		ID: m.ID, Spec: m.Spec, Filter: filter, FilterFlags: m.FilterFlags, Listener: seccompListener(m.Listener, m.ID, specs.StateCreating, 0),

@@ -78,6 +78,9 @@ type Start struct {
 	Init bool `json:"init,omitempty"`
 	// Delegate lets the container make control groups itself below its own.
 	Delegate bool `json:"delegate,omitempty"`
+	// OwnParent says that the container has asked for the control group above its
+	// own. If the supervisor made it, it goes with the last container in it.
+	OwnParent bool `json:"own_parent,omitempty"`
 	// Runtime is what runs the container; nil: the supervisor itself. With it
 	// linux.seccomp is the filter's profile, and Filter is empty.
 	Runtime *Runtime `json:"runtime,omitempty"`
