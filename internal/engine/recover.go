@@ -173,7 +173,7 @@ func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Wel
 				r.State = container.Paused
 			}
 			continue
-		case exited && (r.State.Alive() || x.At.After(r.FinishedAt)):
+		case exited && (r.State.Alive() || !x.At.Equal(r.FinishedAt)): // else it is told again
 			r.Ended(container.Exit{Code: x.Code, OOM: x.OOM, At: x.At.UTC()})
 		case r.State.Alive():
 			r.Ended(container.Exit{Code: -1, At: time.Now().UTC()})

@@ -27,7 +27,7 @@ type Log struct {
 	ring  []events.Message // guarded by mu; message i stands at i%keep
 	next  int              // number of the next message
 	more  chan struct{}    // closed when a message is added; nil when nobody waits
-	stamp int64            // time of the newest message: times never repeat
+	stamp int64            // time of the newest message: see stampAfter
 	subs  int              // sequences that are being read
 	kept  *journal         // nil: nothing is kept
 }
@@ -37,7 +37,7 @@ type Log struct {
 func (l *Log) Publish(kind events.Type, action events.Action, id string, attributes map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stamp = max(time.Now().UnixNano(), l.stamp+1)
+	l.stamp = stampAfter(l.stamp, time.Now().UnixNano())
 	m := events.Message{
 		Type: kind, Action: action, Actor: events.Actor{ID: id, Attributes: attributes},
 		Scope: "local", Time: l.stamp / int64(time.Second), TimeNano: l.stamp,
@@ -50,6 +50,21 @@ func (l *Log) Publish(kind events.Type, action events.Action, id string, attribu
 		close(l.more)
 		l.more = nil
 	}
+}
+
+// setBack is by how much the clock must be behind the newest message for it to
+// have been set, rather than to have stood still between two messages.
+const setBack = int64(time.Second)
+
+// stampAfter returns the time of a message that comes at now. Times rise strictly,
+// so that who asks for what came since the last one misses none, except where
+// somebody set the clock back: then they are the clock's. The order of messages
+// is that of their numbers in any case.
+func stampAfter(last, now int64) int64 {
+	if now <= last && last-now < setBack {
+		return last + 1
+	}
+	return now
 }
 
 // add puts a message into the ring.

@@ -45,7 +45,7 @@ func (l *Log) Keep(path string) error {
 	all := append(old, present...)
 	for _, m := range all[max(0, len(all)-keep):] {
 		l.add(m)
-		l.stamp = max(l.stamp, m.TimeNano)
+		l.stamp = m.TimeNano
 	}
 	l.kept = j
 	return nil

@@ -57,6 +57,19 @@ type Record struct {
 	// Held says that the engine itself froze it, for the time of an operation
 	// that wants its files to stand still: nothing to outlive the engine.
 	Held bool `json:"held,omitempty"`
+
+	// began is StartedAt by the clock that nobody sets; zero: another engine has
+	// started the container.
+	began time.Time
+}
+
+// ran returns for how long the container's process has run, whatever happened
+// to the machine's clock meanwhile, as far as this engine has seen it start.
+func (r *Record) ran(now time.Time) time.Duration {
+	if r.began.IsZero() {
+		return now.Sub(r.StartedAt)
+	}
+	return now.Sub(r.began)
 }
 
 // UserNS is a container's user namespace.

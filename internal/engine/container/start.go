@@ -65,7 +65,7 @@ func (a *Actor) launched(got Launched, err error) error {
 	next := a.rec
 	if err == nil {
 		next.State, next.Pid, next.StartedAt, next.Cgroup, next.Pipes = Running, got.Pid, got.StartedAt, got.Cgroup, got.Pipes
-		next.ExitCode, next.Error, next.OOMKilled = 0, "", false
+		next.ExitCode, next.Error, next.OOMKilled, next.began = 0, "", false, time.Now()
 		// After a power cut only a restart policy makes a difference between a
 		// container that was running and one that was not.
 		durable := !next.HostConfig.RestartPolicy.IsNone()
@@ -139,7 +139,7 @@ func (a *Actor) ended(e Exit) {
 	if !a.rec.State.Alive() || e.Pid != 0 && e.Pid != a.rec.Pid {
 		return // told twice
 	}
-	ran := e.At.Sub(a.rec.StartedAt)
+	ran := a.rec.ran(time.Now())
 	next := a.rec
 	next.Ended(e)
 	if a.halting && next.State == Restarting {
