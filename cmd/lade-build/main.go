@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
+	buildkit "github.com/moby/buildkit/version"
 	"github.com/sirupsen/logrus"
 
 	"lade/cmd/lade-build/command"
@@ -28,6 +30,7 @@ var version = "dev"
 const ending = 5 * time.Second
 
 func main() {
+	nameBuildKit()
 	logrus.SetLevel(logrus.ErrorLevel) // BuildKit and containerd log by it
 	if len(os.Args) > 1 && os.Args[1] == "--version" {
 		fmt.Println("lade-build version", version)
@@ -36,9 +39,26 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == build.CommandVerb {
 		os.Exit(command.Main(context.Background(), os.Args[2]))
 	}
+	if len(os.Args) < 2 || os.Args[1] != build.ServeVerb {
+		fmt.Fprintln(os.Stderr, "lade-build: this program is started by laded, and by lade build")
+		os.Exit(2)
+	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "lade-build:", err)
 		os.Exit(1)
+	}
+}
+
+// nameBuildKit gives BuildKit the version that it has, which clients show.
+func nameBuildKit() {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return
+	}
+	for _, m := range info.Deps {
+		if m.Path == "github.com/moby/buildkit" {
+			buildkit.Version = m.Version
+		}
 	}
 }
 
@@ -46,7 +66,7 @@ func main() {
 func run() error {
 	c, life, err := readConfig(os.Stdin)
 	if err != nil {
-		return fmt.Errorf("laded starts this program: %w", err)
+		return fmt.Errorf("laded has not said how to build: %w", err)
 	}
 	l, err := listener()
 	if err != nil {
@@ -71,7 +91,9 @@ func run() error {
 	case <-ctx.Done():
 	}
 	time.AfterFunc(ending, func() { os.Exit(1) })
-	return errors.Join(err, server.Close(), s.close())
+	err = errors.Join(err, server.Close())
+	s.end()
+	return err
 }
 
 // readConfig reads the line that laded writes.

@@ -107,11 +107,11 @@ func newService(ctx context.Context, c build.Config) (*service, error) {
 	return s, err
 }
 
-// close ends what is under way, waits for it, and closes the cache.
-func (s *service) close() error {
+// end ends what is under way, and waits for its steps. The cache needs no closing:
+// it is as it would be after a crash, of which there is nothing to repair.
+func (s *service) end() {
 	s.grpc.Stop()
 	s.worker.Wait()
-	return s.controller.Close()
 }
 
 func (s *service) handler() http.Handler {

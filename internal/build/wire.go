@@ -9,6 +9,9 @@ import (
 	"lade/internal/errdefs"
 )
 
+// ServeVerb is the first argument of lade-build when laded starts it.
+const ServeVerb = "serve"
+
 // ListenerFD is the descriptor of lade-build's listening socket.
 const ListenerFD = 3
 

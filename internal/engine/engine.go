@@ -159,8 +159,10 @@ func assemble(h *host) *Engine {
 	}
 	e.Collector = disk.New(disk.Config{
 		Root: h.Root, Policy: func() disk.Policy { return h.settings().Disk }, Containers: h.All, Images: h.Images, Users: v.users,
-		Size:    func(ctx context.Context, r *container.Record) (int64, error) { return copier.Changed(ctx, r.ID) },
-		Removed: func(r []image.Removed) { v.deleted(r) },
+		Size:        func(ctx context.Context, r *container.Record) (int64, error) { return copier.Changed(ctx, r.ID) },
+		BuildUsage:  func(ctx context.Context) ([]build.CacheRecord, error) { return e.builder.Usage(ctx) },
+		BuildRemove: func(ctx context.Context, id string) (int64, error) { return e.builder.Remove(ctx, id) },
+		Removed:     func(r []image.Removed) { v.deleted(r) },
 		Publish: func(a map[string]string) {
 			h.events.Publish(events.DaemonEventType, events.ActionPrune, e.id, a)
 		},

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -195,7 +196,7 @@ func (b *Builder) start(ctx context.Context) error {
 		return err
 	}
 	defer in.Close()
-	cmd := exec.Command(b.c.Build)
+	cmd := exec.Command(b.c.Build, build.ServeVerb, b.c.Run) // which says whose it is
 	cmd.Stdin, cmd.Stderr, cmd.Dir = in, os.Stderr, "/"
 	cmd.ExtraFiles = []*os.File{build.ListenerFD - 3: b.file}
 	cmd.Env = append(os.Environ(), "LADE_RUNTIME_ROOT="+filepath.Join(b.c.Run, "runtime"))
@@ -295,7 +296,7 @@ func (b *Builder) clear(ctx context.Context) error {
 	g, err := b.c.Cgroups.Open(b.c.Group)
 	switch {
 	case err == nil:
-		errs = append(errs, g.Kill(ctx), g.Delete(ctx))
+		errs = append(errs, g.Kill(ctx), g.Delete(ctx), b.removeParent())
 	case errdefs.KindOf(err) != errdefs.NotFound:
 		errs = append(errs, err)
 	}
@@ -304,6 +305,16 @@ func (b *Builder) clear(ctx context.Context) error {
 	}
 	errs = append(errs, os.RemoveAll(filepath.Join(b.c.Run, "runtime")))
 	return errors.Join(errs...)
+}
+
+// removeParent removes the group in which that of the builder was, unless there
+// are containers in it.
+func (b *Builder) removeParent() error {
+	g, err := b.c.Cgroups.Open(path.Dir(b.c.Group))
+	if err != nil {
+		return nil // somebody else has removed it
+	}
+	return g.RemoveEmpty()
 }
 
 // Close ends lade-build, and with it what is being built.

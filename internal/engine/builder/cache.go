@@ -32,6 +32,23 @@ func (b *Builder) Prune(ctx context.Context, q url.Values) (*apibuild.CachePrune
 	return out, b.ask(ctx, http.MethodPost, "/build/prune?"+q.Encode(), out)
 }
 
+// Remove removes one record of the build cache and returns how many bytes that
+// freed. Errors: Conflict if it stays, since something needs it.
+func (b *Builder) Remove(ctx context.Context, id string) (int64, error) {
+	filter, err := json.Marshal(map[string][]string{"id": {id}})
+	if err != nil {
+		return 0, err
+	}
+	report, err := b.Prune(ctx, url.Values{"all": {"1"}, "filters": {string(filter)}})
+	if err != nil {
+		return 0, err
+	}
+	if len(report.CachesDeleted) == 0 {
+		return 0, errdefs.Conflictf("the record %s of the build cache is in use", id)
+	}
+	return int64(report.SpaceReclaimed), nil
+}
+
 // ask has lade-build answer a request without a body.
 func (b *Builder) ask(ctx context.Context, method, path string, out any) error {
 	r, err := http.NewRequestWithContext(ctx, method, "http://lade-build"+path, nil)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/digest"
@@ -23,8 +24,9 @@ const interval = 30 * time.Second
 
 // The kinds of candidates.
 const (
-	Container = "container"
-	Image     = "image"
+	Container  = "container"
+	Image      = "image"
+	BuildCache = "build cache"
 )
 
 // Candidate is an object that may go.
@@ -34,6 +36,9 @@ type Candidate struct {
 	Name     string // "" for an image without one
 	LastUsed time.Time
 	Size     int64 // bytes that its removal frees, if nothing before it did
+
+	// below are the records of the build cache that were made on top of this one.
+	below []string
 }
 
 // Report is what a collection found and did.
@@ -59,6 +64,10 @@ type Config struct {
 	Size   func(ctx context.Context, r *container.Record) (int64, error)
 	Images *image.Images
 	Users  func(id digest.Digest) []image.User
+	// BuildUsage returns what the build cache consists of; nil: there is none.
+	BuildUsage func(ctx context.Context) ([]build.CacheRecord, error)
+	// BuildRemove removes a record of it, and returns how many bytes that freed.
+	BuildRemove func(ctx context.Context, id string) (int64, error)
 	// Removed tells the event log of removed images.
 	Removed func([]image.Removed)
 	// Publish tells it of a collection.
@@ -79,6 +88,9 @@ type Collector struct {
 func New(c Config) *Collector {
 	if c.Statfs == nil {
 		c.Statfs = statfs
+	}
+	if c.BuildUsage == nil {
+		c.BuildUsage = func(context.Context) ([]build.CacheRecord, error) { return nil, nil }
 	}
 	return &Collector{c: c}
 }
@@ -186,8 +198,11 @@ func (c *Collector) collect(ctx context.Context, p Policy, dryRun bool) (Report,
 // free reports whether nothing needs an item any more, those that are gone
 // apart.
 func (c *Collector) free(item Candidate, gone map[string]bool) bool {
-	if item.Kind == Container {
+	switch item.Kind {
+	case Container:
 		return true
+	case BuildCache:
+		return !slices.ContainsFunc(item.below, func(id string) bool { return !gone[id] })
 	}
 	id := digest.Digest(item.ID)
 	return !slices.ContainsFunc(c.c.Users(id), func(u image.User) bool { return !gone[u.Container] }) &&
@@ -216,7 +231,7 @@ func (c *Collector) candidates(ctx context.Context, p Policy) ([]Candidate, erro
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Candidate{Container, r.ID, r.Name, used, size})
+		out = append(out, Candidate{Kind: Container, ID: r.ID, Name: r.Name, LastUsed: used, Size: size})
 	}
 	images := c.c.Images.List()
 	sharers := map[digest.ChainID]int{}
@@ -244,7 +259,42 @@ func (c *Collector) candidates(ctx context.Context, p Policy) ([]Candidate, erro
 		}
 		out = append(out, item)
 	}
+	cache, err := c.buildCache(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, cache...)
 	slices.SortStableFunc(out, func(a, b Candidate) int { return a.LastUsed.Compare(b.LastUsed) })
+	return out, nil
+}
+
+// buildCache returns the records of the build cache that may go.
+func (c *Collector) buildCache(ctx context.Context, before time.Time) ([]Candidate, error) {
+	all, err := c.c.BuildUsage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	below := map[string][]string{}
+	for _, r := range all {
+		for _, p := range r.Parents {
+			below[p] = append(below[p], r.ID)
+		}
+	}
+	var out []Candidate
+	for _, r := range all {
+		used := r.CreatedAt
+		if r.LastUsedAt != nil {
+			used = *r.LastUsedAt
+		}
+		if r.InUse || used.After(before) {
+			continue
+		}
+		item := Candidate{Kind: BuildCache, ID: r.ID, Name: r.Description, LastUsed: used, below: below[r.ID]}
+		if !r.Shared {
+			item.Size = r.Size
+		}
+		out = append(out, item)
+	}
 	return out, nil
 }
 
@@ -277,6 +327,9 @@ func removable(r *container.Record) bool {
 
 // remove removes an item and returns how many bytes that freed.
 func (c *Collector) remove(ctx context.Context, item Candidate) (int64, error) {
+	if item.Kind == BuildCache {
+		return c.c.BuildRemove(ctx, item.ID)
+	}
 	if item.Kind == Container {
 		for _, a := range c.c.Containers() {
 			if a.View().ID == item.ID {
@@ -296,12 +349,10 @@ func (c *Collector) remove(ctx context.Context, item Candidate) (int64, error) {
 // tell tells the event log and the daemon's; of a dry run only what is new.
 func (c *Collector) tell(r Report, p Policy) {
 	var names []string
-	containers := 0
+	kinds := map[string]int{}
 	for _, i := range r.Items {
 		names = append(names, i.ID)
-		if i.Kind == Container {
-			containers++
-		}
+		kinds[i.Kind]++
 	}
 	if key := strings.Join(names, " "); r.DryRun {
 		if key == c.told {
@@ -314,7 +365,7 @@ func (c *Collector) tell(r Report, p Policy) {
 	}
 	c.c.Publish(map[string]string{
 		"reason": "disk policy", "used": strconv.FormatFloat(r.Used, 'f', 1, 64), "high": strconv.Itoa(p.High), "low": strconv.Itoa(p.Low),
-		"containers": strconv.Itoa(containers), "images": strconv.Itoa(len(r.Items) - containers),
+		"containers": strconv.Itoa(kinds[Container]), "images": strconv.Itoa(kinds[Image]), "buildCache": strconv.Itoa(kinds[BuildCache]),
 		"reclaimed": strconv.FormatInt(r.Reclaimed, 10), "dryRun": strconv.FormatBool(r.DryRun),
 	})
 	log := c.c.Logger.Info
