@@ -5,6 +5,9 @@ VERSION := $(or $(shell git describe --tags --dirty 2>/dev/null),0.1.0-dev+$(she
 LDFLAGS := -s -w -X main.version=$(VERSION) -X lade/internal/cli/app.Version=$(VERSION)
 BUILD   := go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)'
 BINS    := lade laded lade-supervisor lade-runtime lade-init lade-gate
+# cmd/lade-build is a module of its own: these flags are those of its build, so that
+# BuildKit is compiled once.
+APART   := -trimpath -tags grpcnotrace
 ASSET   := internal/builtin/assets/userland.zst
 
 all: $(ASSET)  # static, stripped bin/{lade,laded,lade-supervisor,lade-runtime,lade-init,lade-gate,lade-build}
@@ -19,17 +22,20 @@ run: all       # a private daemon, the built-in image, a container: what a user 
 
 check: lint    # and the unit tests: no root, no network, under two minutes when built
 	go test ./...
+	cd cmd/lade-build && go test $(APART) ./...
 
 test: all      # everything, as root; what CI and the README run
 	scripts/test-setup
 	$(MAKE) lint
 	LADE_TEST_REQUIRE=1 go test -count=1 -p 1 -timeout 15m ./...
+	cd cmd/lade-build && LADE_TEST_REQUIRE=1 go test -count=1 -p 1 $(APART) ./...
 
 lint: $(ASSET)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	GOARCH=arm64 go build ./...
+	cd cmd/lade-build && go vet $(APART) ./...
 	scripts/lint
 
 man:           # bin/man/man1/lade*.1: the client's manual pages
