@@ -22,6 +22,9 @@
 // does not know. The failed op, its errno and a time stamp of every op are
 // found there afterwards.
 //
+// Series is the same without a child: system calls that the calling thread makes
+// with no Go code in between.
+//
 // # Invariants
 //
 //   - CLONE_VM is never used without CLONE_VFORK: the kernel exempts only a
