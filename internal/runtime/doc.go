@@ -34,9 +34,9 @@
 // # Concurrency
 //
 // A Launcher may be used by many goroutines; Options.Threads starts run at the
-// same time, others wait. Restock may run beside them; the locks of the stock are
-// taken in the order making, mu, and not held over a start. A Process is not shared: its reader owns its
-// descriptors.
+// same time, others wait. Restock runs beside them; the locks of the stock are
+// taken in the order making, mu, and not held over a start. A Process is not
+// shared: its reader owns its descriptors.
 //
 // # Crashes
 //
