@@ -18,13 +18,20 @@ func TestThousand(t *testing.T) {
 		t.Skip("make bench runs it")
 	}
 	need.Root(t)
+	const n = 1000
+	first, last := kernelGrowth(t, n)
+	note(t, "a namespace as the port of a bridge, by hand", first.processor.Seconds()*10, "ms")
+	note(t, "  the last hundred to the first", float64(last.processor)/float64(first.processor), "x")
+	kernel := (last.processor - first.processor).Seconds() * 1000 // for a hundred, in ms
+	note(t, "  that is more, for each", kernel/100, "ms")
 	e := harness.Start(t, "--bip", "198.18.0.1/20") // room for all
 	e.Run("import", rootfs(t), image)
-	const n = 1000
 	each := func(what string, args func(i int) []string) {
 		t.Helper()
 		var took [n / 100]time.Duration
+		var used [n / 100]float64
 		for part := range took {
+			sofar := cpu(t, e.Supervisor(), e.Pid())
 			begin := time.Now()
 			var clients sync.WaitGroup
 			for client := range 8 {
@@ -38,8 +45,14 @@ func TestThousand(t *testing.T) {
 			}
 			clients.Wait()
 			took[part] = time.Since(begin)
+			used[part] = cpu(t, e.Supervisor(), e.Pid()) - sofar
 		}
 		note(t, what+" of the first hundred", took[0].Seconds()*10, "ms")
+		note(t, "  processor time of both daemons", used[0]/100, "ms")
+		note(t, "  the last hundred to the first", used[len(used)-1]/used[0], "x")
+		if what == "run -d" {
+			note(t, "  … without what the kernel takes more by hand", (used[len(used)-1]-kernel)/used[0], "x")
+		}
 		limit(t, what+": the last hundred to the first", took[len(took)-1].Seconds()/took[0].Seconds(), 1.2, "x")
 	}
 	name := func(i int) string { return fmt.Sprint("c", i) }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"runtime/debug"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,4 +37,14 @@ func TestQueueEndsQuiet(t *testing.T) {
 		t.Errorf("%d bytes are queued, the limit is %d", len(st.queue), debug.SetMemoryLimit(-1))
 	}
 	poll.drop(st.fd)
+}
+
+// Output is read to where a page begins: see newBuffer.
+func TestBuffer(t *testing.T) {
+	for _, n := range []int{readLen, largeRead} {
+		b := newBuffer(n)
+		if at := uintptr(unsafe.Pointer(&b[headerLen])); at%4096 != 0 || len(b) != headerLen+n {
+			t.Errorf("%d bytes at %#x", len(b), at)
+		}
+	}
 }
