@@ -148,7 +148,9 @@ func (h *listHistory) check() {
 		h.do("GET", "/v1.56/containers/json?all=1", "", &all)
 		return summaries(all)
 	}
-	var df struct{ ContainerUsage struct{ Items []map[string]any } }
+	var df struct {
+		ContainerUsage struct{ Items []map[string]any }
+	}
 	before := list()
 	h.do("GET", "/v1.56/system/df?type=container&verbose=1", "", &df)
 	after := list()
