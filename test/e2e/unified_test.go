@@ -134,7 +134,7 @@ func (u unified) memory() {
 // reserved what it uses keeps it, and the other one's cache goes.
 func (u unified) reservation() {
 	parent := u.Group() + "/reserve"
-	const each, together = 24 << 20, 32 << 20
+	const each, together = 24 << 20, 40 << 20 // with what else is charged, some 55 MB are there
 	for name, reserved := range map[string]string{"kept": "40m", "other": "0"} {
 		u.Run("run", "-d", "--name", name, "--network", "none", "--cgroup-parent", "/"+parent, "--memory-reservation", reserved, "lade/hello",
 			"sh", "-c", fmt.Sprintf("dd if=/dev/zero of=/file bs=1M count=%d 2>/dev/null; sync; cat /file >/dev/null; echo ready; sleep 1000", each>>20))
@@ -164,7 +164,7 @@ func (u unified) reservation() {
 	if err := os.WriteFile(filepath.Join("/sys/fs/cgroup", parent, "memory.max"), []byte(strconv.Itoa(together)), 0); err != nil {
 		u.t.Fatal(err)
 	}
-	if kept, other = cache("kept"), cache("other"); kept < each*9/10 || other > each/2 {
+	if kept, other = cache("kept"), cache("other"); kept < each*9/10 || other > each*3/4 {
 		u.t.Errorf("after the pressure the one with a reservation has %d, the other one %d of %d", kept, other, each)
 	}
 	u.remove("kept")
