@@ -54,6 +54,10 @@ SOAK ?= 30m
 soak: all      # as root: churn, upgrades and restarts under load, random histories (SOAK each: 30m), power cuts, bursts
 	LADE_SOAK=$(SOAK) LADE_TEST_REQUIRE=1 go test -count=1 -v -timeout 0 -run '^Test(Churn|Upgrade|Histories|PowerCut|Burst|RestartsUnderLoad)$$' ./test/crash ./test/e2e ./internal/supervisor/server
 
+OLDER ?= HEAD~100
+test-older: all # as root: down to the programs of the commit OLDER and up again, under load
+	scripts/test-older $(OLDER)
+
 fuzz:          # every fuzz target for 30 seconds
 	scripts/fuzz
 
@@ -72,4 +76,4 @@ test-deb: all  # install, upgrade and remove the package where systemd runs: in 
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all man run check lint test test-vm conformance bench soak fuzz sizes install deb test-deb clean
+.PHONY: all man run check lint test test-vm conformance bench soak test-older fuzz sizes install deb test-deb clean

@@ -16,12 +16,16 @@ import (
 
 // TestUpgrade replaces daemon and supervisor by another build and back, again
 // and again, while requests come through a published port, lines are logged and
-// streamed, and containers end. LADE_SOAK says for how long (default: four times).
+// streamed, and containers end. LADE_SOAK says for how long (default: four times);
+// LADE_OLDER names a directory with the programs of another version, in place of
+// the same in another build: make test-older.
 func TestUpgrade(t *testing.T) {
 	need.Root(t)
 	lasts, long := soak(t, 0)
-	builds := []string{harness.Bin(t), ""}
-	builds[1] = harness.OtherBuild(t)
+	builds := []string{harness.Bin(t), os.Getenv("LADE_OLDER")}
+	if builds[1] == "" {
+		builds[1] = harness.OtherBuild(t)
+	}
 	e := harness.StartFrom(t, builds[0], nil)
 	img := e.Import()
 	supervisor := e.Supervisor()
