@@ -58,6 +58,9 @@ type Record struct {
 	// that wants its files to stand still: nothing to outlive the engine.
 	Held bool `json:"held,omitempty"`
 
+	// foreign are fields of another version, which are written again as they were.
+	foreign map[string]json.RawMessage
+
 	// began is StartedAt by the clock that nobody sets; zero: another engine has
 	// started the container.
 	began time.Time
@@ -96,23 +99,17 @@ type Mount struct {
 	Anonymous bool `json:"anonymous,omitempty"`
 }
 
-// Decode reads a record back.
-func Decode(raw []byte) (*Record, error) {
-	r := new(Record)
-	if err := json.Unmarshal(raw, r); err != nil {
-		return nil, fmt.Errorf("container record: %w", err)
-	}
+// complete checks a record that was read, and fills in what the version that wrote
+// it did not know of.
+func (r *Record) complete() error {
 	if r.ID == "" || r.Config == nil || r.HostConfig == nil || int(r.State) >= len(stateNames) {
-		return nil, fmt.Errorf("container record %q is incomplete", r.ID)
+		return fmt.Errorf("container record %q is incomplete", r.ID)
 	}
 	if r.State == Running && r.Health == nil && r.Check() != nil { // a version that did not check has started it
 		r.Health = &container.Health{Status: container.Starting}
 	}
-	return r, nil
+	return nil
 }
-
-// Encode returns what Decode reads.
-func (r *Record) Encode() ([]byte, error) { return json.Marshal(r) }
 
 // Attributes are what the container's events carry: its labels, image and name.
 func (r *Record) Attributes() map[string]string {
