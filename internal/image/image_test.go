@@ -2,6 +2,7 @@ package image_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -431,4 +432,39 @@ func FuzzChange(f *testing.F) {
 			t.Errorf("%q: %v", s, err)
 		}
 	})
+}
+
+// TestLasting: what a lasting lease holds outlives a restart and a sweep, until it
+// is told to hold something else.
+func TestLasting(t *testing.T) {
+	dir := t.TempDir()
+	s, end := imagetest.Open(t, dir)
+	img := imagetest.Add(t, s, build(t, "held"), ref(t, "held"))
+	l := s.Lasting("mine")
+	if err := errors.Join(l.Hold(img.Blobs()...), l.HoldChains(img.ChainIDs...)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Remove(t.Context(), "held", image.RemoveOptions{}, nobody); err != nil {
+		t.Fatal(err)
+	}
+	end()
+	s, end = imagetest.Open(t, dir)
+	defer end()
+	l = s.Lasting("mine")
+	if _, err := s.Collect(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if blobs, chains, _ := imagetest.Objects(t, s); blobs != len(img.Blobs()) || chains != len(img.ChainIDs) {
+		t.Errorf("held: %d blobs, %d snapshots", blobs, chains)
+	}
+	if err := l.Set(t.Context(), nil, img.ChainIDs[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if blobs, chains, _ := imagetest.Objects(t, s); blobs != 0 || chains != 1 {
+		t.Errorf("after Set: %d blobs, %d snapshots", blobs, chains)
+	}
+	if err := l.Set(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	imagetest.Empty(t, s)
 }

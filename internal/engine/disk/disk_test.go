@@ -1,12 +1,14 @@
 package disk
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/moby/api/types/build"
 	apicontainer "github.com/moby/moby/api/types/container"
 
 	"lade/internal/digest"
@@ -114,6 +116,34 @@ func TestCollect(t *testing.T) {
 	p = Policy{}
 	if _, err = c.DiskReclaim(t.Context(), false); errdefs.KindOf(err) != errdefs.Invalid || p.String() != "off" {
 		t.Errorf("without a policy: %v", err)
+	}
+}
+
+// TestCollectBuildCache: records go by last use, no earlier than what was made on
+// them, and not while they are in use.
+func TestCollectBuildCache(t *testing.T) {
+	need.Root(t)
+	at := func(hours int) *time.Time {
+		t := time.Now().Add(-time.Duration(hours) * time.Hour)
+		return &t
+	}
+	all := []build.CacheRecord{
+		{ID: "base", Size: 10, LastUsedAt: at(5)}, {ID: "step", Parents: []string{"base"}, Size: 10, LastUsedAt: at(4)},
+		{ID: "lone", Size: 10, LastUsedAt: at(3)}, {ID: "now", Size: 10, LastUsedAt: at(6), InUse: true},
+	}
+	var removed []string
+	c := New(Config{
+		Policy: func() Policy { return Policy{High: 90, Low: 50} }, Containers: func() []*container.Actor { return nil }, Images: imagetest.New(t),
+		Publish: func(map[string]string) {}, Logger: slog.New(slog.DiscardHandler),
+		Statfs:     func(string) (uint64, uint64, error) { return 70, 100, nil },
+		BuildUsage: func(context.Context) ([]build.CacheRecord, error) { return all, nil },
+		BuildRemove: func(_ context.Context, id string) (int64, error) {
+			removed = append(removed, id)
+			return 10, nil
+		},
+	})
+	if r, err := c.DiskReclaim(t.Context(), false); err != nil || r.Short || strings.Join(removed, " ") != "step base" {
+		t.Errorf("%+v, %v, removed %v", r, err, removed)
 	}
 }
 
