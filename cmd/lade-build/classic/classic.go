@@ -210,10 +210,20 @@ func newStream(w http.ResponseWriter, quiet bool) *stream {
 	return &stream{w: w, e: json.NewEncoder(w), quiet: quiet}
 }
 
+// line is a message with the error as older clients read it.
+type line struct {
+	jsonstream.Message
+	Text string `json:"error,omitempty"`
+}
+
 // send writes one object. A client that is gone hears nothing, and the context
 // of its request ends the build.
 func (s *stream) send(m jsonstream.Message) {
-	if s.e.Encode(m) == nil {
+	l := line{Message: m}
+	if m.Error != nil {
+		l.Text = m.Error.Message
+	}
+	if s.e.Encode(l) == nil {
 		_ = http.NewResponseController(s.w).Flush()
 	}
 }

@@ -9,7 +9,7 @@ import threading
 import time
 
 import docker
-from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+from docker.errors import APIError, BuildError, ContainerError, ImageNotFound, NotFound
 from docker.types import Healthcheck, IPAMConfig, IPAMPool, LogConfig, Mount, Ulimit
 
 from tap import check, has, raises, run, same
@@ -409,6 +409,21 @@ def export_commit(c):
             same(c.containers.run(i, remove=True), b"kept\n")
         finally:
             c.images.remove("conformance/python:v1")
+
+
+@check
+def images_build(c):
+    """images: build"""
+    i, lines = c.images.build(fileobj=io.BytesIO(b"FROM " + IMAGE.encode() + b"\nARG A\nRUN echo built $A > /f\n"),
+                              tag="conformance/built:v1", buildargs={"A": "b"}, labels={"conformance": "built"})
+    assert any("Successfully tagged conformance/built:v1" in l.get("stream", "") for l in lines)
+    same(i.labels["conformance"], "built")
+    same(c.containers.run(i, ["cat", "/f"], remove=True), b"built b\n")
+    c.images.remove("conformance/built:v1")
+    e = raises(BuildError, "returned a non-zero code: 7", c.images.build,
+               fileobj=io.BytesIO(b"FROM " + IMAGE.encode() + b"\nRUN exit 7\n"))
+    assert "Step 2/2" in "".join(l.get("stream", "") for l in e.build_log)
+    c.api.prune_builds()
 
 
 @check
