@@ -33,7 +33,6 @@ type Config struct {
 	Runtime      string // path of lade-runtime
 	CgroupParent string // path below which the control groups of steps are
 	AppArmor     string // profile of steps, or ""
-	SELinux      bool   // steps get labels
 	Links        bool   // layers of laded can be lower directories of an overlay
 	DNS          []string
 	DNSSearch    []string

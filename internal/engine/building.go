@@ -35,7 +35,7 @@ func (e *Engine) newBuilder() *builder.Builder {
 		Publish: e.PublishImage, Logger: e.log,
 		Settings: func(c *build.Config) {
 			d := e.settings().Defaults
-			c.DNS, c.DNSSearch, c.DNSOptions = d.DNS, d.DNSSearch, d.DNSOptions
+			c.DNS, c.DNSSearch, c.DNSOptions, c.AppArmor = d.DNS, d.DNSSearch, d.DNSOptions, d.Security.AppArmor
 		},
 	})
 }

@@ -84,6 +84,15 @@ func TestBuildx(t *testing.T) {
 			t.Errorf("%s: %v\n%s", x.name, err, out)
 		}
 	}
+	write("compose.yml", "services:\n  web:\n    build: {context: ., target: base, args: {WHO: compose}}\n    command: cat /f\n")
+	compose := exec.CommandContext(t.Context(), filepath.Join(built(t), "cli-plugins", "docker-compose"), "-p", "built", "up", "--build")
+	compose.Dir = dir
+	compose.Env = append(e.Command("docker").Env, "DOCKER_CONFIG="+config, "BUILDX_CONFIG="+filepath.Join(dir, "buildx"))
+	if out, err := compose.CombinedOutput(); err != nil || !strings.Contains(string(out), "built by compose") {
+		t.Errorf("compose: %v\n%s", err, out)
+	}
+	e.Run("rm", "-f", "built-web-1")
+	e.Run("network", "rm", "built_default")
 	if got, err := os.ReadFile(filepath.Join(dir, "out", "f")); err != nil || string(got) != "built by files\n" {
 		t.Errorf("files: %q, %v", got, err)
 	}

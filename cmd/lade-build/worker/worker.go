@@ -185,7 +185,7 @@ func newExecutor(c build.Config, networks map[pb.NetMode]network.Provider, m *re
 	}
 	return runcexecutor.New(runcexecutor.Opt{
 		Root: root, CommandCandidates: []string{c.Runtime}, DefaultCgroupParent: c.CgroupParent, ProcessMode: oci.ProcessSandbox,
-		ApparmorProfile: c.AppArmor, SELinux: c.SELinux, ResourceMonitor: m,
+		ApparmorProfile: c.AppArmor, ResourceMonitor: m,
 		DNS: &oci.DNSConfig{Nameservers: c.DNS, SearchDomains: c.DNSSearch, Options: c.DNSOptions},
 	}, networks)
 }
