@@ -16,6 +16,7 @@ import (
 	"lade/internal/ids"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/service"
+	"lade/internal/need"
 	"lade/internal/runtime"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
@@ -276,8 +277,41 @@ func ownProcess(t testing.TB, launcher string) *env {
 	t.Helper()
 	t.Setenv(asSupervisor, launcher)
 	e := &env{t: t, root: t.TempDir()}
+	pidfd := -1
+	// Between the end of the connection and that of the directory, which it would
+	// make again: it goes when it was idle for a while.
+	t.Cleanup(func() { outlive(t, pidfd) })
 	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
+	var err error
+	if pidfd, err = unix.PidfdOpen(e.hello.Pid, 0); err != nil {
+		t.Fatal(err)
+	}
 	return e
+}
+
+// outlive waits until a supervisor has ended, and kills one that does not end.
+func outlive(t testing.TB, pidfd int) {
+	if pidfd < 0 {
+		return
+	}
+	defer unix.Close(pidfd)
+	ended := func(within time.Duration) bool {
+		end := time.Now().Add(within)
+		for time.Now().Before(end) {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(time.Until(end).Milliseconds())+1)
+			if err == nil && n > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	if ended(need.Patience(10 * time.Second)) {
+		return
+	}
+	_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0) // it may end now
+	if !ended(need.Patience(30 * time.Second)) {
+		t.Error("the supervisor does not end")
+	}
 }
 
 func (e *env) connect(o supervisor.Options) {
