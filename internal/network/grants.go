@@ -172,7 +172,6 @@ func (n *Networks) requestAddress(ctx context.Context, i *remote.IPAM, g grant, 
 	if err := n.noteGrant(g); err != nil {
 		return ip, errors.Join(err, i.ReleaseAddress(ctx, g.Pool, ip))
 	}
-	failpoint.Hit("network.address")
 	if want.IsValid() && ip != want {
 		n.returnGrant(context.WithoutCancel(ctx), g)
 		return ip, errdefs.Internalf("remote: the plugin gives %s instead of %s", ip, want)
