@@ -14,7 +14,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/errdefs"
-	"lade/internal/failpoint"
 	"lade/internal/network/remote"
 	"lade/internal/store"
 )
@@ -137,7 +136,6 @@ func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space st
 		}
 		err = errors.Join(err, n.noteGrant(g))
 	}
-	failpoint.Hit("network.pool")
 	if err != nil {
 		return c, "", err
 	}
