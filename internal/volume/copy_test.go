@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/volume"
 	"golang.org/x/sys/unix"
@@ -185,6 +188,41 @@ func TestSize(t *testing.T) {
 	})
 	disk := snapshottest.Disk{Type: "btrfs", Mkfs: []string{"mkfs.btrfs", "-q"}, From: "btrfs-progs", Size: 256 << 20}
 	t.Run(disk.Type, func(t *testing.T) { sizes(t, disk.Mount(t)) })
+	t.Run("zfs", func(t *testing.T) {
+		name, dir := pool(t)
+		sizes(t, dir)
+		out, err := exec.Command("zfs", "projectspace", "-Hp", "-o", "name,quota", name).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "10485") {
+			t.Errorf("limits that are left: %s, %v", out, err)
+		}
+	})
+}
+
+// pool makes a pool of ZFS in a file, and returns its name and where it is mounted.
+func pool(t *testing.T) (name, dir string) {
+	t.Helper()
+	raw, err := os.ReadFile("/proc/filesystems")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("zpool"); err != nil || !strings.Contains(string(raw), "\tzfs\n") {
+		t.Skip("this machine has no ZFS")
+	}
+	name, dir = fmt.Sprint("ladevol", os.Getpid()), t.TempDir()
+	file := filepath.Join("/dev/shm", name)
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(file) })
+	if out, err := exec.Command("zpool", "create", "-O", "compression=off", "-m", dir, name, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("zpool", "destroy", name).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	return name, dir
 }
 
 // sizes fills a volume that has a limit, its clone, and a clone that was nearly
@@ -206,9 +244,16 @@ func sizes(t *testing.T, root string) {
 			t.Errorf("%s: %+v, %v", dir, st, err)
 		}
 		var err error
-		snapshottest.AsContainer(func() { err = writeSynced(filepath.Join(dir, "f"), 700<<10) })
+		snapshottest.AsContainer(func() {
+			for end := time.Now().Add(need.Patience(30 * time.Second)); err == nil && time.Now().Before(end); { // some file systems count late
+				err = writeSynced(filepath.Join(dir, "f"), 700<<10)
+			}
+		})
 		if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 			t.Errorf("%s: 1.3 megabytes in one: %v", dir, err)
+		}
+		if fi, err := os.Stat(filepath.Join(dir, "f")); err != nil || fi.Size() > 4<<20 {
+			t.Errorf("%s: %+v, %v", dir, fi, err)
 		}
 	}
 	// Nobody else notices.
@@ -236,7 +281,7 @@ func sizes(t *testing.T, root string) {
 // writeSynced writes a file and has it put on disk, where some file systems only
 // then know how much it takes.
 func writeSynced(name string, size int) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
@@ -245,5 +290,5 @@ func writeSynced(name string, size int) error {
 		b[i] = byte(i*i>>7 + i)
 	}
 	_, err = f.Write(b)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, unix.Syncfs(int(f.Fd())), f.Close())
 }

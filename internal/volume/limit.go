@@ -15,17 +15,25 @@ import (
 // bound limits what dir, which is empty, may hold: by project quota; on btrfs,
 // which has none, it becomes a subvolume with a limit. Errors: Unavailable where
 // neither can be.
-//
-// Accounting on btrfs is turned on for the whole file system by the first limit
-// and slows it down; so only who asks for a limit pays.
 func bound(dir string, bytes int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return os.NewSyscallError("statfs", err)
 	}
-	if st.Type != unix.BTRFS_SUPER_MAGIC {
-		return quota.Bound(dir, bytes)
+	switch st.Type {
+	case unix.BTRFS_SUPER_MAGIC:
+		return boundBtrfs(dir, bytes)
+	case zfsMagic:
+		return boundZFS(dir, bytes)
 	}
+	return quota.Bound(dir, bytes)
+}
+
+// boundBtrfs makes dir a subvolume with a limit.
+//
+// Accounting is turned on for the whole file system by the first limit and slows
+// it down; so only who asks for a limit pays.
+func boundBtrfs(dir string, bytes int64) error {
 	if err := becomeSubvolume(dir); err != nil {
 		return err
 	}
@@ -91,7 +99,7 @@ func release(dir string) error {
 		return err
 	}
 	if !is {
-		return quota.Release(dir)
+		return releaseProject(dir)
 	}
 	parent, err := os.Open(filepath.Dir(dir))
 	if err != nil {
@@ -109,4 +117,13 @@ func release(dir string) error {
 		return err
 	}
 	return nil
+}
+
+// releaseProject lifts the limit of a project, if dir is one.
+func releaseProject(dir string) error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err == nil && st.Type == zfsMagic {
+		return releaseZFS(dir)
+	}
+	return quota.Release(dir)
 }
