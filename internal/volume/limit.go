@@ -13,8 +13,8 @@ import (
 )
 
 // bound limits what dir, which is empty, may hold: by project quota; on btrfs,
-// which has none, it becomes a subvolume with a limit. Errors: Unavailable where
-// neither can be.
+// which has none, it becomes a subvolume with a limit (docs/adr/0049). Errors:
+// Unavailable where neither can be.
 func bound(dir string, bytes int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/quota"
 	"lade/internal/trace"
 )
 
@@ -49,22 +50,15 @@ func boundZFS(dir string, bytes int64) error {
 
 // releaseZFS lifts the limit of a directory on ZFS, if it has one.
 func releaseZFS(dir string) error {
-	said, err := zfs("project", "-d", dir) // "  ID P DIR"
-	if err != nil {
+	id, err := quota.Project(dir)
+	if err != nil || id == 0 {
 		return err
-	}
-	f := strings.Fields(said)
-	if len(f) == 0 {
-		return nil
-	}
-	if id, err := strconv.Atoi(f[0]); err != nil || id < firstProject {
-		return nil
 	}
 	dataset, err := zfs("list", "-H", "-o", "name", dir)
 	if err != nil {
 		return err
 	}
-	_, err = zfs("set", "projectquota@"+f[0]+"=none", dataset)
+	_, err = zfs("set", fmt.Sprintf("projectquota@%d=none", id), dataset)
 	return err
 }
 

@@ -153,6 +153,17 @@ func Release(dir string) error {
 	return sp.End(limit(fd, id, 0))
 }
 
+// Project returns the number of the project that a directory is, if it is one of
+// ours; 0 if not, and where there are no projects.
+func Project(dir string) (uint32, error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, sys.Error("open", dir, err)
+	}
+	defer sys.CloseAll(fd)
+	return projectOf(fd)
+}
+
 // Usage returns how many bytes the project of a directory has and may have;
 // zeros if it was not bounded.
 func Usage(dir string) (used, most int64, err error) {
