@@ -57,6 +57,7 @@ const (
 	iocGetAttributes = 0x801c581f // FS_IOC_FSGETXATTR, _IOR('X', 31, fsxattr)
 	iocSetAttributes = 0x401c5820 // FS_IOC_FSSETXATTR, _IOW('X', 32, fsxattr)
 	inherit          = 0x200      // FS_XFLAG_PROJINHERIT
+	inheritZFS       = 0x20000000 // the same in OpenZFS 2.1, which takes FS_PROJINHERIT_FL for it
 )
 
 func quotactl(fd int, cmd uint32, id uint32, addr unsafe.Pointer) error {
@@ -190,7 +191,7 @@ func projectOf(fd int) (uint32, error) {
 	if err != nil {
 		return 0, os.NewSyscallError("FS_IOC_FSGETXATTR", err)
 	}
-	if a.flags&inherit == 0 || a.project < first {
+	if a.flags&(inherit|inheritZFS) == 0 || a.project < first {
 		return 0, nil
 	}
 	return a.project, nil
