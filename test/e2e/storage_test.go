@@ -61,8 +61,13 @@ func life(t *testing.T, e *harness.Engine, docker func(...string) string, img st
 	docker("rmi", "lade-test/changed")
 	docker("run", "--name", "large", img, "dd", "if=/dev/zero", "of=/f", "bs=1M", "count=64")
 	var c []struct{ SizeRw int64 }
-	if err := json.Unmarshal([]byte(docker("inspect", "--size", "large")), &c); err != nil || len(c) != 1 || c[0].SizeRw < 60<<20 || c[0].SizeRw > 70<<20 {
-		t.Errorf("size: %+v, %v", c, err)
+	// zfsprops(7): what is pending is accounted for within a few seconds.
+	need.Eventually(t, "the size has grown by 64 MB", func() bool {
+		err := json.Unmarshal([]byte(docker("inspect", "--size", "large")), &c)
+		return err != nil || len(c) != 1 || c[0].SizeRw >= 60<<20
+	})
+	if len(c) != 1 || c[0].SizeRw > 70<<20 {
+		t.Errorf("size: %+v", c)
 	}
 	for _, o := range []string{"size=none", "size=-1", "size=0", "color=red"} {
 		if out, err := e.Command("docker", "create", "--storage-opt", o, img, "true").CombinedOutput(); err == nil || !strings.Contains(string(out), "storage option") {

@@ -3,6 +3,7 @@ package zfs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -17,7 +18,7 @@ import (
 //
 // Errors: NotFound for a dataset that does not exist, Conflict for one that
 // exists already or is busy, Exhausted for a full pool or quota, Unavailable if
-// the program is missing.
+// the program is missing, Canceled and Deadline of ctx, which kills the program.
 func run(ctx context.Context, program string, args ...string) (string, error) {
 	// Pdeathsig is about the thread that starts the process (prctl(2)).
 	runtime.LockOSThread()
@@ -30,6 +31,9 @@ func run(ctx context.Context, program string, args ...string) (string, error) {
 	sp := trace.Begin(trace.File, program, strings.Join(args, " "))
 	out, err := cmd.Output()
 	if sp.End(err) != nil {
+		if gone := ctx.Err(); gone != nil {
+			return "", fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), gone)
+		}
 		return "", classify(program, args, strings.TrimSpace(complaint.String()), err)
 	}
 	return strings.TrimSuffix(string(out), "\n"), nil
