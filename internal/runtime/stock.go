@@ -119,8 +119,7 @@ func (s *stock) ordered(w list, user bool) {
 
 // Restock makes what the next start will want, if it is like the last one. It is
 // meant for the moment when that one was answered, and closes what that has left
-// to close. What cannot be made the start
-// makes itself.
+// to close. What cannot be made the start makes itself.
 func (l *Launcher) Restock() {
 	s := &l.stock
 	s.closeUsed()

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/events"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/build"
 	"lade/internal/errdefs"
@@ -27,7 +29,7 @@ import (
 )
 
 const (
-	// idle is how long lade-build stays when nobody is connected.
+	// idle is Config.Idle unless that is set.
 	idle = 5 * time.Minute
 	// grace is how long lade-build may take to end before it is killed.
 	grace = 10 * time.Second
@@ -58,7 +60,9 @@ type Config struct {
 	Settings func(*build.Config)
 	// Publish tells the event log what happened to an image.
 	Publish func(action events.Action, id, name string)
-	Logger  *slog.Logger
+	// Idle is how long lade-build stays when nobody is connected; 0: five minutes.
+	Idle   time.Duration
+	Logger *slog.Logger
 }
 
 // Builder is the engine's part of building.
@@ -81,6 +85,8 @@ type process struct {
 	cmd  *exec.Cmd
 	life *os.File // closing it ends lade-build
 	done chan struct{}
+	// ending is that life was closed because nobody is connected; guarded by mu.
+	ending bool
 }
 
 // New returns a builder, which has started nothing. It must be called before
@@ -100,13 +106,17 @@ func (b *Builder) Recover(ctx context.Context) error {
 // Dial connects with lade-build, which is started if it does not run. Errors:
 // Unavailable, also if there is no such program.
 func (b *Builder) Dial(ctx context.Context) (net.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if err := b.begin(ctx); err != nil {
 		return nil, err
 	}
+	// While mu is held: the connections of a lade-build that has ended are refused
+	// (watch) before or after this, and the caller does not wait for nobody.
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", b.socket())
 	if err != nil {
-		b.end()
+		b.endLocked()
 		return nil, errdefs.Unavailablef("the builder does not answer: %w", err)
 	}
 	return &conn{Conn: c, end: sync.OnceFunc(b.end)}, nil
@@ -134,10 +144,20 @@ func (b *Builder) Kept() bool {
 	return err == nil
 }
 
-// begin counts a user in.
+// begin counts a user in. The caller holds mu, which is given up while a
+// lade-build that was told to end does so.
 func (b *Builder) begin(ctx context.Context) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	for p := b.running; p != nil && p.ending; p = b.running {
+		b.mu.Unlock()
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 	if b.closed {
 		return errdefs.Unavailablef("the engine is shutting down")
 	}
@@ -159,14 +179,19 @@ func (b *Builder) begin(ctx context.Context) error {
 func (b *Builder) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.endLocked()
+}
+
+func (b *Builder) endLocked() {
 	if b.users--; b.users > 0 || b.running == nil || b.closed {
 		return
 	}
 	p := b.running
-	b.leave = time.AfterFunc(idle, func() {
+	b.leave = time.AfterFunc(cmp.Or(b.c.Idle, idle), func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.users == 0 && b.running == p {
+			p.ending = true
 			_ = p.life.Close() // a second Close of it does nothing
 		}
 	})
@@ -278,6 +303,12 @@ func (b *Builder) watch(ctx context.Context, p *process) {
 // refuse closes the connections that the lade-build that is gone has not
 // accepted. The caller holds mu.
 func (b *Builder) refuse() {
+	// exec.Cmd makes what it passes on blocking, for both of us, and a lade-build
+	// that ended at once has not changed that: accept(2) would wait for ever.
+	raw, err := b.listener.SyscallConn()
+	if err != nil || raw.Control(func(fd uintptr) { err = unix.SetNonblock(int(fd), true) }) != nil || err != nil {
+		return
+	}
 	if b.listener.SetDeadline(time.Now().Add(time.Millisecond)) != nil {
 		return
 	}

@@ -2,31 +2,91 @@ package builder
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"lade/internal/build"
 	"lade/internal/errdefs"
 	"lade/internal/image/imagetest"
 	"lade/internal/linux/cgroup"
 	"lade/internal/need"
+	"lade/internal/snapshot"
 )
 
-// TestMissing: without lade-build nothing is started or made, and the error says
-// which file is missing.
-func TestMissing(t *testing.T) {
+// storage is a driver that only has a name.
+type storage struct{ snapshot.Snapshotter }
+
+func (storage) Name() string { return "vfs" }
+
+// newBuilder returns one with a program in dir, which it ends soon.
+func newBuilder(t *testing.T, dir string) *Builder {
+	t.Helper()
 	need.Root(t)
 	cgroups, err := cgroup.Detect()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer cgroups.Close()
-	dir := t.TempDir()
-	b := New(Config{
+	t.Cleanup(cgroups.Close)
+	return New(Config{
 		Programs: Programs{Build: filepath.Join(dir, "lade-build")}, Root: filepath.Join(dir, "cache"), Run: filepath.Join(dir, "run"),
-		Images: imagetest.New(t), Cgroups: cgroups, Group: "/lade-test-builder/build-x", Logger: slog.New(slog.DiscardHandler),
+		Images: imagetest.New(t), Snapshots: storage{}, Cgroups: cgroups, Group: "/lade-test-builder/build-x",
+		Settings: func(*build.Config) {}, Idle: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	})
+}
+
+// TestEnding: who comes while an idle lade-build ends gets another one, not the
+// end of that.
+func TestEnding(t *testing.T) {
+	dir := t.TempDir()
+	b := newBuilder(t, dir)
+	script := "#!/bin/sh\ncd " + dir + "\necho begun >>log\ncat >/dev/null\necho ending >>log\nwhile [ ! -e go ]; do sleep 0.02; done\n"
+	if err := os.WriteFile(b.c.Build, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	log := func() string {
+		raw, err := os.ReadFile(filepath.Join(dir, "log"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	first, err := b.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	need.Eventually(t, "an idle builder ends", func() bool { return strings.Contains(log(), "ending") })
+	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if _, err := b.Dial(short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while it ends: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, err := b.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	need.Eventually(t, "another one begins", func() bool { return log() == "begun\nending\nbegun\n" })
+	if err := errors.Join(second.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMissing: without lade-build nothing is started or made, and the error says
+// which file is missing.
+func TestMissing(t *testing.T) {
+	dir := t.TempDir()
+	b := newBuilder(t, dir)
 	if err := b.Recover(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -123,8 +123,9 @@ func (h *host) find(ctx context.Context, q build.ImageRequest, tell func(jsonstr
 	img, err := h.c.Images.ResolveFor(name, &platform)
 	if err != nil && ref.Digest != "" {
 		// One that was loaded or built here has no name with a digest.
-		if i := slices.IndexFunc(h.c.Images.List(), func(i *image.Image) bool { return digest.Digest(i.Manifest.Digest) == ref.Digest }); i >= 0 {
-			img, err = h.c.Images.List()[i], nil
+		all := h.c.Images.List()
+		if i := slices.IndexFunc(all, func(i *image.Image) bool { return digest.Digest(i.Manifest.Digest) == ref.Digest }); i >= 0 {
+			img, err = all[i], nil
 		}
 	}
 	if errdefs.KindOf(err) == errdefs.NotFound && !q.Fetch {
