@@ -15,7 +15,7 @@ import (
 func TestCheck(t *testing.T) {
 	e := harness.Start(t)
 	img := e.Import()
-	port := freePort(t)
+	port := harness.FreePort(t)
 	e.Run("create", "--name", "one", "-v", "named:/data", img, "true")
 	e.Run("run", "-d", "--name", "two", "-p", port+":80", img, "sleep", "1000")
 	if out, err := e.Check(); err == nil || !strings.Contains(out, "in use") {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -123,20 +122,6 @@ func answers(port string) error {
 	return err
 }
 
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // command is a client in the background. Its output is read until it ends.
 type command struct {
 	cmd    *exec.Cmd
@@ -191,7 +176,7 @@ func (c *command) line(t *testing.T) string {
 func TestDaemonKilled(t *testing.T) {
 	e := harness.Start(t)
 	img := e.Import()
-	port := freePort(t)
+	port := harness.FreePort(t)
 
 	e.Run("run", "-d", "--name", "log", img, "sh", "-c", count)
 	e.Run("run", "-d", "--name", "web", "-p", port+":80", img, "sh", "-c", "mkdir /www; echo here >/www/page; exec httpd -f -p 80 -h /www")

@@ -179,7 +179,7 @@ func TestBothKilled(t *testing.T) { harness.EachRuntime(t, bothKilled) }
 func bothKilled(t *testing.T, flags ...string) {
 	e := harness.Start(t, flags...)
 	img := e.Import()
-	port := freePort(t)
+	port := harness.FreePort(t)
 	e.Run("run", "-d", "--name", "web", "-p", port+":80", img, "sh", "-c", "mkdir /www; echo here >/www/page; exec httpd -f -p 80 -h /www")
 	e.Run("run", "-d", "--name", "busy", img, "sh", "-c", "sleep 1000 & while [ ! -e /go ]; do usleep 10000; done; exit 7")
 	e.Run("run", "-d", "--name", "shared", "--pid", "host", img, "sh", "-c", "sleep 1001 & while [ ! -e /go ]; do usleep 10000; done; exit 6")

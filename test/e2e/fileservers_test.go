@@ -23,7 +23,7 @@ import (
 func TestFileServers(t *testing.T) {
 	need.Root(t)
 	need.Program(t, "docker", "docker-cli")
-	smb := listener(t)
+	smb := harness.FreePort(t)
 	cifs := func(share, password string) []string {
 		return []string{"type=cifs", "device=//127.0.0.1/" + share, "o=port=" + smb + ",username=root,password=" + password + ",vers=3.0"}
 	}

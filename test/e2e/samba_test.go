@@ -16,21 +16,6 @@ import (
 // smbPassword is root's on the server of the tests.
 const smbPassword = "lade-test-secret"
 
-// listener returns a port of the loopback that nobody listens on.
-func listener(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
-}
-
 // serveSMB shares dir by Samba's server, to root with smbPassword. All that the
 // server keeps is in a directory of its own.
 func serveSMB(t *testing.T, dir, port string) {

@@ -47,11 +47,14 @@ func Main(ctx context.Context, command string) int {
 }
 
 func run(ctx context.Context, c *build.Command) error {
-	temp, err := os.MkdirTemp("", "lade-build-")
-	if err != nil {
-		return err
+	var temp string // for what standard input brings; a build that needs none leaves none when it is killed
+	var err error
+	if c.Context == "-" || c.File == "-" {
+		if temp, err = os.MkdirTemp("", "lade-build-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(temp)
 	}
-	defer os.RemoveAll(temp)
 	o := client.SolveOpt{Frontend: "dockerfile.v0", LocalMounts: map[string]fsutil.FS{}}
 	if o.FrontendAttrs, err = attributes(c); err != nil {
 		return err
