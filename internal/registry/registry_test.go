@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -816,29 +817,37 @@ func TestMirrorFails(t *testing.T) {
 	}
 }
 
-// TestTotal pulls many images; no more than so many blobs come at a time.
+// TestTotal pulls many images; no more than so many layers come at a time.
+// Configurations, which are small, are not counted.
 func TestTotal(t *testing.T) {
+	const total = 2
 	f, s := newFake(t), imagetest.New(t)
+	images := make([]*imagetest.Built, 4)
+	layers := map[string]bool{} // by the last part of their path
+	for i := range images {
+		images[i] = imagetest.Build(t, imagetest.Spec{Layers: [][]byte{
+			imagetest.Tar(t, imagetest.File{Name: "a", Body: fmt.Sprint(i)}), imagetest.Tar(t, imagetest.File{Name: "b", Body: fmt.Sprint(i)}),
+		}})
+		f.add(images[i], fmt.Sprint("v", i))
+		for _, l := range images[i].Layers {
+			layers[l.Digest.String()] = true
+		}
+	}
 	var now, most atomic.Int32
 	f.meddle = func(_ http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.URL.Path, "/blobs/") {
+		if !layers[path.Base(r.URL.Path)] {
 			return false
 		}
 		n := now.Add(1)
-		for most.Load() < n {
-			most.Store(n)
+		for old := most.Load(); old < n && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
 		time.Sleep(5 * time.Millisecond) // so that there could be more
-		now.Add(-1)
+		now.Add(-1)                      // before the answer, with which the client's next request may come
 		return false
 	}
-	c := client(t, s, func(c *registry.Config) { c.Total = 2 })
+	c := client(t, s, func(c *registry.Config) { c.Total = total })
 	var wg sync.WaitGroup
-	for i := range 4 {
-		b := imagetest.Build(t, imagetest.Spec{Layers: [][]byte{
-			imagetest.Tar(t, imagetest.File{Name: "a", Body: fmt.Sprint(i)}), imagetest.Tar(t, imagetest.File{Name: "b", Body: fmt.Sprint(i)}),
-		}})
-		f.add(b, fmt.Sprint("v", i))
+	for i := range images {
 		wg.Go(func() {
 			if _, err := c.Pull(t.Context(), ref(t, fmt.Sprint(f.host, "/a/b:v", i)), registry.PullOptions{}); err != nil {
 				t.Error(err)
@@ -846,8 +855,8 @@ func TestTotal(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := most.Load(); n > 4 { // two layers, and configurations, which are small
-		t.Errorf("%d blobs at a time", n)
+	if n := most.Load(); n > total {
+		t.Errorf("%d layers at a time", n)
 	}
 }
 
