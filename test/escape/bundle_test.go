@@ -2,11 +2,14 @@ package escape
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -48,8 +51,13 @@ func newBundle(t *testing.T, root string, args ...string) *bundle {
 	return b
 }
 
-// run runs the container to its end and returns what it said.
-func (b *bundle) run() string {
+// without leaves the mounts out whose destinations begin so.
+func (b *bundle) without(prefix string) {
+	b.Spec.Mounts = slices.DeleteFunc(b.Spec.Mounts, func(m specs.Mount) bool { return strings.HasPrefix(m.Destination, prefix) })
+}
+
+// command writes the configuration and returns what will run it, under a new name.
+func (b *bundle) command(verb string, args ...string) (cmd *exec.Cmd, id string) {
 	b.t.Helper()
 	raw, err := json.Marshal(b.Spec)
 	if err != nil {
@@ -58,9 +66,23 @@ func (b *bundle) run() string {
 	if err := os.WriteFile(filepath.Join(b.dir, "config.json"), raw, 0o644); err != nil {
 		b.t.Fatal(err)
 	}
-	id := fmt.Sprintf("lade-escape-%d-%d", os.Getpid(), serial.Add(1))
+	id = fmt.Sprintf("lade-escape-%d-%d", os.Getpid(), serial.Add(1))
+	args = append([]string{"--root", filepath.Join(b.dir, "state"), verb, "--bundle", b.dir}, args...)
+	return exec.CommandContext(b.t.Context(), b.bin, append(args, id)...), id
+}
+
+// runtime calls lade-runtime for a container that was made.
+func (b *bundle) runtime(verb string, args ...string) (string, error) {
+	args = append([]string{"--root", filepath.Join(b.dir, "state"), verb}, args...)
+	out, err := exec.CommandContext(context.WithoutCancel(b.t.Context()), b.bin, args...).CombinedOutput()
+	return string(out), err
+}
+
+// run runs the container to its end and returns what it said.
+func (b *bundle) run() string {
+	b.t.Helper()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(b.t.Context(), b.bin, "--root", filepath.Join(b.dir, "state"), "run", "--bundle", b.dir, id)
+	cmd, _ := b.command("run")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintln(&out, "run:", err)

@@ -170,13 +170,7 @@ func TestDevLink(t *testing.T) {
 		}
 		c := newBundle(t, root, "visible", secret)
 		if !tmpfs {
-			var keep []specs.Mount
-			for _, m := range c.Spec.Mounts {
-				if !strings.HasPrefix(m.Destination, "/dev") {
-					keep = append(keep, m)
-				}
-			}
-			c.Spec.Mounts = keep
+			c.without("/dev")
 		}
 		withstood(t, "lade-runtime", c.run())
 		list, err := os.ReadDir(victim)
@@ -223,13 +217,7 @@ func TestMasks(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := newBundle(t, root, hidden...)
-		var keep []specs.Mount
-		for _, m := range c.Spec.Mounts {
-			if !strings.HasPrefix(m.Destination, "/dev") {
-				keep = append(keep, m)
-			}
-		}
-		c.Spec.Mounts = keep
+		c.without("/dev")
 		check("lade-runtime, null is "+target, c.run())
 	}
 	// The control: a runtime that binds the container's null device by its path.

@@ -210,6 +210,27 @@ func TestInjectInput(t *testing.T) {
 	}
 }
 
+// TestSockets is CVE-2026-31431, where a socket of the kernel's cryptography writes
+// to cached pages of any file, and CVE-2026-123876, where a number that is too large
+// for a family gets one past the filter. The profile must keep both from the kernel;
+// what socketcall(2) asks for it cannot see: TestAppArmor.
+func TestSockets(t *testing.T) {
+	w := newWorld(t)
+	for _, goarch := range []string{"", "386"} {
+		if goarch != "" {
+			w.payload = build(t, w.mkdir("sockets"), goarch)
+		}
+		out := w.attack(options{"--security-opt", "seccomp=unconfined"}, "sockets")
+		if goarch != "" && !strings.Contains(out, "family") {
+			t.Logf("%s cannot be executed here: %s", goarch, out)
+			continue
+		}
+		succeeded(t, "unconfined "+goarch, out)
+		withstood(t, goarch, w.attack(nil, "sockets"))
+		withstood(t, goarch+" with capabilities", w.attack(options{"--cap-add", "ALL"}, "sockets"))
+	}
+}
+
 // TestCompat makes forbidden calls by the numbers of the 32-bit architecture
 // that the machine can also execute.
 func TestCompat(t *testing.T) {
