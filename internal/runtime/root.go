@@ -96,11 +96,12 @@ func (b *builder) placeRoot(c *Container) {
 	case alone:
 		b.null = result(b.p.Sys("openat", "/null", unix.SYS_OPENAT, atCWD, b.p.String("/null"), how))
 		b.empty = result(b.p.Sys("openat", "/empty", unix.SYS_OPENAT, atCWD, b.p.String("/empty"), how))
-		b.labelledMasks()
+		b.labelledMasks("/empty")
 		b.p.Sys("move_mount", "/", unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String("/"), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	case beside:
 		b.p.Sys("mount", "/ private", unix.SYS_MOUNT, b.addr.empty, b.p.String("/"), b.addr.empty, unix.MS_REC|unix.MS_PRIVATE, 0)
 		b.null = result(b.p.Sys("openat", "/dev/null", unix.SYS_OPENAT, atCWD, b.p.String("/dev/null"), how))
+		b.labelledMasks(c.Rootfs.Path) // the root covers them
 		b.p.Sys("move_mount", c.Rootfs.Path, unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String(c.Rootfs.Path), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
 }
@@ -130,7 +131,7 @@ func (b *builder) enterRoot(s *specs.Spec) {
 
 // emptyTree returns an empty directory's mount that hides another.
 func (b *builder) emptyTree() ref {
-	if b.place == alone {
+	if b.empty.valid() {
 		return b.cloneTree(b.empty, "/empty", 0)
 	}
 	// A detached mount can be cloned only since Linux 6.15.

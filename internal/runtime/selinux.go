@@ -47,8 +47,9 @@ func (b *builder) labelRoot(fs ref) {
 
 // labelledMasks makes the sources of masks again, with the container's label:
 // it may not even look at those that are everybody's. With a user namespace it
-// cannot make a device; a hidden path is then refused instead of being empty.
-func (b *builder) labelledMasks() {
+// cannot make a device; a hidden path is then refused instead of being empty. They
+// are mounted at a path that nothing is looked up below any more.
+func (b *builder) labelledMasks(at string) {
 	if b.mountLabel == "" || b.user != nil {
 		return
 	}
@@ -58,7 +59,7 @@ func (b *builder) labelledMasks() {
 	b.sys("mkdirat", "empty", unix.SYS_MKDIRAT, fs, empty, 0o555)
 	b.attributes(fs, "masks", unix.MOUNT_ATTR_RDONLY, 0)
 	// Only what is mounted somewhere can be cloned (before Linux 6.15).
-	b.sys("move_mount", "/empty", unix.SYS_MOVE_MOUNT, fs, b.addr.empty, atCWD, b.p.String("/empty"), unix.MOVE_MOUNT_F_EMPTY_PATH)
+	b.sys("move_mount", at, unix.SYS_MOVE_MOUNT, fs, b.addr.empty, atCWD, b.p.String(at), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	b.null = result(b.sys("openat", "null", unix.SYS_OPENAT, fs, null, unix.O_PATH|unix.O_CLOEXEC))
 	b.empty = result(b.sys("openat", "empty", unix.SYS_OPENAT, fs, empty, unix.O_PATH|unix.O_CLOEXEC))
 }
