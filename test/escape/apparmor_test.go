@@ -1,13 +1,29 @@
 package escape
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"lade/internal/linux/apparmor"
 	"lade/test/harness"
 )
+
+// algSocket is the argument with which the test binary, which a machine without a
+// compiler has, asks for a socket of AF_ALG instead of testing.
+const algSocket = "alg-socket"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == algSocket {
+		_, err := unix.Socket(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)
+		fmt.Println("AF_ALG:", err)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 // TestAppArmor tries what only the engine's AppArmor profile holds back, in
 // containers that have no masks and every capability: where the kernel has
@@ -67,6 +83,18 @@ func TestAppArmor(t *testing.T) {
 		if out, code := run(free, script); code != 0 && !strings.Contains(script, "firmware") {
 			t.Errorf("the attack is not real: %s: %d %s", script, code, out)
 		}
+	}
+	// CVE-2026-31431; see TestSockets.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := options{"-v", self + ":/self:ro"}
+	if out, _ := run(append(binary, open...), "/self "+algSocket); out != "AF_ALG: permission denied" {
+		t.Errorf("the profile and a socket of AF_ALG: %s", out)
+	}
+	if out, _ := run(append(binary, free...), "/self "+algSocket); !strings.HasPrefix(out, "AF_ALG:") || strings.Contains(out, "permission denied") {
+		t.Errorf("the attack is not real: %s", out)
 	}
 	if after, err := os.ReadFile("/proc/sys/kernel/core_pattern"); err != nil || string(after) != string(pattern) {
 		t.Errorf("core_pattern was %q and is %q, %v", pattern, after, err)

@@ -98,10 +98,10 @@ const unconfined = "unconfined"
 // Profile returns the text of a profile for containers. It allows what is not
 // the host's: files (what a container sees of them its mounts say), the network,
 // capabilities (its bounding set says which), signals and traces among its own
-// processes, signals from daemon. It denies mounts, the settings of the kernel
-// in /proc/sys but those of namespaces, and what in /proc and /sys gives away
-// or changes the host: the masks do so too, and this is a second lock, which
-// holds when a mask is got around.
+// processes, signals from daemon. It denies sockets of AF_ALG, mounts, the
+// settings of the kernel in /proc/sys but those of namespaces, and what in /proc
+// and /sys gives away or changes the host: the masks do so too, and this is a
+// second lock, which holds when a mask is got around.
 //
 // Source: apparmor.d(5).
 func Profile(name, daemon string) string {
@@ -110,6 +110,7 @@ func Profile(name, daemon string) string {
 	line(`profile "` + name + `" flags=(attach_disconnected,mediate_deleted) {`)
 	for _, rule := range []string{
 		"network", "capability", "file", "umount",
+		"deny network alg", // the kernel's cryptography: 32-bit calls get past seccomp to it
 		`signal (receive) peer="` + daemon + `"`,
 		`signal (send,receive) peer="` + name + `"`,
 		`ptrace (trace,read,tracedby,readby) peer="` + name + `"`,
