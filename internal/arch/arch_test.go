@@ -35,7 +35,7 @@ var rows = [][]string{
 	// mechanisms
 	{"internal/store", "internal/content", "internal/layer", "internal/events", "internal/logs", "internal/supervisor/wire", "internal/program", "internal/dns", "internal/plugin"},
 	// domains
-	{"internal/snapshot", "internal/network/...", "internal/logs/..."},
+	{"internal/snapshot", "internal/network/...", "internal/logs/...", "internal/volume/remote"},
 	{"internal/snapshot/...", "internal/image", "internal/network", "internal/volume", "internal/secret", "internal/supervisor", "internal/runtime"},
 	{"internal/image/...", "internal/registry", "internal/builtin", "internal/runtime/bundle"},
 	{"internal/runtime/external", "internal/runtime/lxc"},

@@ -158,6 +158,7 @@ func open(ctx context.Context, c *Config, b engine.Build, log *slog.Logger) (p *
 	if p.volumes, err = volume.New(filepath.Join(c.DataRoot, "volumes"), p.store, log); err != nil {
 		return p, err
 	}
+	p.volumes.UsePlugins(plugin.Docker())
 	cgroups, err := cgroup.Detect()
 	if err != nil {
 		return p, err

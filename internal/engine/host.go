@@ -166,7 +166,7 @@ func (e *host) Discard(ctx context.Context, r *container.Record) error {
 	}
 	e.volumes.Release(r.ID)
 	for _, m := range r.Mounts {
-		if m.Anonymous && e.volumes.Clear(m.Name) {
+		if m.Anonymous && e.volumes.Clear(ctx, m.Name) {
 			e.publishVolume("destroy", m.Name, map[string]string{"driver": m.Driver})
 		}
 	}

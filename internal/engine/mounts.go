@@ -134,7 +134,7 @@ func (e *Engine) volumeFor(ctx context.Context, id string, m *container.Mount, h
 			q.DriverOpts = o.DriverConfig.Options
 		}
 	}
-	v, created, err := e.volumes.Prepare(q)
+	v, created, err := e.volumes.Prepare(ctx, q)
 	if err != nil {
 		return false, err
 	}

@@ -42,7 +42,7 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 	set := e.settings()
 	i := &system.Info{
 		ID: e.id, Images: len(e.Images.List()), Driver: e.Snapshots.Name(), DriverStatus: append(e.Snapshots.Status(), [2]string{"Chosen Because", e.WhyStorage}, [2]string{"Disk Policy", set.Disk.String()}),
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: nets.Drivers(), Log: logdriver.Names()},
+		Plugins:     system.PluginsInfo{Volume: e.volumes.Drivers(), Network: nets.Drivers(), Log: logdriver.Names()},
 		MemoryLimit: e.Facts.Controllers["memory"], SwapLimit: e.Facts.Swap, CPUCfsPeriod: e.Facts.Limits.CPUQuota, CPUCfsQuota: e.Facts.Limits.CPUQuota,
 		CPUShares: e.Facts.Limits.CPUShares, CPUSet: e.Facts.Controllers["cpuset"], PidsLimit: e.Facts.Controllers["pids"],
 		OomKillDisable: e.Facts.Limits.OOMDisable, IPv4Forwarding: sysctl("net/ipv4/ip_forward") == "1", NFd: openFiles(), NGoroutines: runtime.NumGoroutine(),

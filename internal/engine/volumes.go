@@ -25,13 +25,13 @@ func (e *Engine) VolumeCreate(ctx context.Context, r apivolume.CreateRequest) (*
 	return v, nil
 }
 
-// VolumeInspect returns a volume.
-func (e *Engine) VolumeInspect(_ context.Context, name string) (*apivolume.Volume, error) {
-	return e.volumes.Inspect(name)
+// VolumeInspect returns a volume. Of one of a plugin, the plugin is asked.
+func (e *Engine) VolumeInspect(ctx context.Context, name string) (*apivolume.Volume, error) {
+	return e.volumes.Ask(ctx, name)
 }
 
 // VolumeList returns the volumes that match.
-func (e *Engine) VolumeList(_ context.Context, f filters.Args) (apivolume.ListResponse, error) {
+func (e *Engine) VolumeList(ctx context.Context, f filters.Args) (apivolume.ListResponse, error) {
 	out := apivolume.ListResponse{Volumes: []apivolume.Volume{}, Warnings: []string{}}
 	if err := f.Validate("dangling", "driver", "label", "name"); err != nil {
 		return out, err
@@ -40,7 +40,9 @@ func (e *Engine) VolumeList(_ context.Context, f filters.Args) (apivolume.ListRe
 	if err != nil {
 		return out, err
 	}
-	for _, v := range e.volumes.List() {
+	all, warnings := e.volumes.All(ctx)
+	out.Warnings = append(out.Warnings, warnings...)
+	for _, v := range all {
 		unused := len(e.volumes.Users(v.Name)) == 0
 		if f.Has("dangling") && dangling != unused || !f.Match("name", v.Name) || !f.Exact("driver", v.Driver) || !f.Labels("label", v.Labels) {
 			continue
@@ -54,6 +56,9 @@ func (e *Engine) VolumeList(_ context.Context, f filters.Args) (apivolume.ListRe
 // a container uses it.
 func (e *host) VolumeRemove(ctx context.Context, name string, force bool) error {
 	v, err := e.volumes.Inspect(name)
+	if errdefs.KindOf(err) == errdefs.NotFound {
+		v, err = e.volumes.Ask(ctx, name)
+	}
 	if err != nil {
 		if force {
 			return nil

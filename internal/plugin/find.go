@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"lade/internal/errdefs"
@@ -77,6 +78,35 @@ func (d Dirs) Find(name string) (Address, error) {
 		}
 	}
 	return Address{}, errdefs.NotFoundf("plugin %q not found", name)
+}
+
+// Names returns the names of all plugins that say where they are, sorted. A
+// directory that cannot be read has none.
+func (d Dirs) Names() []string {
+	var names []string
+	look := func(dirs []string, ext ...string) {
+		for _, dir := range dirs {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				continue // most hosts have no such directory
+			}
+			for _, e := range entries {
+				name := e.Name()
+				if e.IsDir() {
+					names = append(names, name) // NAME/NAME.sock, perhaps: Find tells
+				} else if x := filepath.Ext(name); slices.Contains(ext, x) {
+					names = append(names, strings.TrimSuffix(name, x))
+				}
+			}
+		}
+	}
+	look(d.Sockets, ".sock")
+	look(d.Specs, ".spec", ".json")
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
+		_, err := d.Find(name)
+		return err != nil
+	})
 }
 
 // split returns the network and the address for a dialer.

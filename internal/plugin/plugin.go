@@ -41,7 +41,8 @@ func (p *Plugin) Name() string { return p.name }
 // Call asks for a method, such as "AuthZPlugin.AuthZReq", with a value that is
 // sent as JSON, and decodes the answer. It blocks until the plugin has answered
 // or ctx ends. Errors: NotFound for a plugin that nothing tells of, Unavailable
-// for one that cannot be reached, Internal for one that answers with an error.
+// for one that cannot be reached, Internal for one that answers with an error,
+// which is a *Refused then.
 func (p *Plugin) Call(ctx context.Context, method string, request, response any) error {
 	client, base, err := p.connect(ctx)
 	if err != nil {
@@ -108,6 +109,15 @@ func (p *Plugin) forget(client *http.Client) {
 	client.CloseIdleConnections()
 }
 
+// Refused is an answer that is an error.
+type Refused struct {
+	Status string // of HTTP
+	Words  string // the plugin's
+}
+
+// Error has both.
+func (r *Refused) Error() string { return r.Status + ": " + r.Words }
+
 func call(ctx context.Context, client *http.Client, url string, request, response any) error {
 	body := []byte("{}")
 	if request != nil {
@@ -138,7 +148,7 @@ func call(ctx context.Context, client *http.Client, url string, request, respons
 		if json.Unmarshal(b, &said) != nil || said.Err == "" {
 			said.Err = strings.TrimSpace(string(b[:min(len(b), 1000)]))
 		}
-		return errdefs.Internalf("%s: %s", res.Status, said.Err)
+		return errdefs.Internalf("%w", &Refused{Status: res.Status, Words: said.Err})
 	}
 	if err := json.Unmarshal(b, response); err != nil {
 		return errdefs.Internalf("its answer cannot be read: %w", err)

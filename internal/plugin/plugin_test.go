@@ -50,6 +50,9 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, at, err)
 		}
 	}
+	if got := strings.Join(d.Names(), " "); got != "a b c" {
+		t.Errorf("names: %s", got)
+	}
 	for name, kind := range map[string]errdefs.Kind{
 		"nobody": errdefs.NotFound, "file": errdefs.NotFound, "bad": errdefs.Invalid, "odd": errdefs.Invalid, "relative": errdefs.Invalid,
 		"": errdefs.Invalid, "../a": errdefs.Invalid, ".": errdefs.Invalid, "..": errdefs.Invalid, ".a": errdefs.Invalid, "x/y": errdefs.Invalid,

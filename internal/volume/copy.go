@@ -49,7 +49,7 @@ func (v *Volumes) Clone(ctx context.Context, name string, c Copy) (*volume.Volum
 	r := record{Name: c.Name, Created: time.Now().UTC(), Labels: maps.Clone(from.Labels), ReadOnly: c.Snapshot}
 	delete(r.Labels, Anonymous)
 	delete(r.Labels, SnapshotOf)
-	if s, err := parseOptions(from.Options); err == nil && !s.external() {
+	if s, err := parseOptions(from.Options); err == nil && !s.external() && from.Driver == "" {
 		r.Options = from.Options
 	}
 	if c.Snapshot {
@@ -235,6 +235,9 @@ func (v *Volumes) withdraw(name string) (record, error) {
 	r, ok := v.all[name]
 	if !ok {
 		return r, errdefs.NotFoundf("get %s: no such volume", name)
+	}
+	if r.Driver != "" {
+		return r, errdefs.Conflictf("rename %s: a volume has the name that the driver %s knows it by", name, r.Driver)
 	}
 	if users := slices.Sorted(maps.Keys(v.refs[name])); len(users) > 0 {
 		return r, errdefs.Conflictf("rename %s: volume is in use - [%s]", name, strings.Join(users, ", "))

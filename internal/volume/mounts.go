@@ -47,15 +47,12 @@ func (v *Volumes) Mount(ctx context.Context, name, user string) error {
 	if !ok {
 		return errdefs.NotFoundf("get %s: no such volume", name)
 	}
-	if len(r.Options) == 0 {
+	if r.Driver == "" && len(r.Options) == 0 {
 		return v.Ensure(name)
 	}
-	s, err := parseOptions(r.Options)
-	if err != nil {
-		return err
-	}
-	if !s.external() {
-		return v.Ensure(name)
+	attach, err := v.attacher(r, user)
+	if attach == nil {
+		return errors.Join(err, v.Ensure(name))
 	}
 	m := v.mount(name)
 	select {
@@ -63,7 +60,8 @@ func (v *Volumes) Mount(ctx context.Context, name, user string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	if len(m.users) > 0 {
+	first := len(m.users) == 0
+	if m.users[user] || !first && r.Driver == "" { // a plugin is told of each
 		m.users[user] = true
 		<-m.turn
 		return nil
@@ -71,13 +69,12 @@ func (v *Volumes) Mount(ctx context.Context, name, user string) error {
 	// A server that does not answer must not hold the caller.
 	done := make(chan error, 1)
 	v.trash.Go(func() {
-		err := v.attach(ctx, r.Name, s)
-		switch {
-		case err != nil:
-		case ctx.Err() != nil: // nobody waits any more
-			err = mount.Detach(v.Path(name))
-		default:
+		err := attach(ctx, first)
+		if err == nil {
 			m.users[user] = true
+			if ctx.Err() != nil { // nobody waits any more
+				err = v.leave(r, m, user)
+			}
 		}
 		done <- err
 		<-m.turn
@@ -91,6 +88,19 @@ func (v *Volumes) Mount(ctx context.Context, name, user string) error {
 		return fmt.Errorf("error while mounting volume '%s': %w", v.Path(name), err)
 	}
 	return nil
+}
+
+// attacher returns what makes the files of a volume available for a user, who is
+// the first or not; nil for a volume whose files are in its directory.
+func (v *Volumes) attacher(r record, user string) (func(ctx context.Context, first bool) error, error) {
+	if r.Driver != "" {
+		return func(_ context.Context, first bool) error { return v.attachForeign(r, user, first) }, nil
+	}
+	s, err := parseOptions(r.Options)
+	if err != nil || !s.external() {
+		return nil, err
+	}
+	return func(ctx context.Context, _ bool) error { return v.attach(ctx, r.Name, s) }, nil
 }
 
 // attach mounts a volume's source at its path.
@@ -145,26 +155,43 @@ func cause(err error) error {
 }
 
 // Unmount ends a user's need of a volume's files. After the last one what was
-// mounted is taken away. A user that needs nothing is no error.
+// mounted is taken away. A user that needs nothing is no error. A plugin is told
+// in the background.
 func (v *Volumes) Unmount(name, user string) {
 	v.mu.Lock()
-	m := v.mounts[name]
+	m, r := v.mounts[name], v.all[name]
 	v.mu.Unlock()
 	if m == nil {
 		return
 	}
 	m.turn <- struct{}{}
-	defer func() { <-m.turn }()
-	if !m.users[user] {
+	end := func() {
+		defer func() { <-m.turn }()
+		if !m.users[user] {
+			return
+		}
+		if err := v.leave(r, m, user); err != nil {
+			v.log.Warn("a volume stays mounted", "volume", name, "error", err)
+		}
+	}
+	if r.Driver != "" {
+		v.trash.Go(end)
 		return
 	}
+	end()
+}
+
+// leave takes a user off a mount, and the mount away after the last. The caller
+// has its turn.
+func (v *Volumes) leave(r record, m *mounted, user string) (err error) {
 	delete(m.users, user)
-	if len(m.users) > 0 {
-		return
+	if len(m.users) == 0 {
+		err = mount.Detach(v.Path(r.Name))
 	}
-	if err := mount.Detach(v.Path(name)); err != nil {
-		v.log.Warn("a volume stays mounted", "volume", name, "error", err)
+	if r.Driver != "" {
+		err = errors.Join(err, v.leaveForeign(r, user))
 	}
+	return err
 }
 
 // Recover notes which containers use what is mounted, and takes away what nobody
@@ -192,6 +219,7 @@ func (v *Volumes) Recover(users map[string][]string) error {
 			m.users[u] = true
 		}
 	}
+	v.recoverForeign()
 	return nil
 }
 
@@ -217,11 +245,11 @@ func (v *Volumes) clear(dir string) error {
 // directory, so that their size is not the volume's.
 func (v *Volumes) External(name string) bool {
 	v.mu.Lock()
-	options := v.all[name].Options
+	r := v.all[name]
 	v.mu.Unlock()
-	if len(options) == 0 {
-		return false
+	if r.Driver != "" || len(r.Options) == 0 {
+		return r.Driver != ""
 	}
-	s, err := parseOptions(options)
+	s, err := parseOptions(r.Options)
 	return err == nil && s.external()
 }

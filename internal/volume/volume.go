@@ -38,6 +38,10 @@ type record struct {
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
+	// Driver is the plugin that has the files; "": the engine.
+	Driver string `json:"driver,omitempty"`
+	// found says that the driver had the volume before anybody asked for it here.
+	found bool
 	// ReadOnly says that it is a snapshot, which containers only read.
 	ReadOnly bool `json:"read_only,omitempty"`
 	// From is the name that the directory still has in the middle of a rename.
@@ -50,6 +54,7 @@ type Volumes struct {
 	store *store.Store
 	log   *slog.Logger
 	trash sync.WaitGroup
+	drivers
 
 	mu  sync.Mutex
 	all map[string]record
@@ -79,6 +84,7 @@ func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 		}
 		v.all[name] = r
 	}
+	v.drivers.begin()
 	if err := v.followNames(); err != nil {
 		return nil, err
 	}
@@ -94,8 +100,12 @@ func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 	return v, nil
 }
 
-// Close waits for removals that are under way.
-func (v *Volumes) Close() { v.trash.Wait() }
+// Close waits for removals that are under way. What plugins were not told by then
+// they are told by the next one.
+func (v *Volumes) Close() {
+	v.drivers.end()
+	v.trash.Wait()
+}
 
 // Path returns the directory that holds a volume's data.
 func (v *Volumes) Path(name string) string { return filepath.Join(v.dir, name, data) }
@@ -120,7 +130,7 @@ func checkName(name string) error {
 // it is new. Errors: NotFound for an unknown driver, Invalid for a bad name or
 // option.
 func (v *Volumes) Create(ctx context.Context, r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
-	vol, created, err = v.Prepare(r)
+	vol, created, err = v.Prepare(ctx, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -147,25 +157,27 @@ func (v *Volumes) Create(ctx context.Context, r volume.CreateRequest) (vol *volu
 
 // Prepare is Create without writing the record: Put does that, together with
 // the record of the container that the volume is for. A crash before that
-// leaves nothing. It must be followed by Use, and by Put or Remove.
-func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
-	name := r.Name
-	switch {
-	case r.Driver != "" && r.Driver != driver:
-		name = cmp.Or(name, ids.New()) // chosen before the driver is looked for, as in Docker
-		return nil, false, errdefs.NotFoundf("create %s: error looking up volume plugin %s: plugin %q not found", name, r.Driver, r.Driver)
-	case name == "":
-		name = ids.New()
+// leaves nothing, unless a plugin keeps the volume. It must be followed by Use,
+// and by Put or Remove. It blocks while a plugin is asked, or until ctx ends.
+func (v *Volumes) Prepare(ctx context.Context, r volume.CreateRequest) (vol *volume.Volume, created bool, err error) {
+	if r.Name == "" {
+		r.Name = ids.New()
+		r.Driver = cmp.Or(r.Driver, driver)
 		r.Labels = maps.Clone(r.Labels)
 		if r.Labels == nil {
 			r.Labels = map[string]string{}
 		}
 		r.Labels[Anonymous] = ""
-	default:
-		if err := checkName(name); err != nil {
-			return nil, false, err
-		}
+	} else if err := checkName(r.Name); err != nil {
+		return nil, false, err
 	}
+	if r.Driver, err = v.driverOf(ctx, r.Name, r.Driver); err != nil {
+		return nil, false, fmt.Errorf("create %s: %w", r.Name, err)
+	}
+	if r.Driver != driver {
+		return v.prepareForeign(ctx, r)
+	}
+	name := r.Name
 	from, err := parseOptions(r.DriverOpts)
 	if err != nil {
 		return nil, false, errdefs.Invalidf("create %s: %w", name, err)
@@ -201,10 +213,12 @@ func (v *Volumes) Prepare(r volume.CreateRequest) (vol *volume.Volume, created b
 func (v *Volumes) Undo(name string) {
 	v.mu.Lock()
 	unused := v.unsaved[name] && len(v.refs[name]) == 0
+	r := v.all[name]
 	v.mu.Unlock()
 	if unused {
 		v.forget(name)
 		v.discard(filepath.Join(v.dir, name))
+		v.undoForeign(r)
 	}
 }
 
@@ -254,7 +268,7 @@ func (v *Volumes) Erase(b *store.Batch, container string, names []string) (undo 
 		if v.refs[name][container] {
 			others--
 		}
-		if ok && others == 0 {
+		if ok && others == 0 && r.Driver == "" { // a plugin's volume is removed by Clear
 			taken[name] = r
 			delete(v.all, name)
 			b.Delete(bucket, name)
@@ -267,12 +281,20 @@ func (v *Volumes) Erase(b *store.Batch, container string, names []string) (undo 
 	}
 }
 
-// Clear deletes the files of a volume that was erased; it reports whether it
-// was.
-func (v *Volumes) Clear(name string) bool {
+// Clear deletes the files of a volume that was erased, and a plugin's volume that
+// nobody uses; it reports whether there was something to delete. It blocks while
+// a plugin is asked, or until ctx ends.
+func (v *Volumes) Clear(ctx context.Context, name string) bool {
 	v.mu.Lock()
-	_, there := v.all[name]
+	r, there := v.all[name]
 	v.mu.Unlock()
+	if r.Driver != "" {
+		err := v.Remove(ctx, name, false)
+		if err != nil {
+			v.log.Warn("an anonymous volume stays", "volume", name, "error", err)
+		}
+		return err == nil
+	}
 	if there {
 		return false
 	}
@@ -322,7 +344,8 @@ func (v *Volumes) Ensure(name string) error {
 	return err
 }
 
-// Inspect returns a volume, or NotFound.
+// Inspect returns a volume, or NotFound. Of one of a plugin it does not know more
+// than its record does: Ask does.
 func (v *Volumes) Inspect(name string) (*volume.Volume, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -346,7 +369,7 @@ func (v *Volumes) List() []*volume.Volume {
 
 func (v *Volumes) show(r record) *volume.Volume {
 	return &volume.Volume{
-		Name: r.Name, Driver: driver, Scope: "local", Mountpoint: v.Path(r.Name),
+		Name: r.Name, Driver: cmp.Or(r.Driver, driver), Scope: "local", Mountpoint: v.Path(r.Name),
 		CreatedAt: r.Created.Format(time.RFC3339), Labels: r.Labels, Options: r.Options, Status: r.status(),
 	}
 }
@@ -396,9 +419,14 @@ func (v *Volumes) Users(name string) []string {
 	return slices.Sorted(maps.Keys(v.refs[name]))
 }
 
-// Remove deletes a volume and its data. Errors: NotFound unless force,
-// Conflict while a container uses it.
+// Remove deletes a volume and its data. One of a plugin it asks the plugin to
+// remove; should that fail, force forgets it all the same, with the plugin's
+// error. Errors: NotFound unless force, Conflict while a container uses it, the
+// plugin's.
 func (v *Volumes) Remove(ctx context.Context, name string, force bool) error {
+	if v.foreign(ctx, name) {
+		return v.removeForeign(ctx, name, force)
+	}
 	v.mu.Lock()
 	_, ok := v.all[name]
 	users := slices.Sorted(maps.Keys(v.refs[name]))

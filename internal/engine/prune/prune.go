@@ -115,7 +115,8 @@ func (p *Pruner) ImagePrune(ctx context.Context, f filters.Args) (apiimage.Prune
 }
 
 // VolumePrune removes the volumes that nobody uses: the anonymous ones, or
-// with the filter all=true every one.
+// with the filter all=true every one. Volumes of plugins and those with options
+// stay, as in Docker: their files may be on another machine.
 func (p *Pruner) VolumePrune(ctx context.Context, f filters.Args) (apivolume.PruneReport, error) {
 	report := apivolume.PruneReport{VolumesDeleted: []string{}}
 	if err := f.Validate("all", "label", "label!"); err != nil {
@@ -127,7 +128,7 @@ func (p *Pruner) VolumePrune(ctx context.Context, f filters.Args) (apivolume.Pru
 	}
 	for _, v := range p.c.Volumes.List() {
 		_, anonymous := v.Labels[volume.Anonymous]
-		if !all && !anonymous || len(p.c.Volumes.Users(v.Name)) > 0 || !Match(f, time.Time{}, time.Time{}, v.Labels) {
+		if v.Driver != "local" || len(v.Options) > 0 || !all && !anonymous || len(p.c.Volumes.Users(v.Name)) > 0 || !Match(f, time.Time{}, time.Time{}, v.Labels) {
 			continue
 		}
 		size, err := p.volumeSize(v)

@@ -59,6 +59,9 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 	if o.Volumes {
 		u := &apivolume.DiskUsage{}
 		for _, v := range p.c.Volumes.List() {
+			if v.Driver != "local" {
+				continue // a plugin's: it is not of this disk
+			}
 			size, err := p.volumeSize(v)
 			if err != nil {
 				return nil, err
