@@ -38,7 +38,7 @@ func (e *host) rewatch(r *container.Record) {
 	}
 	now := time.Now()
 	every := r.CheckInterval(now)
-	e.health.Watch(r.ID, every-max(now.Sub(r.StartedAt), 0)%every)
+	e.health.Watch(r.ID, every-max(r.Ran(now), 0)%every)
 }
 
 // checkHealth checks a container once: a health.CheckFunc.

@@ -169,6 +169,7 @@ func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Wel
 			delete(alive, r.ID)
 			delete(stray, r.ID)
 			r.State, r.Pid, r.StartedAt, r.OOMKilled = container.Running, l.Pid, l.StartedAt, l.OOM
+			r.Clock()
 			if l.Frozen {
 				r.State = container.Paused
 			}

@@ -1,11 +1,40 @@
 package container
 
 import (
+	"os"
 	"testing"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+
+	"lade/internal/linux/proc"
 )
+
+// TestClockSetBetween: nor does that of a container that another engine has
+// started, before the clock was set.
+func TestClockSetBetween(t *testing.T) {
+	youngest, err := proc.Age(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, moved := range map[string]time.Duration{"a year forward": 365 * 24 * time.Hour, "an hour back": -time.Hour} {
+		r := &Record{
+			Pid: os.Getpid(), StartedAt: time.Now().Add(-moved), // the process is the test's
+			Config:     &container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}}},
+			HostConfig: &container.HostConfig{},
+		}
+		r.Clock()
+		ran := r.Ran(time.Now())
+		oldest, err := proc.Age(os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		const tick = time.Second / 100 // of what the kernel says of a start
+		if ran < youngest-tick || ran > oldest+tick {
+			t.Errorf("%s: the process has run for %s, not %s", what, oldest, ran)
+		}
+	}
+}
 
 // TestClockSet: how long a container has run does not depend on what somebody
 // does to the machine's clock, and so neither does what is reckoned with it.
@@ -20,7 +49,7 @@ func TestClockSet(t *testing.T) {
 			StartedAt: now.Add(-moved), began: now.Add(-30 * time.Second),
 			Health: &container.Health{Status: container.Starting},
 		}
-		if got := r.ran(now); got != 30*time.Second {
+		if got := r.Ran(now); got != 30*time.Second {
 			t.Errorf("%s: it has run for %s", what, got)
 		}
 		if got := r.CheckInterval(now); got != time.Second {

@@ -85,7 +85,7 @@ func (r *Record) CheckTimeout() time.Duration {
 // begins.
 func (r *Record) CheckInterval(now time.Time) time.Duration {
 	h := r.Config.Healthcheck
-	if r.ran(now) < h.StartPeriod && r.HealthStatus() == container.Starting {
+	if r.Ran(now) < h.StartPeriod && r.HealthStatus() == container.Starting {
 		return or(h.StartInterval, startInterval)
 	}
 	return or(h.Interval, checkInterval)
@@ -143,7 +143,7 @@ func (r *Record) judge(result container.HealthcheckResult) *container.Health {
 	switch {
 	case result.ExitCode == 0:
 		h.FailingStreak, h.Status = 0, container.Healthy
-	case h.Status == container.Starting && r.ran(result.Start) < config.StartPeriod:
+	case h.Status == container.Starting && r.Ran(result.Start) < config.StartPeriod:
 	default:
 		retries := config.Retries
 		if retries == 0 {

@@ -11,6 +11,7 @@ import (
 
 	"lade/internal/engine/spec"
 	"lade/internal/linux/idmap"
+	"lade/internal/linux/proc"
 	"lade/internal/netrate"
 	"lade/internal/secret"
 )
@@ -61,14 +62,27 @@ type Record struct {
 	// foreign are fields of another version, which are written again as they were.
 	foreign map[string]json.RawMessage
 
-	// began is StartedAt by the clock that nobody sets; zero: another engine has
-	// started the container.
+	// began is StartedAt as a reading of time.Now, whose differences no setting of
+	// the clock changes; zero: not known.
 	began time.Time
 }
 
-// ran returns for how long the container's process has run, whatever happened
-// to the machine's clock meanwhile, as far as this engine has seen it start.
-func (r *Record) ran(now time.Time) time.Duration {
+// Clock finds out when a process that another engine has started began by the
+// clock that nobody sets, if anything depends on it.
+func (r *Record) Clock() {
+	if r.Check() == nil && r.HostConfig.RestartPolicy.IsNone() {
+		return
+	}
+	// By the kernel, not by something that is written: it is true whichever version
+	// has started the process.
+	if age, err := proc.Age(r.Pid); err == nil {
+		r.began = time.Now().Add(-age)
+	}
+}
+
+// Ran returns for how long the container's process has run, whatever happened
+// to the machine's clock meanwhile. now is a reading of time.Now.
+func (r *Record) Ran(now time.Time) time.Duration {
 	if r.began.IsZero() {
 		return now.Sub(r.StartedAt)
 	}

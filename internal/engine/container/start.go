@@ -139,7 +139,7 @@ func (a *Actor) ended(e Exit) {
 	if !a.rec.State.Alive() || e.Pid != 0 && e.Pid != a.rec.Pid {
 		return // told twice
 	}
-	ran := a.rec.ran(time.Now())
+	ran := a.rec.Ran(time.Now())
 	next := a.rec
 	next.Ended(e)
 	if a.halting && next.State == Restarting {

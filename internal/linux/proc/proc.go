@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"lade/internal/errdefs"
 )
 
@@ -78,6 +80,22 @@ func parseStat(raw []byte) (p Process, err error) {
 	p.CPU = time.Duration(num(14)+num(15)) * time.Second / Hertz
 	p.Start = time.Duration(num(22)) * time.Second / Hertz
 	return p, err
+}
+
+// Age returns for how long a process has run, by the clock that nobody sets and
+// that goes on while the machine is suspended. Errors: NotFound if it is gone.
+//
+// Source: starttime in proc_pid_stat(5), which counts from CLOCK_BOOTTIME's zero.
+func Age(pid int) (time.Duration, error) {
+	p, err := Read(pid)
+	if err != nil {
+		return 0, err
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, os.NewSyscallError("clock_gettime", err)
+	}
+	return max(time.Duration(now.Nano())-p.Start, 0), nil
 }
 
 // TotalCPU returns the time that all processors of the machine have spent, idle
