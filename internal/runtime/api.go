@@ -100,6 +100,9 @@ type Process struct {
 	Pidfd   int
 	Console int // the terminal's master side, or -1
 	Cgroup  *cgroup.Group
+	// Root is a descriptor of the root mount, which the caller closes, if that may
+	// take long: see keepRoot. 0: none.
+	Root int
 	// Adopted says that the process is not the caller's child: how it ends is told
 	// by its pidfd.
 	Adopted bool

@@ -70,6 +70,21 @@ const (
 	Failed        = codeFailed
 )
 
+// HoldRoot returns Process.Root of a process that no Launcher has started; 0 if its
+// root is no overlay.
+func HoldRoot(pid, pidfd int) int {
+	root, err := OpenRoot(pid, pidfd)
+	if err != nil {
+		return 0 // it has ended
+	}
+	var st unix.Statfs_t
+	if unix.Fstatfs(root, &st) != nil || st.Type != unix.OVERLAYFS_SUPER_MAGIC {
+		sys.CloseAll(root)
+		return 0
+	}
+	return root
+}
+
 // OpenRoot opens the root directory of the process pid as it sees it, provided
 // that pidfd says that it is still the same. The caller closes it.
 func OpenRoot(pid, pidfd int) (int, error) {

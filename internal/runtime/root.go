@@ -65,6 +65,20 @@ func (b *builder) openRoot(c *Container) error {
 	return sys.Error("open", c.Rootfs.Path, err)
 }
 
+// keepRoot keeps the descriptor of an overlay that the kernel syncs when its last
+// user leaves, which takes as long as all that waits to be written to that disk.
+// Without it that would be the container's first process, and nobody would be told
+// of its end before.
+//
+// Source: ovl_sync_fs in fs/overlayfs/super.c, by generic_shutdown_super.
+func (b *builder) keepRoot(r *Rootfs) int {
+	if len(r.Lower) == 0 || r.Upper == "" || r.Volatile {
+		return 0
+	}
+	b.fds = slices.DeleteFunc(b.fds, func(fd int) bool { return fd == b.root })
+	return b.root
+}
+
 // cloneRoot clones the mounts of a root directory, detached. What is mounted on
 // the host below it later shows in the container if the propagation says so:
 // a slave keeps its master.

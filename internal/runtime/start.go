@@ -97,7 +97,7 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	b.ready.wait(ctx, r.Pidfd)
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,
-		StartedAt: r.Began.Add(r.Took), Program: r.Took,
+		StartedAt: r.Began.Add(r.Took), Program: r.Took, Root: b.keepRoot(&c.Rootfs),
 	}, nil, nil
 }
 

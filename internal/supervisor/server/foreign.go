@@ -172,7 +172,13 @@ func (l *launch) runForeign(r *wire.Runtime, ask *runtime.Container) {
 		return
 	}
 	c.setForeign(f)
-	l.run(func() (*runtime.Process, error) { return f.Start(context.Background(), ask) })
+	l.run(func() (*runtime.Process, error) {
+		p, err := f.Start(context.Background(), ask)
+		if err == nil && !ask.Rootfs.Volatile {
+			p.Root = runtime.HoldRoot(p.Pid, p.Pidfd)
+		}
+		return p, err
+	})
 }
 
 // freezeForeign freezes or thaws a container that has no control group, if its

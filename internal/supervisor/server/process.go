@@ -22,6 +22,7 @@ type container struct {
 	group *cgroup.Group // nil: the launcher has none
 	oomfd int           // of OOMNotify, or -1
 	kills uint64        // for memory, as far as they were told
+	root  int           // of runtime.Process; 0: none
 	busy  int           // goroutines that use group or init's pidfd
 	next  func()        // a start of the same container that waits for release
 

@@ -250,6 +250,9 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 			}
 			proc.Cgroup = g
 		}
+		if m.ExecID == "" {
+			proc.Root = runtime.HoldRoot(proc.Pid, proc.Pidfd)
+		}
 		return proc, nil
 	})
 	return nil
@@ -404,6 +407,9 @@ func (l *launch) started(proc *runtime.Process, err error) {
 		if err != nil { // cannot be: both are fresh descriptors of the right kind
 			_ = unix.PidfdSendSignal(proc.Pidfd, unix.SIGKILL, nil, 0)
 			closeFDs(proc.Pidfd)
+			if proc.Root != 0 {
+				closeFDs(proc.Root)
+			}
 		}
 	}
 	if err != nil {
@@ -411,7 +417,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 		return
 	}
 	if p.exec == "" {
-		c.init, c.group = p, proc.Cgroup
+		c.init, c.group, c.root = p, proc.Cgroup, proc.Root
 		if c.resolver = l.names; c.resolver != nil {
 			c.resolver.serve()
 		}
@@ -589,7 +595,7 @@ func (c *container) release() {
 	c.dropOOM()
 	closeFDs(c.init.pidfd)
 	c.init.pidfd = -1
-	if c.group == nil && c.foreign == nil {
+	if c.group == nil && c.foreign == nil && c.root == 0 {
 		if c.next == nil {
 			s.dropGroup(c.id)
 		}
@@ -623,7 +629,7 @@ func (c *container) clean() {
 			default:
 				s.dropGone(c.id)
 			}
-			s.cleaned(c.id)
+			c.leaveRoot(func() { s.cleaned(c.id) })
 		})
 	}
 	if c.foreign == nil || c.group == nil {
@@ -643,6 +649,24 @@ func (c *container) clean() {
 		s.reapOrphans()
 		remove()
 	})
+}
+
+// leaveRoot closes the root mount, which may be synced then, beside the loop, and
+// calls done. Nobody waits for it but the next start with the same files.
+func (c *container) leaveRoot(done func()) {
+	root := c.root
+	if root == 0 {
+		done()
+		return
+	}
+	c.root = 0
+	go func() {
+		unix.Close(root)
+		c.s.poll.post(func() {
+			done()
+			c.s.checkIdle()
+		})
+	}()
 }
 
 // cleaned begins the starts that have waited for the end of a clean-up.

@@ -56,6 +56,7 @@ type (
 	containerState struct {
 		ID         string         `json:"id"`
 		Cgroup     string         `json:"cgroup,omitempty"`
+		Root       int            `json:"root,omitempty"` // 0: none
 		OOMNotify  int            `json:"oom_notify"`
 		OOMKills   uint64         `json:"oom_kills,omitempty"`
 		OOM        bool           `json:"oom,omitempty"`
@@ -234,6 +235,9 @@ func (s *Server) state() (st state, fds []int) {
 			cs.Processes = append(cs.Processes, p.state())
 		}
 		keep(c.oomfd)
+		if cs.Root = c.root; c.root != 0 {
+			keep(c.root)
+		}
 		if r := c.resolver; r != nil {
 			cs.Resolver = r.state()
 			keep(r.udp, r.tcp)
@@ -354,6 +358,9 @@ func (s *Server) restoreContainer(cs *containerState) (fds []int, err error) {
 		s.expectOrphans()
 	}
 	s.containers[c.id] = c
+	if c.root = cs.Root; c.root != 0 {
+		fds = append(fds, c.root)
+	}
 	if err := c.adoptForeign(); err != nil {
 		s.log.Error("what another runtime keeps of a container", "container", c.id, "error", err)
 	}
