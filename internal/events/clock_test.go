@@ -1,9 +1,36 @@
 package events
 
 import (
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/moby/moby/api/types/events"
 )
+
+// TestClockSetUntil: a message of the time when the clock was ahead hides none of
+// those after it.
+func TestClockSetUntil(t *testing.T) {
+	var l Log
+	now := time.Now()
+	for _, at := range []time.Duration{-3 * time.Minute, time.Hour, -2 * time.Minute, -time.Second} {
+		l.add(events.Message{Type: events.ContainerEventType, Action: "start", TimeNano: now.Add(at).UnixNano()})
+	}
+	seq, err := l.Subscribe(t.Context(), Query{Since: now.Add(-time.Hour), Until: now.Add(-time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []time.Duration
+	for m, err := range seq {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, time.Unix(0, m.TimeNano).Sub(now))
+	}
+	if want := []time.Duration{-3 * time.Minute, -2 * time.Minute}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
 
 // TestClockSet: times rise while the clock stands still, and follow it when
 // somebody sets it.

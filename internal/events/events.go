@@ -93,7 +93,7 @@ func (l *Log) Subscribe(ctx context.Context, q Query) (iter.Seq2[events.Message,
 		return nil, err
 	}
 	l.mu.Lock()
-	at := l.next
+	at, begin := l.next, l.next
 	if !q.Since.IsZero() {
 		at = max(0, l.next-keep)
 	}
@@ -113,12 +113,15 @@ func (l *Log) Subscribe(ctx context.Context, q Query) (iter.Seq2[events.Message,
 				return
 			}
 			at += len(batch)
-			for _, m := range batch {
+			for i, m := range batch {
+				if !q.Until.IsZero() && m.TimeNano > q.Until.UnixNano() {
+					if at-len(batch)+i >= begin {
+						return
+					}
+					continue // the clock may have been set back: earlier ones may follow
+				}
 				if !q.match(m) {
 					continue
-				}
-				if !q.Until.IsZero() && m.TimeNano > q.Until.UnixNano() {
-					return
 				}
 				if !yield(m, nil) {
 					return

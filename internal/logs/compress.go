@@ -6,16 +6,24 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
 
-// packed is the end of the name of a compressed file.
-const packed = ".gz"
+// packed is the end of the name of a compressed file, unfinished that of one that
+// is being written.
+const (
+	packed     = ".gz"
+	unfinished = ".tmp"
+)
 
 // packedExtra is what a compressed file has in its header's extra field, as
-// Docker's have: a reader that wants only what is newer need not unpack it.
+// Docker's have: a reader that wants only what is newer need not unpack it. The
+// time is the latest of its messages, which is not that of the last one where
+// somebody set the clock back.
 type packedExtra struct {
 	LastTime time.Time `json:"lastTime"`
 }
@@ -32,11 +40,48 @@ func (w *file) compress(full *os.File) {
 	if err != nil {
 		return // it stays as it is, as after every other failure here
 	}
+	w.later(func() { w.pack(st) })
+}
+
+// later calls f when packAfter has passed, or does without.
+func (w *file) later(f func()) {
 	if w.hooks.After == nil {
-		w.pack(st)
+		f()
 		return
 	}
-	w.hooks.After(packAfter, func() { w.pack(st) })
+	w.hooks.After(packAfter, f)
+}
+
+// packLeft packs, after the same while, what another writer of the log has rotated
+// and then had no time to pack, and removes what it had begun. A log without
+// rotated files has nothing left.
+func (w *file) packLeft() {
+	path := w.o.Path
+	// In the middle of a rotation the first is missing.
+	if !w.o.Compress || w.o.MaxFile < 2 || !exists(rotated(path, 1)) && !exists(rotated(path, 2)) {
+		return
+	}
+	w.later(func() {
+		// In the background there is one work at a time: no file of one under way.
+		w.background(func() { removeBegun(path) }, func() {
+			for n := w.o.MaxFile - 1; n > 0; n-- {
+				if st, err := os.Lstat(rotated(path, n)); err == nil {
+					w.pack(st)
+				}
+			}
+		})
+	})
+}
+
+// removeBegun removes the files of a pack that was cut off.
+func removeBegun(path string) {
+	dir, log := filepath.Split(path)
+	entries, _ := os.ReadDir(dir) // what fails here is tried again by the next writer
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), log+".") && strings.HasSuffix(e.Name(), unfinished) {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
 }
 
 // pack packs a rotated file. It is found by its identity: others may be rotated
@@ -48,7 +93,7 @@ func (w *file) pack(st os.FileInfo) {
 	if from == nil {
 		return // rotated out of existence
 	}
-	tmp := path + "." + identity(st) + ".tmp"
+	tmp := path + "." + identity(st) + unfinished
 	var failed error
 	work := func() { failed = pack(from, st, tmp, w.o.Format) }
 	done := func() {
@@ -97,8 +142,8 @@ func pack(from *os.File, st os.FileInfo, tmp string, f Format) error {
 		return err
 	}
 	z.Comment = identity(st)
-	if last, ok := lastTime(from, f); ok {
-		if z.Extra, err = json.Marshal(packedExtra{last}); err != nil {
+	if at := latest(from, st.Size(), f); !at.IsZero() {
+		if z.Extra, err = json.Marshal(packedExtra{at}); err != nil {
 			return errors.Join(err, to.Close())
 		}
 	}
@@ -106,18 +151,17 @@ func pack(from *os.File, st os.FileInfo, tmp string, f Format) error {
 	return errors.Join(err, z.Close(), to.Close())
 }
 
-// lastTime returns the time of a file's last message.
-func lastTime(f *os.File, form Format) (time.Time, bool) {
-	at, n, err := form.tail(f, 1)
-	if err != nil || n == 0 {
-		return time.Time{}, false
-	}
-	r := newSource(io.NewSectionReader(f, at, 1<<62), form, nil)
+// latest returns the latest time of the messages that a file begins with.
+func latest(f *os.File, size int64, form Format) (at time.Time) {
+	r := newSource(io.NewSectionReader(f, 0, size), form, nil)
 	var d decoder
-	line, err := r.next()
-	if err != nil {
-		return time.Time{}, false
+	for {
+		record, err := r.next()
+		if err != nil {
+			return at
+		}
+		if m, ok := d.read(form, record); ok && m.Time.After(at) {
+			at = m.Time
+		}
 	}
-	m, ok := d.read(form, line)
-	return m.Time, ok
 }

@@ -12,7 +12,9 @@ import (
 // ReadOptions say which messages are wanted.
 type ReadOptions struct {
 	Format       Format
-	Since, Until time.Time // zero: no bound; both bounds are inclusive
+	// Since and Until choose by the messages' own times, in whatever order these are
+	// where somebody has set the clock. Zero: no bound; both bounds are inclusive.
+	Since, Until time.Time
 	// Tail is how many messages of the present log are read, the last ones,
 	// before Since and Until choose among them; negative: all.
 	Tail int
@@ -32,7 +34,7 @@ type ReadOptions struct {
 // open while it is ranged over. Each range reads the log anew.
 func Open(path string, o ReadOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
-		r := reader{path: path, o: o, yield: yield}
+		r := reader{path: path, began: time.Now(), o: o, yield: yield}
 		defer r.close()
 		if err := r.run(); err != nil {
 			yield(Message{}, err)
@@ -42,6 +44,7 @@ func Open(path string, o ReadOptions) iter.Seq2[Message, error] {
 
 type reader struct {
 	path  string
+	began time.Time
 	o     ReadOptions
 	yield func(Message, error) bool
 	w     *watch    // nil without Follow
@@ -124,13 +127,20 @@ func (r *reader) readFile() (more bool, err error) {
 			continue
 		}
 		if !r.o.Until.IsZero() && m.Time.After(r.o.Until) {
-			return false, nil
+			if r.written(m.Time) {
+				return false, nil
+			}
+			continue // the clock may have been set back: earlier ones may follow
 		}
 		if !r.yield(m, nil) {
 			return false, nil
 		}
 	}
 }
+
+// written reports whether a message was written since the reading began: all that
+// follow it were, too.
+func (r *reader) written(at time.Time) bool { return !at.Before(r.began) && !at.After(time.Now()) }
 
 // follow waits until there is more to read. It reports whether the sequence
 // goes on.

@@ -80,7 +80,10 @@ func Create(o Options, h Hooks) (*Writer, error) {
 		return nil, err
 	}
 	w.file = &file{o: o, hooks: h}
-	return w, w.file.open()
+	if err = w.file.open(); err == nil {
+		w.file.packLeft()
+	}
+	return w, err
 }
 
 // Write logs what a stream printed at a time. Complete lines are written with
