@@ -260,6 +260,13 @@ func (g *Group) missing(m *hierarchy, err error) error {
 // has one thread only, and the directory of the unified hierarchy for
 // CLONE_INTO_CGROUP (-1: there is none). All are close-on-exec; the caller
 // closes them. Errors: NotFound.
+//
+// A child that is born into a frozen group stands still before its execve(2), and
+// its parent in vfork(2). os/exec waits there on a thread that the Go runtime takes
+// for a running one: a garbage collection would wait for it, and all goroutines
+// for that, also the one that is about to thaw the group. So os/exec must not use
+// this where somebody in the same process freezes the group, as Kill does before
+// Linux 5.14; program.Run may, which tells the runtime that it waits.
 func (g *Group) AttachFDs() (tasks []int, into int, err error) {
 	in := g.withTasks()
 	tasks = make([]int, 0, len(in))
