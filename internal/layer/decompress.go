@@ -39,11 +39,6 @@ func (c Compression) String() string {
 	return [...]string{"", "gzip", "zstd", "bzip2", "xz"}[c]
 }
 
-// Extension returns what is added to ".tar" in a file name: "", ".gz", ….
-func (c Compression) Extension() string {
-	return [...]string{"", ".gz", ".zst", ".bz2", ".xz"}[c]
-}
-
 // maxWindow is the largest zstd window that is accepted, in bytes: what
 // `zstd --long` uses. It bounds the memory that a stream can ask for.
 const maxWindow = 128 << 20

@@ -19,10 +19,7 @@ type Scanner struct {
 // New returns a scanner of a text, which must not change while it is used.
 func New(text []byte) *Scanner { return &Scanner{text: text} }
 
-// Err returns what was wrong first.
-func (s *Scanner) Err() error { return s.err }
-
-// End checks that nothing follows, and returns Err.
+// End checks that nothing follows, and returns what was wrong first.
 func (s *Scanner) End() error {
 	if s.peek() != 0 || s.at < len(s.text) {
 		s.fail("nothing more")

@@ -72,7 +72,7 @@ func FuzzParse(f *testing.F) {
 			}
 			for _, v := range Attrs(m.Data) {
 				Text(v)
-				Uint32BE(v)
+				Uint32(v)
 			}
 		}
 	})

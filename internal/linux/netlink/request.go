@@ -184,11 +184,3 @@ func Uint32(v []byte) uint32 {
 	}
 	return binary.NativeEndian.Uint32(v)
 }
-
-// Uint32BE returns a number in network byte order, 0 if v is short.
-func Uint32BE(v []byte) uint32 {
-	if len(v) < 4 {
-		return 0
-	}
-	return binary.BigEndian.Uint32(v)
-}

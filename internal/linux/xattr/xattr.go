@@ -51,11 +51,6 @@ func GetAt(fd int, name, attr string) ([]byte, error) {
 	return v, wrap("lgetxattr", attr, err)
 }
 
-// RemoveAt removes an attribute of name in the directory fd.
-func RemoveAt(fd int, name, attr string) error {
-	return wrap("lremovexattr", attr, unix.Lremovexattr(at(fd, name), attr))
-}
-
 // List returns the names of the attributes of the open file fd; none when the
 // file system has no attributes.
 func List(fd int) ([]string, error) {

@@ -38,16 +38,6 @@ type failure struct{ Err string }
 
 func (f *failure) complaint() string { return f.Err }
 
-// Scope asks where a network of the driver must be known: "local" or "global".
-func (d *Driver) Scope(ctx context.Context) (string, error) {
-	var a struct {
-		failure
-		Scope string
-	}
-	err := d.call(ctx, "GetCapabilities", nil, &a)
-	return a.Scope, err
-}
-
 // Pool is a subnet of a network, as the driver is told.
 type Pool struct {
 	AddressSpace string
