@@ -14,6 +14,7 @@ import (
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	"lade/internal/linux/atomicfile"
 	"lade/internal/supervisor"
 	"lade/internal/supervisor/wire"
 )
@@ -295,9 +296,12 @@ func (e *recovery) lost(a *container.Actor, pid int) {
 const killSignal = 9
 
 // sweep deletes what no record names: directories, snapshots and image
-// objects that a crash left behind. It makes the directories that a record names
-// and a power cut has taken.
+// objects that a crash left behind, and files half written. It makes the
+// directories that a record names and a power cut has taken.
 func (e *recovery) sweep(ctx context.Context, records []*container.Record) error {
+	if err := atomicfile.RemoveTemporary(e.Root); err != nil { // of a key of secrets
+		return err
+	}
 	known, missing := map[string]bool{}, map[string]bool{}
 	for _, r := range records {
 		known[r.ID], missing[r.ID] = true, true

@@ -10,5 +10,5 @@
 //
 // Concurrency: calls for different paths are independent; of two calls for the
 // same path the last rename wins. A crash may leave a temporary file, named
-// .tmp-*, in the directory; RemoveTemporary clears them.
+// .tmp-*, in the directory: its owner calls RemoveTemporary at its next start.
 package atomicfile

@@ -73,6 +73,9 @@ func New(ctx context.Context, root string, o Options, log *slog.Logger) (_ *Driv
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
+	if err := atomicfile.RemoveTemporary(root); err != nil {
+		return nil, err
+	}
 	d := &Driver{log: log, root: root, options: o}
 	made, err := d.readBase()
 	if err != nil {

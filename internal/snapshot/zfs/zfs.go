@@ -72,6 +72,9 @@ func New(ctx context.Context, root, fsname string, log *slog.Logger) (*Driver, e
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
+	if err := atomicfile.RemoveTemporary(root); err != nil {
+		return nil, err
+	}
 	d := &Driver{root: root}
 	if err := d.openTop(ctx, fsname); err != nil {
 		return nil, err
