@@ -146,17 +146,6 @@ func (e *Env) Confirm(question string) (bool, error) {
 	return strings.EqualFold(strings.TrimSpace(string(line)), "y"), nil
 }
 
-// ErrCanceled is the answer "no" to Confirm where it stops a command.
-func ErrCanceled(what string) error { return canceled{what + " has been cancelled"} }
-
-// canceled ends a command without a word and with success: the user chose so.
-type canceled struct{ msg string }
-
-func (c canceled) Error() string { return c.msg }
-
-// Cancelled marks the kind, see containerd/errdefs.
-func (canceled) Cancelled() {}
-
 // Exit is an error with an exit code. Msg, if not empty, is what is printed;
 // otherwise Err is.
 type Exit struct {

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"lade/internal/cli/format"
-	"lade/internal/cli/opt"
 )
 
 // Inspect prints objects and gives its errors Docker's exit codes: 64 for a bad
@@ -19,12 +18,4 @@ func Inspect(e *Env, refs []string, layout string, get format.Lookup) error {
 		code = 64
 	}
 	return &Exit{Code: code, Err: err}
-}
-
-// AddPruneFilters adds the filters that config.json has for every prune.
-func (e *Env) AddPruneFilters(f *opt.Filter) {
-	for _, v := range e.Config().PruneFilters() {
-		// A malformed entry would be refused as a flag; here it is passed over.
-		_ = f.Set(v)
-	}
 }

@@ -3,8 +3,6 @@ package app
 import (
 	"fmt"
 	"runtime/debug"
-
-	moby "github.com/moby/moby/client"
 )
 
 // Version is the client's own version, set by the linker.
@@ -35,12 +33,4 @@ func setting(key string) string {
 		}
 	}
 	return ""
-}
-
-// EngineName is what an engine calls itself.
-func EngineName(v moby.ServerVersionResult) string {
-	if v.Platform.Name != "" {
-		return v.Platform.Name
-	}
-	return "version " + v.Version
 }

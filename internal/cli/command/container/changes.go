@@ -92,7 +92,7 @@ func (c *changeFlags) need(ctx context.Context, api *moby.Client) error {
 	if !c.any() {
 		return nil
 	}
-	return needLade(ctx, api, "--"+strings.Join(c.names(), ", --"))
+	return app.NeedLade(ctx, api, "--"+strings.Join(c.names(), ", --")+" need")
 }
 
 // changes is what the flags say.

@@ -53,7 +53,7 @@ func (o *flags) spec(image string, args []string) (*spec, error) {
 	if s.config.ExposedPorts, s.host.PortBindings, s.ports, err = opt.Ports(o.publish.Values(), o.expose.Values()); err != nil {
 		return nil, err
 	}
-	annotatePorts(s.host, s.ports)
+	annotate(s.host, s.ports)
 	if s.config.Env, err = opt.EnvFiles(o.envFile.Values(), o.env.Values()); err != nil {
 		return nil, err
 	}

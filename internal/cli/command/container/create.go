@@ -174,7 +174,7 @@ func (c *creation) create(ctx context.Context, e *app.Env, s *spec) (id string, 
 		return "", err
 	}
 	if len(s.ports) > 0 {
-		if err := needLade(ctx, api, "policy= and from= of a published port"); err != nil {
+		if err := app.NeedLade(ctx, api, "policy= and from= of a published port need"); err != nil {
 			return "", err
 		}
 	}

@@ -1,24 +1,20 @@
 package container
 
 import (
-	"context"
-	"fmt"
 	"maps"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
-	"lade/internal/cli/app"
 	"lade/internal/cli/opt"
 	"lade/internal/publish"
 )
 
-// annotatePorts asks for policies and sources of ports when a container is
-// created.
-func annotatePorts(h *container.HostConfig, notes map[string]string) {
+// annotate adds annotations: what a container is to have that Docker's API has
+// no fields for.
+func annotate(h *container.HostConfig, notes map[string]string) {
 	if len(notes) == 0 {
 		return
 	}
@@ -28,19 +24,6 @@ func annotatePorts(h *container.HostConfig, notes map[string]string) {
 	}
 	maps.Copy(all, notes)
 	h.Annotations = all
-}
-
-// needLade refuses another engine than lade's, which would ignore what is asked
-// without a word: an open port, where a list of sources was given.
-func needLade(ctx context.Context, api *moby.Client, what string) error {
-	v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-	if err != nil {
-		return err
-	}
-	if v.Platform.Name != app.Name {
-		return fmt.Errorf("%s need the engine of lade; this one is %s", what, app.EngineName(v))
-	}
-	return nil
 }
 
 // republish are the flags of update that change published ports.

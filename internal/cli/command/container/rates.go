@@ -8,6 +8,7 @@ import (
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
+	"lade/internal/cli/app"
 	"lade/internal/cli/opt"
 	"lade/internal/netrate"
 )
@@ -49,7 +50,7 @@ func (r *rates) need(ctx context.Context, api *moby.Client) error {
 	if r.asked() == (netrate.Asked{}) {
 		return nil
 	}
-	return needLade(ctx, api, "--net-rate-in, --net-rate-out and --net-burst")
+	return app.NeedLade(ctx, api, "--net-rate-in, --net-rate-out and --net-burst need")
 }
 
 // annotate asks for the rates when a container is created. The library knows

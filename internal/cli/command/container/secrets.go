@@ -3,8 +3,6 @@ package container
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -49,18 +47,9 @@ func (s *secrets) annotate(ctx context.Context, api *moby.Client, h *container.H
 	if len(asked) == 0 {
 		return nil
 	}
-	v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-	if err != nil {
+	if err := app.NeedLade(ctx, api, "--secret and --config need"); err != nil {
 		return err
 	}
-	if v.Platform.Name != app.Name {
-		return fmt.Errorf("--secret and --config need the engine of lade; this one is %s", app.EngineName(v))
-	}
-	all := maps.Clone(h.Annotations)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, asked)
-	h.Annotations = all
+	annotate(h, asked)
 	return nil
 }

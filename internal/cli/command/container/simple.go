@@ -12,7 +12,6 @@ import (
 	"text/tabwriter"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	moby "github.com/moby/moby/client"
@@ -300,24 +299,11 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.Var(&filter, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
 	return func(ctx context.Context, _ []string) error {
 		if !*force {
-			yes, err := e.Confirm("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?")
-			if err != nil {
-				return err
-			}
-			if !yes {
-				return app.ErrCanceled("container prune")
-			}
-		}
-		out, freed, err := Prune(ctx, e, &filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			if err := e.Println(out); err != nil {
+			if err := e.ConfirmPrune("container prune", "WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"); err != nil {
 				return err
 			}
 		}
-		return e.Println("Total reclaimed space:", units.HumanSize(float64(freed)))
+		return e.Prune(func() (string, uint64, error) { return Prune(ctx, e, &filter) })
 	}
 }
 
@@ -399,7 +385,7 @@ func buildUpdate(e *app.Env, f *pflag.FlagSet) app.Run {
 			return err
 		}
 		if !u.republishing.empty() {
-			if err := needLade(ctx, api, "--publish-add and --publish-rm"); err != nil {
+			if err := app.NeedLade(ctx, api, "--publish-add and --publish-rm need"); err != nil {
 				return err
 			}
 		}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/go-units"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
@@ -174,24 +173,11 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 			if *all {
 				what = "all images without at least one container associated to them"
 			}
-			yes, err := e.Confirm("WARNING! This will remove " + what + ".\nAre you sure you want to continue?")
-			if err != nil {
-				return err
-			}
-			if !yes {
-				return app.ErrCanceled("image prune")
-			}
-		}
-		out, freed, err := Prune(ctx, e, &filter, *all)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			if err := e.Println(out); err != nil {
+			if err := e.ConfirmPrune("image prune", "WARNING! This will remove "+what+".\nAre you sure you want to continue?"); err != nil {
 				return err
 			}
 		}
-		return e.Println("Total reclaimed space:", units.HumanSize(float64(freed)))
+		return e.Prune(func() (string, uint64, error) { return Prune(ctx, e, &filter, *all) })
 	}
 }
 

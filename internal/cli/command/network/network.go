@@ -319,12 +319,8 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 	f.Var(&filter, "filter", `Provide filter values (e.g. "until=<timestamp>")`)
 	return func(ctx context.Context, _ []string) error {
 		if !*force {
-			yes, err := e.Confirm("WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?")
-			if err != nil {
+			if err := e.ConfirmPrune("network prune", "WARNING! This will remove all custom networks not used by at least one container.\nAre you sure you want to continue?"); err != nil {
 				return err
-			}
-			if !yes {
-				return app.ErrCanceled("network prune")
 			}
 		}
 		out, err := Prune(ctx, e, &filter)

@@ -3,7 +3,6 @@ package system
 import (
 	"context"
 
-	"github.com/docker/go-units"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
@@ -34,28 +33,13 @@ func buildBuilderPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 			if *all {
 				what = "all build cache"
 			}
-			yes, err := e.Confirm("WARNING! This will remove " + what + ". Are you sure you want to continue?")
-			if err != nil {
+			if err := e.ConfirmPrune("builder prune", "WARNING! This will remove "+what+". Are you sure you want to continue?"); err != nil {
 				return err
-			}
-			if !yes {
-				return app.ErrCanceled("builder prune")
 			}
 		}
 		e.AddPruneFilters(&filter)
-		api, err := e.API()
-		if err != nil {
-			return err
-		}
-		res, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: *all, ReservedSpace: int64(keep), Filters: filter.Values()})
-		if err != nil {
-			return err
-		}
-		if list := deletedCaches(&res.Report); list != "" {
-			if err := e.Println(list); err != nil {
-				return err
-			}
-		}
-		return e.Println("Total reclaimed space:", units.HumanSize(float64(res.Report.SpaceReclaimed)))
+		return e.Prune(func() (string, uint64, error) {
+			return pruneCache(ctx, e, moby.BuildCachePruneOptions{All: *all, ReservedSpace: int64(keep), Filters: filter.Values()})
+		})
 	}
 }

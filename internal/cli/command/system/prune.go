@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/build"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
@@ -32,16 +30,11 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 			return errors.New(`ERROR: The "until" filter is not supported with "--volumes"`)
 		}
 		if !*force {
-			yes, err := e.Confirm(pruneWarning(e, &filter, *all, *volumes))
-			if err != nil {
+			if err := e.ConfirmPrune("system prune", pruneWarning(e, &filter, *all, *volumes)); err != nil {
 				return err
 			}
-			if !yes {
-				return app.ErrCanceled("system prune")
-			}
 		}
-		var total uint64
-		for _, p := range []func() (string, uint64, error){
+		return e.Prune(
 			func() (string, uint64, error) { return container.Prune(ctx, e, &filter) },
 			func() (string, uint64, error) { out, err := network.Prune(ctx, e, &filter); return out, 0, err },
 			func() (string, uint64, error) {
@@ -51,33 +44,29 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 				return volume.Prune(ctx, e, &filter)
 			},
 			func() (string, uint64, error) { return image.Prune(ctx, e, &filter, *all) },
-			func() (string, uint64, error) { return pruneCache(ctx, e, &filter, *all) },
-		} {
-			out, freed, err := p()
-			if err != nil {
-				return err
-			}
-			total += freed
-			if out != "" {
-				if err := e.Println(out); err != nil {
-					return err
-				}
-			}
-		}
-		return e.Println("Total reclaimed space:", units.HumanSize(float64(total)))
+			func() (string, uint64, error) {
+				return pruneCache(ctx, e, moby.BuildCachePruneOptions{All: *all, Filters: filter.Values()})
+			},
+		)
 	}
 }
 
-func pruneCache(ctx context.Context, e *app.Env, filter *opt.Filter, all bool) (string, uint64, error) {
+// pruneCache removes results of builds and returns what it did, in words, and
+// the bytes that it freed.
+func pruneCache(ctx context.Context, e *app.Env, o moby.BuildCachePruneOptions) (string, uint64, error) {
 	api, err := e.API()
 	if err != nil {
 		return "", 0, err
 	}
-	res, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: all, Filters: filter.Values()})
-	if err != nil || len(res.Report.CachesDeleted) == 0 {
+	res, err := api.BuildCachePrune(ctx, o)
+	if err != nil {
 		return "", 0, err
 	}
-	return deletedCaches(&res.Report), res.Report.SpaceReclaimed, nil
+	removed := ""
+	if ids := res.Report.CachesDeleted; len(ids) > 0 {
+		removed = "Deleted build cache objects:\n" + strings.Join(ids, "\n") + "\n"
+	}
+	return removed, res.Report.SpaceReclaimed, nil
 }
 
 func pruneWarning(e *app.Env, given *opt.Filter, all, volumes bool) string {
@@ -142,12 +131,4 @@ func buildDial(e *app.Env, _ *pflag.FlagSet) app.Run {
 			}
 		}
 	}
-}
-
-// deletedCaches lists what was removed of the build cache; empty if nothing was.
-func deletedCaches(r *build.CachePruneReport) string {
-	if len(r.CachesDeleted) == 0 {
-		return ""
-	}
-	return "Deleted build cache objects:\n" + strings.Join(r.CachesDeleted, "\n") + "\n"
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
@@ -29,18 +28,7 @@ type reclaimed struct {
 func buildReclaim(e *app.Env, f *pflag.FlagSet) app.Run {
 	dry := f.Bool("dry-run", false, "Only show what would be removed")
 	return func(ctx context.Context, _ []string) error {
-		api, err := e.API()
-		if err != nil {
-			return err
-		}
-		v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-		if err != nil {
-			return err
-		}
-		if v.Platform.Name != app.Name {
-			return fmt.Errorf("this command needs the engine of lade; this one is %s", app.EngineName(v))
-		}
-		ep, err := e.Endpoint()
+		api, ep, err := e.Lade(ctx)
 		if err != nil {
 			return err
 		}

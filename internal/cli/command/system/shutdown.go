@@ -2,10 +2,8 @@ package system
 
 import (
 	"context"
-	"errors"
 	"strconv"
 
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
@@ -15,18 +13,7 @@ import (
 func buildShutdown(e *app.Env, f *pflag.FlagSet) app.Run {
 	timeout := f.IntP("timeout", "t", 0, "Seconds to wait before killing a container (default: each container's own)")
 	return func(ctx context.Context, _ []string) error {
-		api, err := e.API()
-		if err != nil {
-			return err
-		}
-		v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-		if err != nil {
-			return err
-		}
-		if v.Platform.Name != app.Name {
-			return errors.New("system shutdown needs the engine of lade")
-		}
-		ep, err := e.Endpoint()
+		api, ep, err := e.Lade(ctx)
 		if err != nil {
 			return err
 		}

@@ -2,13 +2,11 @@ package volume
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/url"
 	"os"
 
 	"github.com/moby/moby/api/types/volume"
-	moby "github.com/moby/moby/client"
 	"github.com/spf13/pflag"
 
 	"lade/internal/cli/app"
@@ -30,18 +28,7 @@ func own() []app.Command {
 
 // engine returns a connection with an engine that has these operations.
 func engine(ctx context.Context, e *app.Env) (ask func(path string, body io.Reader) (volume.Volume, error), read func(path string) (io.ReadCloser, error), err error) {
-	api, err := e.API()
-	if err != nil {
-		return nil, nil, err
-	}
-	v, err := api.ServerVersion(ctx, moby.ServerVersionOptions{})
-	if err != nil {
-		return nil, nil, err
-	}
-	if v.Platform.Name != app.Name {
-		return nil, nil, fmt.Errorf("this command needs the engine of lade; this one is %s", app.EngineName(v))
-	}
-	ep, err := e.Endpoint()
+	api, ep, err := e.Lade(ctx)
 	if err != nil {
 		return nil, nil, err
 	}

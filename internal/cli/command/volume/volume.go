@@ -174,24 +174,11 @@ func buildPrune(e *app.Env, f *pflag.FlagSet) app.Run {
 			what = "all local volumes"
 		}
 		if !*force {
-			yes, err := e.Confirm("WARNING! This will remove " + what + " not used by at least one container.\nAre you sure you want to continue?")
-			if err != nil {
-				return err
-			}
-			if !yes {
-				return app.ErrCanceled("volume prune")
-			}
-		}
-		out, freed, err := Prune(ctx, e, &filter)
-		if err != nil {
-			return err
-		}
-		if out != "" {
-			if err := e.Println(out); err != nil {
+			if err := e.ConfirmPrune("volume prune", "WARNING! This will remove "+what+" not used by at least one container.\nAre you sure you want to continue?"); err != nil {
 				return err
 			}
 		}
-		return e.Println("Total reclaimed space:", units.HumanSize(float64(freed)))
+		return e.Prune(func() (string, uint64, error) { return Prune(ctx, e, &filter) })
 	}
 }
 
