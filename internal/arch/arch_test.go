@@ -47,7 +47,7 @@ var rows = [][]string{
 	{"internal/engine"},
 	// faces
 	{"internal/server/..."},
-	{"internal/server", "internal/cri", "internal/debugz"},
+	{"internal/server"},
 	{"internal/daemon"},
 	// the client, which shares only words with the rest
 	{"client"},
