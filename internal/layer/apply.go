@@ -81,7 +81,7 @@ func Apply(ctx context.Context, dir string, stream io.Reader, o ApplyOptions) (R
 		u.exact = true // what is created inherits more than the mode asked for
 	}
 	err = u.run(ctx, stream)
-	_, top := u.dirAt[""]
+	_, top := u.dirs.at[""]
 	return Result{u.size, u.files, top, u.skipped}, err
 }
 
@@ -156,7 +156,7 @@ func (l *layering) whiteout(u *unpacker, name string, h *tar.Header) (bool, erro
 	case hidden == "" || hidden == "." || hidden == "..":
 		return true, errdefs.Invalidf("layer: %q in the tar stream deletes nothing", name)
 	case l.mode == Delete:
-		u.flush() // directories below may go
+		u.open.close() // directories below may go
 		return true, l.erase(join(dir, hidden))
 	}
 	p, err := u.parent(dir)
@@ -195,7 +195,7 @@ func (l *layering) opaque(u *unpacker, dir string) error {
 			return err
 		}
 		defer unix.Close(fd)
-		u.flush() // directories below may go
+		u.open.close() // directories below may go
 		return l.prune(fd, dir)
 	}
 	p, err := u.parent(dir)
