@@ -122,7 +122,7 @@ func detachKeys(s string) ([]byte, error) {
 	}
 	var keys []byte
 	for k := range strings.SplitSeq(s, ",") {
-		ctrl, isCtrl := strings.CutPrefix(strings.ToLower(k), "ctrl-")
+		ctrl, isCtrl := strings.CutPrefix(k, "ctrl-")
 		switch {
 		case len(k) == 1:
 			keys = append(keys, k[0])

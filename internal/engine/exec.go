@@ -17,6 +17,8 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
+	"lade/internal/linux/passwd"
+	"lade/internal/linux/rootpath"
 	"lade/internal/supervisor/wire"
 )
 
@@ -204,7 +206,8 @@ func usable(r *container.Record) error {
 }
 
 // ExecCreate prepares an additional process. Errors: NotFound, Conflict if the
-// container does not run, Invalid for an empty command or bad detach keys.
+// container does not run, Invalid for an empty command or bad detach keys,
+// or a user that the container does not know.
 func (e *Engine) ExecCreate(_ context.Context, name string, r apicontainer.ExecCreateRequest) (string, error) {
 	a, err := e.containers.find(name)
 	if err != nil {
@@ -220,10 +223,32 @@ func (e *Engine) ExecCreate(_ context.Context, name string, r apicontainer.ExecC
 	if err != nil {
 		return "", err
 	}
+	if r.User != "" {
+		if err := e.userExists(a.View(), r.User); err != nil {
+			return "", err
+		}
+	}
 	x := &execution{id: ids.New(), container: a, request: r, keys: keys}
 	e.execs.add(x)
 	e.Publish(a.View(), events.ActionExecCreate+": "+events.Action(strings.Join(r.Cmd, " ")), map[string]string{"execID": x.id})
 	return x.id, nil
+}
+
+// userExists answers Invalid for a user that a running container does not know.
+// It is asked for again when the process starts: a container changes its files.
+func (e *Engine) userExists(r *container.Record, user string) error {
+	if other, err := e.runtime(r); other != nil || err != nil {
+		return err // whose containers may have no root that we see: gVisor's
+	}
+	root, _, err := e.liveRoot(r)
+	if root == nil || err != nil {
+		return err // it has ended: starting says so
+	}
+	defer root.Close()
+	_, err = passwd.Resolve(user, nil, func(path string) ([]byte, error) {
+		return rootpath.ReadFile(int(root.Fd()), path, passwd.Limit)
+	})
+	return err
 }
 
 // ExecStart starts it, attached unless o.Detach. It returns when the process
@@ -255,7 +280,11 @@ func (e *Engine) ExecStart(ctx context.Context, id string, o ExecStartOptions) e
 
 func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Record, o ExecStartOptions) error {
 	q := x.request
-	process, filter, err := e.execProcess(r, q, o.ConsoleSize)
+	size := q.ConsoleSize
+	if o.ConsoleSize != nil {
+		size = o.ConsoleSize
+	}
+	process, filter, err := e.execProcess(r, q, size)
 	if err != nil {
 		return err
 	}
@@ -269,13 +298,16 @@ func (e *Engine) execStart(ctx context.Context, x *execution, r *container.Recor
 	var conn Conn
 	if !o.Detach {
 		w.Stdio = wire.Stdio{Stdin: q.AttachStdin, StdinOnce: true, Stdout: q.AttachStdout, Stderr: q.AttachStderr}
-		if conn, err = o.Hijack(q.Tty); err != nil {
+		if conn, err = o.Hijack(o.Tty); err != nil {
 			return err
 		}
 		defer conn.File.Close()
-		w.Attach = []wire.Attach{wireAttach(container.Stream{
-			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty, DetachKeys: x.keys,
-		}, 1)}
+		attach := wireAttach(container.Stream{
+			Early: conn.Early, Stdin: q.AttachStdin, Stdout: q.AttachStdout, Stderr: q.AttachStderr && !q.Tty && !o.Tty, DetachKeys: x.keys,
+		}, 1)
+		// What the client reads is as it says here, whatever the process has.
+		attach.Raw, attach.Framed = o.Tty, q.Tty && !o.Tty
+		w.Attach = []wire.Attach{attach}
 	}
 	if q.Privileged {
 		if err := e.Networks.Share(r.ID); err != nil && errdefs.KindOf(err) != errdefs.NotFound { // it has the rights to change it
@@ -319,6 +351,9 @@ func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint16
 	x, err := e.execs.find(id)
 	if err != nil {
 		return err
+	}
+	if r := x.container.View(); !r.State.Alive() {
+		return errdefs.Conflictf("container %s is not running", r.ID)
 	}
 	late := time.NewTimer(execPatience)
 	defer late.Stop()

@@ -87,7 +87,7 @@ type AttachOptions struct {
 // ExecStartOptions is the request of ExecStart.
 type ExecStartOptions struct {
 	Detach      bool
-	Tty         bool
+	Tty         bool     // the client reads output as it comes, not framed
 	ConsoleSize *[2]uint // height, width
 	Hijack      Hijack   // nil when Detach
 }

@@ -126,6 +126,9 @@ func cause(err error) error {
 // cells reads a dimension of a terminal. Errors: Invalid.
 func (q query) cells(name, what string) (uint16, error) {
 	n, err := strconv.ParseUint(q.get(name), 10, 16)
+	if below, negative := strconv.ParseInt(q.get(name), 10, 64); negative == nil && below < 0 {
+		err = strconv.ErrRange // a number, and none of these
+	}
 	if err != nil {
 		return 0, errdefs.Invalidf("invalid resize %s %q: %w", what, q.get(name), cause(err))
 	}

@@ -50,7 +50,7 @@ func (s *Server) newStream(f *wire.Frame, a *wire.Attach, p *process) (*stream, 
 	}
 	st := &stream{
 		s: s, p: p, fd: fd, stdin: a.Stdin && p.stdio.Stdin, stdout: a.Stdout, stderr: a.Stderr,
-		raw: a.Raw || p.terminal,
+		raw: a.Raw || p.terminal && !a.Framed,
 	}
 	if p.terminal { // what comes down a pipe may have any bytes
 		st.keys.keys = a.DetachKeys

@@ -232,6 +232,8 @@ type Attach struct {
 	DetachKeys []byte `json:"detach_keys,omitempty"` // empty: the client cannot detach
 	// Raw passes output unframed although there is no terminal.
 	Raw bool `json:"raw,omitempty"`
+	// Framed frames output although there is a terminal.
+	Framed bool `json:"framed,omitempty"`
 }
 
 // Signal sends a signal to a process.
