@@ -27,6 +27,14 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 	}
 	r := a.View()
 	hc := *shownHostConfig(r)
+	if !hc.Privileged { // which paths they are the kernel has a say in: they are not kept
+		if hc.MaskedPaths == nil {
+			hc.MaskedPaths = spec.MaskedPaths(e.Facts)
+		}
+		if hc.ReadonlyPaths == nil {
+			hc.ReadonlyPaths = spec.ReadonlyPaths()
+		}
+	}
 	hc.Annotations = e.annotations(r.ID, hc.Annotations)
 	out := &InspectResponse{HostConfig: &HostConfig{hc, e.rates(r).Asked()}}
 	out.InspectResponse = &apicontainer.InspectResponse{

@@ -76,8 +76,7 @@ func (s *server) decode(r *http.Request, v any) error {
 		}
 	}
 	c := callOf(r.Context())
-	s.compat.Body(c.operation, c.version, v)
-	return nil
+	return s.compat.Body(c.operation, c.version, v)
 }
 
 // dockersField takes from the path of a field that cannot be decoded the levels

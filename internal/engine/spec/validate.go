@@ -31,6 +31,13 @@ func Validate(c *container.Config, hc *container.HostConfig, f Facts) (warnings 
 	if err := v.group(hc); err != nil {
 		return v.warnings, err
 	}
+	if c != nil {
+		for _, kv := range c.Env {
+			if kv == "" || kv[0] == '=' {
+				return v.warnings, errdefs.Invalidf("invalid environment variable: %s", kv)
+			}
+		}
+	}
 	if c != nil && c.WorkingDir != "" && !path.IsAbs(c.WorkingDir) {
 		return v.warnings, errdefs.Invalidf("the working directory '%s' is invalid, it needs to be an absolute path", c.WorkingDir)
 	}

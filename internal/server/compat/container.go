@@ -1,8 +1,10 @@
 package compat
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -10,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 
 	"lade/internal/engine"
+	"lade/internal/errdefs"
 	"lade/internal/ids"
 )
 
@@ -59,6 +62,7 @@ func containerRows() []Row {
 				}
 			})
 		}),
+		{Operation: "ContainerCreate", Below: V1(44), Refuse: oneNetwork},
 		body("ContainerCreate", 44, func(r *CreateRequest) {
 			if r.Config != nil && r.Healthcheck != nil {
 				r.Healthcheck.StartInterval = 0
@@ -131,6 +135,16 @@ func containerRows() []Row {
 		}),
 		response("ContainerInspect", 45, shortIDAliases),
 	}
+}
+
+// oneNetwork refuses a container that is to be on several networks from the start.
+func oneNetwork(v any) error {
+	r, ok := v.(*CreateRequest)
+	if !ok || r.NetworkingConfig == nil || len(r.NetworkingConfig.EndpointsConfig) < 2 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(r.NetworkingConfig.EndpointsConfig))
+	return errdefs.Invalidf("Container cannot be created with multiple network endpoints: %s", strings.Join(names, ", "))
 }
 
 func eachMount(r *CreateRequest, f func(*mount.Mount)) {

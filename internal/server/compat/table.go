@@ -8,6 +8,7 @@ type Row struct {
 	Below     Version
 	Query     func(url.Values) // changes the query before the handler reads it
 	Body      func(any)        // changes the decoded body, given as a pointer
+	Refuse    func(any) error  // says what of the decoded body was an error: Invalid
 	Response  func(any) any    // returns what is sent instead
 }
 
@@ -34,13 +35,23 @@ func (t *Table) Query(operation string, v Version, q url.Values) {
 	}
 }
 
-// Body adjusts a decoded body, given as a pointer, in place.
-func (t *Table) Body(operation string, v Version, body any) {
+// Body adjusts a decoded body, given as a pointer, in place. Errors: Invalid for
+// what the version did not know, and did not ignore.
+func (t *Table) Body(operation string, v Version, body any) error {
 	for _, r := range t.rows[operation] {
-		if v < r.Below && r.Body != nil {
+		if v >= r.Below {
+			continue
+		}
+		if r.Refuse != nil {
+			if err := r.Refuse(body); err != nil {
+				return err
+			}
+		}
+		if r.Body != nil {
 			r.Body(body)
 		}
 	}
+	return nil
 }
 
 // Response returns what a client of version v is sent in place of value.
