@@ -442,7 +442,7 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 		}
 	}
 	b.granted = u.Granted
-	if b.v6.subnet.IsValid() && b.mtu != 0 && b.mtu < 1280 {
+	if b.v6.subnet.IsValid() && b.mtu != 0 && b.mtu < leastIPv6MTU {
 		return nil, errdefs.Invalidf("invalid MTU %d: IPv6 needs 1280 at least", b.mtu)
 	}
 	return b, nil

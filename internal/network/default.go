@@ -59,7 +59,7 @@ func (n *Networks) inet6(b *bridge, bip netip.Prefix) error {
 		}
 		b.v6.gateway = n.c.Gateway6
 	}
-	if b.mtu != 0 && b.mtu < 1280 {
+	if b.mtu != 0 && b.mtu < leastIPv6MTU {
 		return errdefs.Invalidf("invalid MTU %d: IPv6 needs 1280 at least", b.mtu)
 	}
 	return b.v6.open(n.c.FixedCIDR6, bip.Addr(), b.v6.gateway)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/ids"
 )
 
 // List returns the networks, without their containers.
@@ -78,8 +79,8 @@ func (n *Networks) describe(name string) (network.Network, bool) {
 	return d, ok
 }
 
-// Resolve returns the name of the network with a name, an id, or a unique
-// prefix of an id; "" and "default" are the bridge. Errors: NotFound, Invalid
+// Resolve returns the name of the network with an id, a name, or a unique
+// prefix of an id, in this order; "" and "default" are the bridge. Errors: NotFound, Invalid
 // for an ambiguous prefix.
 func (n *Networks) Resolve(name string) (string, error) {
 	if name == "" || name == network.NetworkDefault {
@@ -87,17 +88,21 @@ func (n *Networks) Resolve(name string) (string, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.records[name]; ok {
+	_, named := n.records[name]
+	if named && len(name) != ids.Len {
 		return name, nil
 	}
 	var found []string
 	for have, r := range n.records {
 		if r.ID == name {
-			return have, nil
+			return have, nil // before another one that bears it as its name
 		}
 		if strings.HasPrefix(r.ID, name) {
 			found = append(found, have)
 		}
+	}
+	if named {
+		return name, nil
 	}
 	switch len(found) {
 	case 0:

@@ -402,10 +402,14 @@ func (p *pool) borrow(c *netlink.Conn) func() {
 	}
 }
 
+// leastIPv6MTU is what IPv6 needs (RFC 8200, section 5): the kernel keeps it from a
+// link with less, and refuses to be told how (EAFNOSUPPORT).
+const leastIPv6MTU = 1280
+
 // connect makes the veth pair of s, from inside its namespace.
 func (p *pool) connect(s *slot, ns *os.File) error {
 	var r netlink.Request
-	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: s.inside, PeerNS: ns, NoIPv6: p.ipv6})
+	r.AddVeth(netlink.Veth{Name: s.link, MTU: p.mtu, Peer: s.inside, PeerNS: ns, NoIPv6: p.ipv6 && p.mtu >= leastIPv6MTU})
 	if err := p.host.Do(&r); err != nil {
 		return err
 	}
