@@ -19,7 +19,10 @@ type DiffID Digest
 // ChainID identifies the result of applying a stack of layers in order.
 type ChainID Digest
 
-const prefix = "sha256:"
+const prefix = Algorithm + ":"
+
+// Algorithm is the one that is used.
+const Algorithm = "sha256"
 
 // Parse checks that s is a digest. Other algorithms are NotImplemented, a
 // malformed digest is Invalid.

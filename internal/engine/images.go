@@ -69,9 +69,15 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 	if err != nil {
 		return nil, err
 	}
-	until, err := prune.Until(filters.Args{"until": f["until"]})
-	if err != nil {
-		return nil, err
+	var until time.Time // the earliest of several
+	for _, u := range f["until"] {
+		t, err := prune.Until(filters.Args{"until": {u}})
+		if err != nil {
+			return nil, err
+		}
+		if until.IsZero() || t.Before(until) {
+			until = t
+		}
 	}
 	bounds := map[string]time.Time{}
 	for _, key := range []string{"before", "since"} {
@@ -142,7 +148,7 @@ func matchesReference(f filters.Args, n reference.Reference) bool {
 	if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
 		repo = repo[:i]
 	}
-	return f.Glob("reference", name) || f.Glob("reference", repo)
+	return f.Glob("reference", name) || f.Glob("reference", repo) || f.Glob("reference", n.String()) || f.Glob("reference", n.Name())
 }
 
 // ImageInspect returns all that is known of an image.

@@ -15,7 +15,7 @@ import (
 
 // listFilters are the filters that a container list understands.
 var listFilters = [...]string{
-	"ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
+	"ancestor", "annotation", "before", "exited", "expose", "health", "id", "is-task", "isolation", "label", "name", "network", "publish", "since", "status", "volume",
 }
 
 // query is a list request, read.
@@ -110,6 +110,7 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 		f.Has("id") && !f.Prefix("id", r.ID),
 		f.Has("name") && !f.Match("name", r.Name) && !f.Match("name", "/"+r.Name),
 		!f.Labels("label", r.Config.Labels),
+		!f.Labels("annotation", r.HostConfig.Annotations),
 		!q.before.IsZero() && !r.Created.Before(q.before),
 		!q.since.IsZero() && !r.Created.After(q.since),
 		q.exited != nil && (r.State.Alive() || !q.exited[r.ExitCode] || r.StartedAt.IsZero()),

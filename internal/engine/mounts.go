@@ -392,7 +392,7 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 		if o := spec.ImageOptions; o != nil {
 			m.Subpath = o.Subpath
 			if m.Subpath != "" && !fs.ValidPath(m.Subpath) {
-				return bad("subpath must be a relative path within the image")
+				return bad("subpath must be a relative path within the volume") // Docker has one rule for both
 			}
 		}
 	case mount.TypeNamedPipe, mount.TypeCluster:

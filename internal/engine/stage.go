@@ -178,7 +178,7 @@ func openBelow(dir, sub string) (tree int, err error) {
 	switch err {
 	case nil:
 	case unix.EXDEV:
-		return -1, errdefs.Invalidf("path %s is outside of %s", filepath.Join(dir, sub), dir)
+		return -1, errdefs.Invalidf("path concatenation escapes the base directory: %s is outside of %s", filepath.Join(dir, sub), dir)
 	default:
 		return -1, errdefs.Invalidf("cannot access path %s: %w", filepath.Join(dir, sub), err)
 	}

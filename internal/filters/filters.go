@@ -86,7 +86,7 @@ func (a Args) Glob(key, value string) bool {
 }
 
 // Labels reports whether every value of the key, "name" or "name=value", is
-// met by labels; with no value it is true.
+// met by labels or annotations; with no value it is true.
 func (a Args) Labels(key string, labels map[string]string) bool {
 	for _, want := range a[key] {
 		k, v, valued := strings.Cut(want, "=")

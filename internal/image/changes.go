@@ -44,15 +44,22 @@ func Change(c *dockerspec.DockerOCIImageConfig, instructions []string) error {
 
 func change(c *dockerspec.DockerOCIImageConfig, word, args string) error {
 	switch word {
+	case "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL":
+		var err error
+		if args, err = expand(args, c.Env); err != nil {
+			return err
+		}
+	}
+	switch word {
 	case "CMD":
 		c.Cmd = command(args, c.Shell)
 	case "ENTRYPOINT":
 		c.Entrypoint = command(args, c.Shell)
 	case "ENV":
-		return pairs(word, args, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
+		return pairs(word, args, c.Env, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
 	case "LABEL":
 		c.Labels = maps.Clone(c.Labels)
-		return pairs(word, args, func(k, v string) { put(&c.Labels, k, v) })
+		return pairs(word, args, c.Env, func(k, v string) { put(&c.Labels, k, v) })
 	case "EXPOSE":
 		c.ExposedPorts = maps.Clone(c.ExposedPorts)
 		for p := range strings.FieldsSeq(args) {
@@ -131,8 +138,8 @@ func setEnv(env []string, k, v string) []string {
 }
 
 // pairs reads "k=v k2='v 2'" or the old form "k the rest".
-func pairs(word, args string, set func(k, v string)) error {
-	words, err := fields(args)
+func pairs(word, args string, env []string, set func(k, v string)) error {
+	words, err := fields(args, env)
 	if err != nil {
 		return errdefs.Invalidf("%s: %w", word, err)
 	}
@@ -141,7 +148,10 @@ func pairs(word, args string, set func(k, v string)) error {
 		if ok || strings.TrimSpace(v) == "" {
 			return errdefs.Invalidf("%s must have two arguments", word)
 		}
-		set(k, strings.TrimSpace(v))
+		if v, err = expand(strings.TrimSpace(v), env); err != nil {
+			return err
+		}
+		set(k, v)
 		return nil
 	}
 	for _, w := range words {
@@ -154,8 +164,9 @@ func pairs(word, args string, set func(k, v string)) error {
 	return nil
 }
 
-// fields splits at blanks outside of quotes and removes quotes and escapes.
-func fields(s string) ([]string, error) {
+// fields splits at blanks outside of quotes, removes quotes and escapes, and
+// replaces what refers to variables.
+func fields(s string, env []string) ([]string, error) {
 	var out []string
 	var word strings.Builder
 	var quote byte
@@ -165,6 +176,14 @@ func fields(s string) ([]string, error) {
 		case c == '\\' && quote != '\'' && i+1 < len(s):
 			i++
 			word.WriteByte(s[i])
+			started = true
+		case c == '$' && quote != '\'':
+			value, n, err := variable(s[i:], env)
+			if err != nil {
+				return nil, err
+			}
+			word.WriteString(value)
+			i += n - 1
 			started = true
 		case quote != 0 && c == quote:
 			quote = 0

@@ -227,6 +227,9 @@ func (s *Images) Tag(ctx context.Context, source string, ref reference.Reference
 	if ref.Digest != "" {
 		return nil, errdefs.Invalidf("refusing to create a tag with a digest reference")
 	}
+	if ref.FamiliarName() == digest.Algorithm { // "sha256:x" is the start of an id
+		return nil, errdefs.Invalidf("refusing to create an ambiguous tag using digest algorithm as name")
+	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
 	img, from, err := s.resolve(source)

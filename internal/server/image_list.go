@@ -6,6 +6,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 
 	"lade/internal/engine"
+	"lade/internal/errdefs"
 )
 
 // imageList lists images.
@@ -14,6 +15,9 @@ func (s *server) imageList(w http.ResponseWriter, r *http.Request) error {
 	f, err := q.filters()
 	if err != nil {
 		return err
+	}
+	if q.bool("identity") && !q.bool("manifests") {
+		return errdefs.Invalidf("conflicting options: identity requires manifests=1")
 	}
 	list, err := s.backend.ImageList(r.Context(), engine.ImageListOptions{
 		All:        q.bool("all"),
