@@ -498,26 +498,38 @@ func (s *session) interact() int {
 			last = interp.ExitStatus(2)
 			continue
 		}
-		for _, st := range prog.Stmts {
-			ctx, cancel := context.WithCancel(context.Background())
-			s.interrupted.Store(false)
-			s.cancel.Store(&cancel)
-			last = s.runner.Run(ctx, st)
-			s.cancel.Store(nil)
-			cancel()
-			if errors.Is(last, context.Canceled) { // which also counts as exited
-				fmt.Fprintln(os.Stderr)
-				last = interp.ExitStatus(130)
-				break
-			}
-			if s.runner.Exited() {
-				return s.finish(last)
-			}
-			if _, ok := errors.AsType[interp.ExitStatus](last); last != nil && !ok {
-				fmt.Fprintf(os.Stderr, "sh: %v\n", last)
-			}
+		if len(prog.Stmts) == 0 {
+			continue
+		}
+		var exited bool
+		if last, exited = s.runLine(prog); exited {
+			return s.finish(last)
 		}
 	}
+}
+
+// runLine runs what a person has entered, until ^C, and reports whether that was
+// the shell's end. A ^C between two statements ends the line, too.
+func (s *session) runLine(prog *syntax.File) (last error, exited bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.cancel.Store(&cancel)
+	defer s.cancel.Store(nil)
+	for _, st := range prog.Stmts {
+		s.interrupted.Store(false)
+		last = s.runner.Run(ctx, st)
+		if errors.Is(last, context.Canceled) { // which also counts as exited
+			fmt.Fprintln(os.Stderr)
+			return interp.ExitStatus(130), false
+		}
+		if s.runner.Exited() {
+			return last, true
+		}
+		if _, ok := errors.AsType[interp.ExitStatus](last); last != nil && !ok {
+			fmt.Fprintf(os.Stderr, "sh: %v\n", last)
+		}
+	}
+	return last, false
 }
 
 var errInterrupt = errors.New("interrupt")

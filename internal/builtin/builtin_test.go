@@ -20,6 +20,7 @@ import (
 	"lade/internal/errdefs"
 	"lade/internal/image"
 	"lade/internal/image/imagetest"
+	"lade/internal/need"
 	"lade/internal/reference"
 )
 
@@ -166,7 +167,7 @@ func TestInteractive(t *testing.T) {
 	var seen strings.Builder
 	expect := func(want string) {
 		t.Helper()
-		timeout := time.After(20 * time.Second)
+		timeout := time.After(need.Patience(30 * time.Second))
 		for !strings.Contains(seen.String(), want) {
 			select {
 			case s, ok := <-screen:
@@ -202,15 +203,15 @@ func TestInteractive(t *testing.T) {
 	expect("/ # ")
 	enter("typed but dropped\x03") // ^C at the prompt
 	expect("/ # ")
-	enter("sleep 100\r")
-	time.Sleep(300 * time.Millisecond)
+	enter("sh -c 'echo begun$((1+1)); sleep 100'\r")
+	expect("\nbegun2")
 	enter("\x03") // ^C to the command
 	expect("/ # ")
 	enter("echo status=$?\r")
 	expect("status=130")
 	expect("/ # ")
-	enter("while true; do true; done\r")
-	time.Sleep(300 * time.Millisecond)
+	enter("echo begun$((1+2)); while true; do true; done\r")
+	expect("\nbegun3")
 	enter("\x03") // ^C to the shell itself
 	expect("/ # ")
 	enter("cd /etc\r")
