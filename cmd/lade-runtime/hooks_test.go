@@ -9,6 +9,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"lade/internal/need"
 )
 
 // shellHook is a hook that adds its name, the state's status, its host name and
@@ -98,7 +100,7 @@ func TestHookFails(t *testing.T) {
 				if code != 1 || !strings.Contains(msg, "error running "+c.name+" hook #0: exit status 3") {
 					t.Errorf("%d %s", code, msg)
 				}
-				eventually(t, "stopped", func() bool { return r.status() == "stopped" })
+				need.Eventually(t, "stopped", func() bool { return r.status() == "stopped" })
 				r.do("delete", r.id)
 			}
 			if got := read(t, log); !strings.HasPrefix(got, "poststop stopped") {

@@ -47,7 +47,7 @@ func TestKilledAtEveryPoint(t *testing.T) {
 			}
 			if c.verb == "delete" {
 				r.do("kill", r.id, "KILL")
-				eventually(t, "stopped", func() bool { return r.status() == "stopped" })
+				need.Eventually(t, "stopped", func() bool { return r.status() == "stopped" })
 			}
 			r.killAt(mortal, c.point, c.verb)
 			r.after(c.status, c.then)
@@ -92,7 +92,7 @@ func (r *rig) after(status string, then []string) {
 			r.t.Error(msg)
 		}
 	} else {
-		eventually(r.t, status, func() bool { return r.status() == status })
+		need.Eventually(r.t, status, func() bool { return r.status() == status })
 	}
 	if got := strings.TrimSpace(r.do("list", "-q")); (got == r.id) != (status != "") {
 		r.t.Errorf("list: %q", got)

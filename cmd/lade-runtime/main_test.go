@@ -169,17 +169,6 @@ func (r *rig) create(args ...string) *os.File {
 	return out
 }
 
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for range 500 {
-		if f() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%s: never", what)
-}
-
 func TestLifecycle(t *testing.T) {
 	r := newRig(t, func(s *specs.Spec) { s.Annotations = map[string]string{"a": "b"} })
 	pidFile := filepath.Join(t.TempDir(), "pid")
@@ -197,7 +186,7 @@ func TestLifecycle(t *testing.T) {
 	if got := r.status(); got != "running" {
 		t.Errorf("status %q", got)
 	}
-	eventually(t, "output", func() bool { b, _ := os.ReadFile(out.Name()); return string(b) == "ready\n" })
+	need.Eventually(t, "output", func() bool { b, _ := os.ReadFile(out.Name()); return string(b) == "ready\n" })
 	if _, msg := r.fails("start", r.id); !strings.Contains(msg, "cannot start an already running container") {
 		t.Error(msg)
 	}
@@ -226,7 +215,7 @@ func TestLifecycle(t *testing.T) {
 		t.Error(msg)
 	}
 	r.do("kill", r.id, "KILL")
-	eventually(t, "stopped", func() bool { return r.status() == "stopped" })
+	need.Eventually(t, "stopped", func() bool { return r.status() == "stopped" })
 	r.do("delete", r.id)
 	if _, msg := r.fails("state", r.id); !strings.Contains(msg, "container does not exist") {
 		t.Error(msg)

@@ -151,7 +151,7 @@ func TestPausedKill(t *testing.T) {
 	r.do("start", r.id)
 	r.do("pause", r.id)
 	r.do("kill", r.id, "KILL")
-	eventually(t, "stopped", func() bool { return r.status() == "stopped" })
+	need.Eventually(t, "stopped", func() bool { return r.status() == "stopped" })
 	if code, msg := r.fails("kill", r.id, "KILL"); code != 1 || !strings.Contains(msg, "container not running") {
 		t.Errorf("%d %s", code, msg)
 	}
@@ -251,13 +251,13 @@ func TestForeignMountNamespace(t *testing.T) {
 	})
 	out := r.create()
 	r.do("start", r.id)
-	eventually(t, "output", func() bool { b, _ := os.ReadFile(out.Name()); return string(b) == "ready\n" })
+	need.Eventually(t, "output", func() bool { b, _ := os.ReadFile(out.Name()); return string(b) == "ready\n" })
 	expect(t, r.do("exec", r.id, "/payload", "show", "cwd"), "cwd / <nil>")
 	if after := read(t, "/proc/self/mounts"); after != before {
 		t.Error("the host's mounts have changed")
 	}
 	r.do("kill", r.id, "KILL")
-	eventually(t, "stopped", func() bool { return r.status() == "stopped" })
+	need.Eventually(t, "stopped", func() bool { return r.status() == "stopped" })
 }
 
 func TestEvents(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 
 	"lade/internal/engine"
 	"lade/internal/errdefs"
+	"lade/internal/need"
 	"lade/internal/netrate"
 )
 
@@ -403,13 +404,12 @@ func (d *daemonProcess) getFrom(socket, path string) (string, error) {
 // says waits until the log has a text.
 func (d *daemonProcess) says(t *testing.T, text string) {
 	t.Helper()
-	for range 500 {
-		if strings.Contains(d.log.String(), text) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); !strings.Contains(d.log.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("the log does not say %q:\n%s", text, d.log)
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Errorf("the log does not say %q:\n%s", text, d.log)
 }
 
 func TestDaemon(t *testing.T) {
@@ -438,9 +438,7 @@ func TestDaemon(t *testing.T) {
 		_, err := d.get("/wait")
 		waiting <- err
 	}()
-	for start := time.Now(); strings.Count(d.log.String(), "msg=connection") < 2 && time.Since(start) < 5*time.Second; {
-		time.Sleep(5 * time.Millisecond)
-	}
+	need.Eventually(t, "the stream's connection is in the log", func() bool { return strings.Count(d.log.String(), "msg=connection") >= 2 })
 	begin := time.Now()
 	d.Process.Signal(syscall.SIGTERM)
 	if err := d.Wait(); err != nil {
@@ -473,14 +471,10 @@ func TestDaemonKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { next.Process.Signal(syscall.SIGTERM); next.Wait() }()
-	var err error
-	for range 200 {
-		if _, err = d.get("/hello"); err == nil {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error(err)
+	need.Eventually(t, "the next daemon answers", func() bool {
+		_, err := d.get("/hello")
+		return err == nil
+	})
 }
 
 func TestAsk(t *testing.T) {

@@ -343,11 +343,11 @@ func up(t testing.TB, c *netlink.Conn, name string) {
 	}
 }
 
-// eventually repeats check until it passes or ten seconds are over.
+// eventually repeats check until it passes or thirty seconds are over.
 func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(need.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if err = check(); err == nil {
 			return
 		}

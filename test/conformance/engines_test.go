@@ -214,12 +214,10 @@ func TestContainerd(t *testing.T) {
 	e.want(0, "PAUSED", "task", "ls")
 	e.want(0, "", "task", "resume", "long")
 	e.want(0, "", "task", "kill", "-s", "KILL", "long")
-	for range 100 {
-		if out, _ := e.do("task", "ls"); strings.Contains(out, "STOPPED") {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	need.Eventually(e.t, "the killed task is STOPPED", func() bool {
+		out, _ := e.do("task", "ls")
+		return strings.Contains(out, "STOPPED")
+	})
 	e.want(0, "", "task", "rm", "long")
 	e.want(0, "", "containers", "rm", "long")
 }

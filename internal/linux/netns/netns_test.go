@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -143,11 +142,9 @@ func TestSockets(t *testing.T) {
 	for _, c := range open {
 		c.Close()
 	}
-	for range 1000 { // netlink sockets go after an RCU grace period
-		if n, _, _ := s.Count(); n == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	need.Eventually(t, "netlink sockets go after an RCU grace period", func() bool {
+		n, _, _ := s.Count()
+		return n == 0
+	})
 	check("all closed", 0, 0)
 }
