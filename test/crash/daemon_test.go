@@ -17,11 +17,11 @@ import (
 	"lade/test/harness"
 )
 
-// soon calls f until it returns nil, for at most ten seconds.
+// soon calls f until it returns nil, for at most thirty seconds.
 func soon(t *testing.T, f func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(need.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}
@@ -109,7 +109,7 @@ func alive(pid string) bool {
 
 // answers asks the web server behind a published port.
 func answers(port string) error {
-	c := http.Client{Timeout: need.Patience(5 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
+	c := http.Client{Timeout: need.Patience(30 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := c.Get("http://127.0.0.1:" + port + "/page")
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (c *command) line(t *testing.T) string {
 	select {
 	case l := <-got:
 		return strings.TrimSuffix(l, "\n")
-	case <-time.After(need.Patience(10 * time.Second)):
+	case <-time.After(need.Patience(30 * time.Second)):
 		t.Fatalf("no line from %v: %s", c.cmd.Args, c.errOut.String())
 		return ""
 	}

@@ -66,7 +66,7 @@ func eventually(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: [!] eventually program args...")
 	}
-	for end := time.Now().Add(need.Patience(10 * time.Second)); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(50 * time.Millisecond) {
 		cmd := exec.Command(args[0], args[1:]...)
 		cmd.Dir = ts.MkAbs(".")
 		for _, name := range []string{"PATH", "DOCKER_HOST", "LADE_HOST", "LADE_AUTOSTART", "HOME", "CLI", "WORK"} {
@@ -132,7 +132,7 @@ func nothing(ts *testscript.TestScript, neg bool, args []string) {
 	e := ts.Value(engine{}).(*harness.Engine)
 	left := leftovers(e)
 	// Links and control groups go in the background.
-	for end := time.Now().Add(need.Patience(10 * time.Second)); len(left) > 0 && time.Now().Before(end); left = leftovers(e) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); len(left) > 0 && time.Now().Before(end); left = leftovers(e) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	if len(left) > 0 {
@@ -185,9 +185,9 @@ func fetch(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] fetch URL")
 	}
-	client := &http.Client{Timeout: need.Patience(5 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: need.Patience(30 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
 	var last error
-	for end := time.Now().Add(need.Patience(5 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		resp, err := client.Get(args[0])
 		if err == nil {
 			body, err := io.ReadAll(resp.Body)
@@ -214,7 +214,7 @@ func udp(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	buf := make([]byte, 1024)
-	for end := time.Now().Add(need.Patience(5 * time.Second)); ; {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; {
 		_, err := fmt.Fprintln(c, args[1])
 		if err == nil {
 			c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))

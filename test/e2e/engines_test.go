@@ -35,8 +35,8 @@ func web(e *harness.Engine, name string, flags ...string) {
 // served fetches from an address until something answers.
 func served(t *testing.T, address string) string {
 	t.Helper()
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	client := &http.Client{Timeout: need.Patience(30 * time.Second), Transport: &http.Transport{DisableKeepAlives: true}}
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := client.Get("http://" + address + "/")
 		if err == nil {
 			defer resp.Body.Close()
@@ -298,7 +298,7 @@ func TestReachable(t *testing.T) {
 		peer <- c.RemoteAddr().String()
 		_, _ = io.WriteString(c, "hello from outside\n") // seen by the other side or not
 	}()
-	if out, stderr, code := e.Try("exec", "web", "nc", "-w", "5", "198.51.100.2", "7000"); !strings.Contains(out, "hello from outside") {
+	if out, stderr, code := e.Try("exec", "web", "nc", "-w", "30", "198.51.100.2", "7000"); !strings.Contains(out, "hello from outside") {
 		t.Errorf("a container does not reach another host: exit code %d: %s%s", code, out, stderr)
 	}
 	select {
@@ -306,7 +306,8 @@ func TestReachable(t *testing.T) {
 		if !strings.HasPrefix(from, "198.51.100.1:") {
 			t.Errorf("the other host sees %s", from)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(need.Patience(30 * time.Second)):
+		t.Error("the other host sees nobody")
 	}
 	e.Run("rm", "-f", "web")
 }

@@ -151,9 +151,10 @@ func (g groups) cpus() {
 			}
 			return nil
 		})
+		before := g.cpuTime(pid)
 		s := g.stats(name).CPUStats
-		if used := g.cpuTime(pid); s.CPUUsage.TotalUsage < uint64(used)/2 || s.CPUUsage.TotalUsage > uint64(used)*2+1e8 {
-			g.t.Errorf("%s: stats say %d ns, the process used %v", name, s.CPUUsage.TotalUsage, used)
+		if after := g.cpuTime(pid); s.CPUUsage.TotalUsage < uint64(before)/2 || s.CPUUsage.TotalUsage > uint64(after)*2+1e8 {
+			g.t.Errorf("%s: stats say %d ns, the process used %v before and %v after", name, s.CPUUsage.TotalUsage, before, after)
 		}
 	}
 	g.Run("update", "--cpus", "1.9", "cpus")
@@ -176,21 +177,26 @@ func (g groups) cpus() {
 func (g groups) shares() {
 	g.start("much", busy("--cpuset-cpus", "0", "--cpu-shares", "2048")...)
 	g.start("little", busy("--cpuset-cpus", "0", "--cpu-shares", "256")...)
-	ratio := func(over time.Duration) float64 {
+	ratio := func() float64 { // while the one that gets less has 200 ms, whatever others leave them
 		much, little := g.pid("much"), g.pid("little")
 		a, b := g.cpuTime(much), g.cpuTime(little)
-		time.Sleep(over)
-		return float64(g.cpuTime(much)-a) / float64(max(g.cpuTime(little)-b, time.Second/100))
+		g.soon(func() error {
+			if got := g.cpuTime(little) - b; got < 200*time.Millisecond {
+				return fmt.Errorf("a container that shares a processor got %v", got)
+			}
+			return nil
+		})
+		return float64(g.cpuTime(much)-a) / float64(g.cpuTime(little)-b)
 	}
 	want, low, high := "8", 3.5, 20.0
 	if g.unified { // a curve maps shares to weights: 170 and 36
 		want, low, high = "4.7", 2.2, 12
 	}
-	if r := ratio(need.Patience(2 * time.Second)); r < low || r > high {
+	if r := ratio(); r < low || r > high {
 		g.t.Errorf("the ratio is %.1f, want about %s", r, want)
 	}
 	g.Run("update", "--cpu-shares", "256", "much")
-	if r := ratio(need.Patience(2 * time.Second)); r < 0.5 || r > 2 {
+	if r := ratio(); r < 0.5 || r > 2 {
 		g.t.Errorf("with the same shares the ratio is %.1f, want about 1", r)
 	}
 }
@@ -506,11 +512,12 @@ func (g groups) pressure() {
 		g.t.Logf("this kernel does not tell pressure")
 		return
 	}
-	time.Sleep(time.Second)
-	waited := g.stats("pressed").Pressure.CPU.Some.Total - before.CPU.Some.Total
-	if waited < 200000 {
-		g.t.Errorf("some process waited %d µs of a second", waited)
-	}
+	g.soon(func() error {
+		if waited := g.stats("pressed").Pressure.CPU.Some.Total - before.CPU.Some.Total; waited < 200000 {
+			return fmt.Errorf("processes waited %d µs", waited)
+		}
+		return nil
+	})
 }
 
 // joined: who joins another's network has its numbers.

@@ -28,7 +28,7 @@ func TestHealthGoesOn(t *testing.T) {
 func until(t *testing.T, e *harness.Engine, want string, args ...string) {
 	t.Helper()
 	var got string
-	for end := time.Now().Add(need.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if got, _, _ = e.Try(args...); strings.TrimSpace(got) == want {
 			return
 		}

@@ -61,7 +61,7 @@ func TestInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []int{1, 0} {
-		end := time.Now().Add(need.Patience(20 * time.Second))
+		end := time.Now().Add(need.Patience(30 * time.Second))
 		for i = info(t, e); i.NEventsListener != want; i = info(t, e) {
 			if time.Now().After(end) {
 				t.Fatalf("%d listeners, want %d", i.NEventsListener, want)

@@ -25,7 +25,7 @@ func TestIPC(t *testing.T) {
 			return run(append([]string{"run", "--rm"}, probeFlags(t, "see-ipc", flags...)...)...)
 		}
 		run(append([]string{"run", "-d", "--name", "maker"}, probeFlags(t, "make-ipc", "--ipc", "shareable")...)...)
-		for end := time.Now().Add(need.Patience(10 * time.Second)); run("logs", "maker") != "made"; time.Sleep(20 * time.Millisecond) {
+		for end := time.Now().Add(need.Patience(30 * time.Second)); run("logs", "maker") != "made"; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatal(run("logs", "maker"))
 			}

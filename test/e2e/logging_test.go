@@ -67,7 +67,7 @@ func testLocal(t *testing.T, e *harness.Engine) {
 	id := e.Run("inspect", "-f", "{{.Id}}", "local")
 	dir := filepath.Join(e.Dir, "data/containers", id)
 	packed := 0
-	for end := time.Now().Add(need.Patience(10 * time.Second)); packed < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // packing goes on for a moment
+	for end := time.Now().Add(need.Patience(30 * time.Second)); packed < 2 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) { // packing goes on for a moment
 		files, err := filepath.Glob(filepath.Join(dir, "container.log.*.gz"))
 		if err != nil {
 			t.Fatal(err)
@@ -124,7 +124,7 @@ func testJournald(t *testing.T, e *harness.Engine) {
 // receive reads one datagram.
 func receive(t *testing.T, l net.PacketConn) []byte {
 	t.Helper()
-	l.SetReadDeadline(time.Now().Add(need.Patience(10 * time.Second)))
+	l.SetReadDeadline(time.Now().Add(need.Patience(30 * time.Second)))
 	b := make([]byte, 64<<10)
 	n, _, err := l.ReadFrom(b)
 	if err != nil {

@@ -210,7 +210,7 @@ func TestNames(t *testing.T) {
 // become waits for what nobody tells of.
 func become(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(need.Patience(20 * time.Second)); !ok(); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: not so", what)
 		}
@@ -265,7 +265,7 @@ func (p *prober) more(n int) {
 	for range n {
 		select {
 		case <-p.tick:
-		case <-time.After(10 * time.Second):
+		case <-time.After(need.Patience(30 * time.Second)):
 			p.t.Error("the prober has stopped")
 			return
 		}

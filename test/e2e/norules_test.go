@@ -22,7 +22,7 @@ import (
 // pageOn asks a web server for its page, from a host.
 func pageOn(host *os.File, addr string) error {
 	return netns.Do(host, func() error {
-		c, err := net.DialTimeout("tcp", addr, 10*time.Second)
+		c, err := net.DialTimeout("tcp", addr, need.Patience(30*time.Second))
 		if err != nil {
 			return err
 		}

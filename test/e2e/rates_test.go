@@ -17,6 +17,7 @@ import (
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
 	"lade/internal/linux/tc"
+	"lade/internal/need"
 	"lade/internal/netrate"
 	"lade/test/harness"
 )
@@ -82,7 +83,7 @@ func transfer(ns *os.File, addr string, sends bool) (float64, error) {
 		return 0, err
 	}
 	defer l.Close()
-	client, err := net.DialTimeout("tcp4", l.Addr().String(), 5*time.Second)
+	client, err := net.DialTimeout("tcp4", l.Addr().String(), need.Patience(30*time.Second))
 	if err != nil {
 		return 0, err
 	}
@@ -100,7 +101,7 @@ func transfer(ns *os.File, addr string, sends bool) (float64, error) {
 	start, bytes := time.Now(), 0
 	buf := make([]byte, 64<<10)
 	for {
-		to.SetReadDeadline(time.Now().Add(5 * time.Second))
+		to.SetReadDeadline(time.Now().Add(need.Patience(30 * time.Second)))
 		n, err := to.Read(buf)
 		if err != nil {
 			return 0, err

@@ -52,7 +52,7 @@ func registry(t *testing.T, settings ...string) string {
 			t.Log(log.String())
 		}
 	})
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
 		resp, err := http.Get("http://" + address + "/v2/")
 		if err == nil {
 			resp.Body.Close()
@@ -258,12 +258,13 @@ func TestBadRegistry(t *testing.T) {
 		clean(t)
 	})
 	t.Run("stalls", func(t *testing.T) { // the client leaves: nothing stays
-		release := make(chan struct{})
+		release, asked := make(chan struct{}), make(chan struct{}, len(blobs))
 		address := serve(t, func(w http.ResponseWriter, r *http.Request, b []byte) {
 			if isBlob(r) {
 				w.Header().Set("Content-Length", fmt.Sprint(len(b)))
 				_, _ = w.Write(b[:10])
 				_ = http.NewResponseController(w).Flush()
+				asked <- struct{}{}
 				select {
 				case <-release:
 				case <-r.Context().Done():
@@ -277,7 +278,7 @@ func TestBadRegistry(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(500 * time.Millisecond)
+		<-asked
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			t.Fatal(err)
 		}
@@ -311,7 +312,7 @@ func TestBadRegistry(t *testing.T) {
 		for range len(blobs) - 1 {
 			<-half
 		}
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) { // what was sent is written
+		for end := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(5 * time.Millisecond) { // what was sent is written
 			if parts(t, filepath.Join(e.Dir, "data")) == len(blobs)-1 || time.Now().After(end) {
 				break
 			}

@@ -29,7 +29,7 @@ func TestReload(t *testing.T) {
 	if err := syscall.Kill(e.Pid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(need.Patience(20 * time.Second)); len(info(t, e).Labels) == 0; {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); len(info(t, e).Labels) == 0; {
 		if time.Now().After(end) {
 			t.Fatal(e.Log())
 		}

@@ -109,7 +109,7 @@ func (s *screen) text() string {
 // until waits until the screen shows text.
 func (s *screen) until(text string) {
 	s.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.text(), text); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); !strings.Contains(s.text(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			s.t.Fatalf("%q is not on the screen:\n%s", text, s.text())
 		}
@@ -125,7 +125,7 @@ func (s *screen) code() int {
 	case code := <-done:
 		<-s.ended
 		return code
-	case <-time.After(15 * time.Second):
+	case <-time.After(need.Patience(30 * time.Second)):
 		s.t.Fatalf("the client does not end:\n%s", s.text())
 		return -1
 	}
@@ -166,8 +166,8 @@ func TestTerminal(t *testing.T) {
 				s.resize(20, 70)
 				s.typed("sleep 0.3; stty size\r")
 				s.until("20 70")
-				s.typed("sleep 1000\r")
-				time.Sleep(200 * time.Millisecond)
+				s.typed("echo $((6*7)) sleeps; sleep 1000\r")
+				s.until("42 sleeps")
 				s.typed(ctrlC)
 				s.typed("echo code $?\r")
 				s.until("code 130")

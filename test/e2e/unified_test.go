@@ -65,7 +65,7 @@ func (u unified) prints(want string, args ...string) {
 func (u unified) soon(f func() error) {
 	u.t.Helper()
 	var err error
-	for end := time.Now().Add(need.Patience(10 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(need.Patience(30 * time.Second)); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err = f(); err == nil {
 			return
 		}

@@ -31,7 +31,7 @@ func TestUsernsRuntimes(t *testing.T) {
 			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1::80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; echo ready; sleep 1000")...)
 			ready := func(times int) {
 				t.Helper()
-				for end := time.Now().Add(need.Patience(10 * time.Second)); strings.Count(e.Run("logs", name), "ready") < times; time.Sleep(10 * time.Millisecond) {
+				for end := time.Now().Add(need.Patience(30 * time.Second)); strings.Count(e.Run("logs", name), "ready") < times; time.Sleep(10 * time.Millisecond) {
 					if time.Now().After(end) {
 						t.Fatal("the container does not begin")
 					}
