@@ -229,8 +229,8 @@ func (l *link) startBy(ctx context.Context, s *session, w *wire.Start, filter []
 	return got, nil
 }
 
-// exec starts a process in a container and keeps the duplicates. Whether a
-// supervisor that is lost meanwhile has started it cannot be known: that fails.
+// exec starts a process in a container and keeps the duplicates. Where it cannot be
+// known whether a supervisor that is lost meanwhile has started it, that fails.
 func (l *link) exec(ctx context.Context, w *wire.Exec, filter []byte, files ...*os.File) (*supervisor.Started, error) {
 	for {
 		s, err := l.use(ctx, true)
@@ -248,7 +248,7 @@ func (l *link) exec(ctx context.Context, w *wire.Exec, filter []byte, files ...*
 
 func (l *link) execBy(ctx context.Context, s *session, w *wire.Exec, filter []byte, files []*os.File) (got *supervisor.Started, err error) {
 	if w.Filter, err = l.put(ctx, s, filter); err != nil {
-		return nil, err
+		return nil, &supervisor.NotSentError{Err: err} // the exec was not
 	}
 	if got, err = s.client.Exec(ctx, w, files...); err != nil {
 		return nil, err

@@ -56,8 +56,8 @@ func (e *StartError) Error() string { return e.Err.Error() }
 // Unwrap returns the classified error.
 func (e *StartError) Unwrap() error { return e.Err }
 
-// NotSentError says that the connection was lost before a request was sent: the
-// supervisor has not begun it.
+// NotSentError says that the connection was lost before a request was sent, or
+// before the supervisor had read it: it has not begun it.
 type NotSentError struct{ Err error }
 
 // Error returns the reason.
@@ -108,7 +108,8 @@ type Client struct {
 	mu      sync.Mutex // guards what follows; never held while sending
 	next    uint32
 	pending map[uint32]chan answer
-	lost    error // why there will be no more answers
+	last    uint32 // the request that was sent last, or is being
+	lost    error  // why there will be no more answers
 	closed  bool
 
 	events eventQueue
@@ -157,9 +158,14 @@ func (c *Client) Close() error {
 }
 
 // receive hands frames to those who wait for them.
+//
+// ECONNRESET says, once, that the supervisor's end was closed with packets in it
+// that were not read, of which the last that was sent is one; what it had answered
+// is still to come. Source: unix_release_sock in net/unix/af_unix.c.
 func (c *Client) receive() {
 	buf := make([]byte, wire.PacketLen)
 	var failed error
+	unread := false
 	for failed == nil {
 		var f *wire.Frame
 		err := c.raw.Read(func(fd uintptr) bool {
@@ -169,8 +175,11 @@ func (c *Client) receive() {
 		if err != nil {
 			failed = err
 		}
-		if failed == nil {
+		switch {
+		case failed == nil:
 			c.received(f)
+		case failed == unix.ECONNRESET && !unread:
+			failed, unread = nil, true
 		}
 	}
 	if failed == io.EOF {
@@ -180,12 +189,16 @@ func (c *Client) receive() {
 	}
 	c.mu.Lock()
 	c.lost = failed
-	pending := c.pending
+	pending, last := c.pending, c.last
 	c.pending = nil
 	closed := c.closed
 	c.mu.Unlock()
-	for _, ch := range pending {
-		ch <- answer{err: failed}
+	for id, ch := range pending {
+		if unread && id == last {
+			ch <- answer{err: &NotSentError{failed}}
+		} else {
+			ch <- answer{err: failed}
+		}
 	}
 	c.events.end(failed, closed)
 }
@@ -330,6 +343,9 @@ func (c *Client) send(id uint32, msg any, files []*os.File) error {
 		defer p.Close()
 		c.sendMu.Lock()
 		defer c.sendMu.Unlock()
+		c.mu.Lock()
+		c.last = id
+		c.mu.Unlock()
 		var failed error
 		err = c.raw.Write(func(fd uintptr) bool {
 			failed = p.Send(int(fd), unix.MSG_DONTWAIT)
