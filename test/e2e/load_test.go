@@ -159,7 +159,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 	}
 	other := harness.OtherBuild(t, "laded", "lade-gate")
 	e := harness.Start(t, harness.Apart()...)
-	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
+	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1:"+harness.FreePort(t)+":80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
 	var loads []*load
 	for port, policy := range map[string]string{"80": "dnat", "81": "gate"} {
 		echoIn(t, e, "web", ":"+port)

@@ -38,7 +38,7 @@ func TestRunsc(t *testing.T) {
 	if host := kernel(t); strings.TrimSpace(out) == "" || strings.TrimSpace(out) == host || code != 3 {
 		t.Errorf("its kernel is %q, the host's is %q; exit code %d, want 3\n%s", out, host, code, stderr)
 	}
-	e.Run(run("-d", "--name", "box", "-m", "256m", "-v", "kept:/data", "-p", "127.0.0.1::80", "lade/hello",
+	e.Run(run("-d", "--name", "box", "-m", "256m", "-v", "kept:/data", "-p", "127.0.0.1:"+harness.FreePort(t)+":80", "lade/hello",
 		"sh", "-c", "echo stored > /data/index.html; echo ready; exec httpd -p 80 -h /data")...)
 	need.Eventually(t, "it is ready", func() bool { return strings.Contains(e.Run("logs", "box"), "ready") })
 	for range 2 { // before and after a restart of the daemon

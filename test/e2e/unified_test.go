@@ -246,7 +246,7 @@ func (u unified) freezer() {
 // killed ends the daemon and then the supervisor without notice: the container
 // and its published port stay, and what is asked afterwards still works.
 func (u unified) killed() {
-	u.Run("run", "-d", "--name", "web", "-m", "64m", "-p", "127.0.0.1::80", "lade/hello", "sh", "-c",
+	u.Run("run", "-d", "--name", "web", "-m", "64m", "-p", "127.0.0.1:"+harness.FreePort(u.t)+":80", "lade/hello", "sh", "-c",
 		"mkdir /w; echo served > /w/page; exec httpd -p 80 -h /w")
 	address := u.Run("port", "web", "80")
 	served := func() error {

@@ -28,7 +28,7 @@ func TestUsernsRuntimes(t *testing.T) {
 			}
 			name, volume := r+"-user", r+"-volume"
 			defer func() { e.Run("rm", "-f", "-v", name); e.Run("volume", "rm", volume) }()
-			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1::80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; echo ready; sleep 1000")...)
+			e.Run(run("-d", "--name", name, "-v", volume+":/data", "-p", "127.0.0.1:"+harness.FreePort(t)+":80", "-m", "64m", "lade/hello", "sh", "-c", "echo here > /new; echo there > /data/file; echo ready; sleep 1000")...)
 			ready := func(times int) {
 				t.Helper()
 				for end := time.Now().Add(need.Patience(30 * time.Second)); strings.Count(e.Run("logs", name), "ready") < times; time.Sleep(10 * time.Millisecond) {

@@ -5,7 +5,10 @@ import (
 	"testing"
 )
 
-// FreePort returns a TCP port of the loopback that nobody listens on.
+// FreePort returns a TCP port of the loopback that nobody listens on. A test that
+// stops or kills its daemon publishes such a one: a daemon reserves the ports of its
+// containers only while it runs, and of those that engines choose by themselves each
+// begins with the first.
 func FreePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
