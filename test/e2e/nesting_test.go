@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -159,12 +160,12 @@ func engineInside(n nest, client, daemon, root string, more []string) {
 		n.t.Errorf("the inner container is called %q", got)
 	}
 	n.run("exec", "outer", client, "run", "-d", "--name", "web", "-p", "8080:80", "inner",
-		"sh", "-c", "mkdir /w; echo from the inside > /w/index.html; httpd -p 80 -h /w; exec sleep 4243")
+		"sh", "-c", "mkdir /w; echo from the inside > /w/index.html; httpd -p 80 -h /w; exec sleep "+seconds())
 	get := `exec 3<>/dev/tcp/127.0.0.1/8080; printf "GET / HTTP/1.0\r\n\r\n" >&3; cat <&3`
 	if got := n.eventually("exec", "outer", "bash", "-c", get); !strings.Contains(got, "from the inside") {
 		n.t.Errorf("the inner container serves %q", got)
 	}
-	pid := sleeper(n.t, "4243")
+	pid := sleeper(n.t, seconds())
 	if got := len(strings.Fields(statusLine(n.t, pid, "NSpid:"))); got != 3 {
 		n.t.Errorf("the inner process is in %d process namespaces, want 3", got)
 	}
@@ -186,8 +187,8 @@ func engineInside(n nest, client, daemon, root string, more []string) {
 func TestNestingIsNotPrivileged(t *testing.T) {
 	need.Root(t)
 	clients(t, func(t *testing.T, e *harness.Engine, run func(args ...string) string) {
-		run("run", "-d", "--name", "nest", "--security-opt", "nesting=true", "-m", "64m", "--memory-swap", "64m", "lade/hello", "sleep", "4244")
-		pid := sleeper(t, "4244")
+		run("run", "-d", "--name", "nest", "--security-opt", "nesting=true", "-m", "64m", "--memory-swap", "64m", "lade/hello", "sleep", seconds())
+		pid := sleeper(t, seconds())
 		for _, what := range []string{"Uid:", "Gid:"} {
 			if ids := strings.Fields(statusLine(t, pid, what)); len(ids) != 4 || ids[0] == "0" {
 				t.Errorf("%s %v on the host", what, ids)
@@ -230,16 +231,25 @@ func hostname(t *testing.T) string {
 	return name
 }
 
-// sleeper finds the process that sleeps for that many seconds, as the host
-// numbers it.
-func sleeper(t *testing.T, seconds string) string {
+// seconds is for how long a process sleeps that is to be found by it: nobody else's
+// on this machine does.
+func seconds() string { return strconv.Itoa(1e7 + os.Getpid()) }
+
+// sleeper finds the process that sleeps for that many seconds, as the host numbers
+// it. A process that was started has its command line a moment later: execve(2)
+// releases who waits for it before.
+func sleeper(t *testing.T, seconds string) (pid string) {
 	t.Helper()
-	out, err := exec.Command("pgrep", "-x", "-f", "sleep "+seconds).Output()
-	pids := strings.Fields(string(out))
-	if err != nil || len(pids) != 1 {
-		t.Fatalf("processes that sleep %s: %q, %v", seconds, out, err)
-	}
-	return pids[0]
+	need.Eventually(t, "one process sleeps "+seconds, func() bool {
+		out, err := exec.Command("pgrep", "-x", "-f", "sleep "+seconds).Output()
+		pids := strings.Fields(string(out))
+		if err != nil || len(pids) != 1 {
+			return false
+		}
+		pid = pids[0]
+		return true
+	})
+	return pid
 }
 
 // statusLine returns a line of /proc/PID/status without its name.
