@@ -22,24 +22,25 @@ var version = "dev"
 
 func main() {
 	root := flag.String("root", "/run/lade", "`directory` of the control socket")
+	next := flag.Bool("next", false, "take the place of the gate that runs there when told")
 	printVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *printVersion {
 		os.Stdout.WriteString("lade-gate " + version + "\n")
 		return
 	}
-	if err := run(*root); err != nil {
+	if err := run(*root, *next); err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)
 	}
 }
 
-func run(root string) error {
+func run(root string, next bool) error {
 	if !filepath.IsAbs(root) {
 		return errdefs.Invalidf("--root %s: not an absolute path", root)
 	}
 	debug.SetGCPercent(50) // little lives long
-	s, err := gate.Listen(root, version, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	s, err := gate.Listen(root, version, next, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +43,7 @@ func testGate(t testing.TB, dir string) gate.Options {
 }
 
 func runGate(root string) {
-	s, err := gate.Listen(root, "one", slog.New(slog.DiscardHandler))
+	s, err := gate.Listen(root, "one", slices.Contains(os.Args, "--next"), slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,40 +64,56 @@ type answer struct {
 // of another build is asked to retire, and one of ours takes its place.
 func Connect(o Options) (*Client, map[Key]*os.File, error) {
 	c := &Client{o: o, ports: map[Key]held{}, closed: make(chan struct{})}
-	conn, build, err := c.dial()
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+	conn, build, err := c.find()
+	if absent(err) {
 		return c, nil, nil
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	found, err := c.list(conn)
-	if err == nil && o.Build != "" && build != o.Build {
-		_, err = conn.ask(message{Op: opRetire}, nil)
-		conn.sock.Close()
-		conn = nil
-	}
 	if err != nil {
 		for _, f := range found {
 			f.Close()
 		}
 		clear(c.ports)
-		if conn != nil {
-			conn.sock.Close()
-		}
+		conn.sock.Close()
 		return nil, nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn == nil { // else a new one has begun already, in the place of a retired one
+	if c.conn == nil { // else it has just ended, and a new one has begun already
 		c.conn = conn
+		if o.Build != "" && build != o.Build {
+			c.succeedLocked()
+		}
 	}
 	return c, found, nil
 }
 
+// find connects to the gate that runs: the one that was to take another's place, if
+// that one has gone. Errors: as dial.
+func (c *Client) find() (conn *connection, build string, err error) {
+	conn, build, err = c.dial(socketName)
+	if !absent(err) {
+		return conn, build, err
+	}
+	if conn, build, err = c.dial(nextName); err != nil {
+		return nil, "", err
+	}
+	if _, err = conn.ask(message{Op: opTake}, nil); err != nil {
+		conn.sock.Close()
+		return nil, "", err
+	}
+	return conn, build, nil
+}
+
+// absent reports whether an error of dial says that there is no gate.
+func absent(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) }
+
 // dial connects to a gate that runs. Errors: ENOENT or ECONNREFUSED without one.
-func (c *Client) dial() (conn *connection, build string, err error) {
-	sock, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: filepath.Join(c.o.Root, socketName), Net: "unixpacket"})
+func (c *Client) dial(name string) (conn *connection, build string, err error) {
+	sock, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: filepath.Join(c.o.Root, name), Net: "unixpacket"})
 	if err != nil {
 		return nil, "", err
 	}
@@ -111,6 +128,60 @@ func (c *Client) dial() (conn *connection, build string, err error) {
 		return nil, "", err
 	}
 	return conn, m.Build, nil
+}
+
+// succeedLocked puts a gate of our build in the place of one of another, which goes
+// on where that fails.
+func (c *Client) succeedLocked() {
+	old := c.conn
+	c.o.Logger.Info("the gate of published ports is of another build; a new one takes its place", "ports", len(c.ports))
+	next, err := c.nextLocked()
+	if err != nil {
+		c.o.Logger.Error("the gate of published ports stays what it is", "error", err)
+		return
+	}
+	c.conn = next
+	_, err = old.ask(message{Op: opRetire}, nil)
+	old.sock.Close()
+	if errors.Is(err, io.ErrUnexpectedEOF) { // it has ended by itself
+		err = nil
+	}
+	if next != nil && err == nil {
+		_, err = next.ask(message{Op: opTake}, nil)
+	}
+	if err != nil {
+		c.o.Logger.Error("the gate of published ports does not take its place", "error", err)
+	}
+}
+
+// nextLocked starts a gate that has all ports, and is to take another one's place;
+// nil without ports.
+func (c *Client) nextLocked() (*connection, error) {
+	if len(c.ports) == 0 {
+		return nil, nil
+	}
+	if err := c.launch("--next"); err != nil {
+		return nil, err
+	}
+	next, _, err := c.dial(nextName)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.giveLocked(next); err != nil {
+		next.sock.Close()
+		return nil, err
+	}
+	return next, nil
+}
+
+// giveLocked gives a gate all ports.
+func (c *Client) giveLocked(conn *connection) error {
+	for _, h := range c.ports {
+		if _, err := conn.ask(message{Op: opOpen, Port: &h.port}, h.socket); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // receive passes answers on until the gate ends or the connection is closed.
@@ -214,20 +285,18 @@ func (c *Client) startLocked() error {
 		c.conn.sock.Close()
 		c.conn = nil
 	}
-	conn, _, err := c.dial()
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
+	conn, _, err := c.find()
+	if absent(err) {
 		if err = c.launch(); err == nil {
-			conn, _, err = c.dial()
+			conn, _, err = c.dial(socketName)
 		}
 	}
 	if err != nil {
 		return errdefs.Unavailablef("gate: %w", err)
 	}
-	for _, h := range c.ports {
-		if _, err := conn.ask(message{Op: opOpen, Port: &h.port}, h.socket); err != nil {
-			conn.sock.Close()
-			return err
-		}
+	if err := c.giveLocked(conn); err != nil {
+		conn.sock.Close()
+		return err
 	}
 	c.conn = conn
 	return nil
@@ -270,11 +339,7 @@ func (c *Client) replaced(conn *connection) bool {
 		c.conn = nil
 		return true
 	}
-	if c.conn == conn {
-		c.o.Logger.Warn("the gate of published ports ended; it is started again", "ports", len(c.ports))
-	} else {
-		c.o.Logger.Info("the gate of published ports is of another build; a new one takes its place", "ports", len(c.ports))
-	}
+	c.o.Logger.Warn("the gate of published ports ended; it is started again", "ports", len(c.ports))
 	if err := c.startLocked(); err != nil {
 		c.o.Logger.Error("cannot start the gate of published ports", "error", err)
 		return false
@@ -283,8 +348,8 @@ func (c *Client) replaced(conn *connection) bool {
 }
 
 // launch starts a gate that survives us, and waits until it is ready.
-func (c *Client) launch() error {
-	cmd := exec.Command(c.o.Binary, append(append([]string{}, c.o.Args...), "--root", c.o.Root)...)
+func (c *Client) launch(flags ...string) error {
+	cmd := exec.Command(c.o.Binary, slices.Concat(c.o.Args, flags, []string{"--root", c.o.Root})...)
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, c.o.Env...)
 	return service.Start(context.Background(), cmd)
 }

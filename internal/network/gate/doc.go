@@ -14,8 +14,16 @@
 // before anything has begun, and hands a duplicate of each to the gate. So
 // neither's end closes a port: a daemon that starts gets the duplicates back
 // (Connect), and a gate that ended is started again with them; clients wait in
-// the socket's backlog meanwhile. A gate of another build is retired: it takes no
-// connection any more, and ends after its last one.
+// the socket's backlog meanwhile.
+//
+// A gate of another build is retired: it takes no connection any more, and ends
+// after its last one. Before that a new one has all its ports. So at every moment a
+// gate has them, whoever is killed:
+//
+//	start   new gate, at gate-next.sock      daemon gone: it ends, the old one serves
+//	Open    every port                       the same
+//	Retire  the old gate: gate.sock is free  daemon gone: the new one serves, and the
+//	Take    gate-next.sock is gate.sock      next daemon finds it at gate-next.sock
 //
 // # The client's address
 //
@@ -40,6 +48,7 @@
 //	Open{Port} +socket →  empty, or an error; without a socket the port is changed
 //	Close{Port}        →  empty
 //	Retire             →  empty; gate.sock is free for another gate
+//	Take               →  empty; gate-next.sock is gate.sock
 //
 // Concurrency: all exported functions and methods may be called at any time.
 //

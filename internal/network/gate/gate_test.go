@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -8,7 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +20,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/iprange"
+	"lade/internal/linux/service"
 	"lade/internal/linux/socket"
 	"lade/internal/need"
 )
@@ -23,25 +28,58 @@ import (
 // patience is how long an answer may take.
 func patience() time.Time { return time.Now().Add(need.Patience(30 * time.Second)) }
 
+// asGate is the variable of the environment that makes the test a gate of the build
+// it holds.
+const asGate = "LADE_TEST_GATE"
+
+func TestMain(m *testing.M) {
+	if build := os.Getenv(asGate); build != "" {
+		s, err := Listen(os.Args[len(os.Args)-1], build, slices.Contains(os.Args, "--next"), slog.New(slog.DiscardHandler))
+		if err != nil || service.Detach(os.DevNull) != nil {
+			os.Exit(1)
+		}
+		s.Run(context.Background())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
 // serve runs a gate until the test ends. Clients on the loopback interface are not
 // kept, so none of this needs a privilege.
 func serve(t *testing.T, root, build string) (ended chan struct{}) {
 	t.Helper()
-	s, err := Listen(root, build, slog.New(slog.DiscardHandler))
+	_, ended = run(t, root, build, false)
+	return ended
+}
+
+// run runs a gate, or the next one, until the test ends. One that ends has no
+// client any more: they would be reset with its process.
+func run(t *testing.T, root, build string, next bool) (*Server, chan struct{}) {
+	t.Helper()
+	s, err := Listen(root, build, next, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended = make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
 		s.Run(t.Context())
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.conns != 0 && t.Context().Err() == nil {
+			t.Errorf("a gate ended with %d clients", s.conns)
+		}
 		close(ended)
 	}()
-	return ended
+	return s, ended
 }
 
 func client(t *testing.T, root, build string) (*Client, map[Key]*os.File) {
 	t.Helper()
-	c, found, err := Connect(Options{Root: root, Binary: "/nowhere/lade-gate", Build: build, Logger: slog.New(slog.DiscardHandler)})
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, found, err := Connect(Options{Root: root, Binary: exe, Env: []string{asGate + "=" + build}, Build: build, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +160,7 @@ func TestServe(t *testing.T) {
 	if err := c.Open(p, f); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(root, "two", slog.New(slog.DiscardHandler)); !errors.Is(err, errdefs.Conflict) {
+	if _, err := Listen(root, "two", false, slog.New(slog.DiscardHandler)); !errors.Is(err, errdefs.Conflict) {
 		t.Errorf("a second gate: %v", err)
 	}
 	long := strings.Repeat("how do you do? ", 100_000)
@@ -257,19 +295,145 @@ func TestHandOver(t *testing.T) {
 	}
 	c, found = client(t, root, "two")
 	<-ended // it had no connection
-	if _, err := os.Stat(filepath.Join(root, socketName)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its socket: %v", err)
+	if _, err := os.Stat(filepath.Join(root, nextName)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket of the next one: %v", err)
 	}
-	serve(t, root, "two")
-	if err := c.Open(p, found[p.Key()]); err != nil {
-		t.Fatal(err)
+	n := speak(t, root, socketName)
+	if m, err := n.ask(message{Op: opHello}, nil); err != nil || m.Build != "two" {
+		t.Errorf("%+v serves: %v", m, err)
 	}
+	n.sock.Close()
 	if got, err := say(t, p.Host, "hello"); err != nil || got != "HELLO" {
 		t.Errorf("with the other one: %q, %v", got, err)
 	}
 	if err := errors.Join(c.Close(p.Key(), true), c.Shut(), found[p.Key()].Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestHandOverFails has a gate of another build, and ours does not start: the old
+// one goes on.
+func TestHandOverFails(t *testing.T) {
+	root := t.TempDir()
+	serve(t, root, "one")
+	c, _ := client(t, root, "one")
+	p, f := freePort(t, "tcp", backend(t))
+	if err := errors.Join(c.Open(p, f), c.Shut()); err != nil {
+		t.Fatal(err)
+	}
+	c, found, err := Connect(Options{Root: root, Binary: "/nowhere/lade-gate", Build: "two", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil || len(found) != 1 {
+		t.Fatalf("found %v, %v", found, err)
+	}
+	if got, err := say(t, p.Host, "hello"); err != nil || got != "HELLO" {
+		t.Errorf("%q, %v", got, err)
+	}
+	p.To = backend(t)
+	if err := errors.Join(c.Open(p, found[p.Key()]), c.Close(p.Key(), true), c.Shut(), found[p.Key()].Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// speak connects to a gate as a daemon does that looks after nothing.
+func speak(t *testing.T, root, name string) *connection {
+	t.Helper()
+	sock, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: filepath.Join(root, name), Net: "unixpacket"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &connection{sock: sock, answers: make(chan answer)}
+	go n.receive()
+	return n
+}
+
+// TestHandOverKilled has a daemon that goes at each step of putting one gate in the
+// place of another: the port is served by one of them, and the next daemon has it.
+func TestHandOverKilled(t *testing.T) {
+	for _, tc := range []struct {
+		what    string
+		retire  bool
+		survive string
+	}{
+		{"before Retire", false, "one"},
+		{"after Retire", true, "two"},
+	} {
+		root := t.TempDir()
+		_, first := run(t, root, "one", false)
+		_, second := run(t, root, "two", true)
+		old, next := speak(t, root, socketName), speak(t, root, nextName)
+		p, f := freePort(t, "tcp", backend(t))
+		for _, n := range []*connection{old, next} {
+			if _, err := n.ask(message{Op: opOpen, Port: &p}, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := second
+		if tc.retire {
+			ended = first
+			if _, err := old.ask(message{Op: opRetire}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Close()
+		old.sock.Close()
+		next.sock.Close()
+		<-ended
+		if got, err := say(t, p.Host, "hello"); err != nil || got != "HELLO" {
+			t.Errorf("%s: %q, %v", tc.what, got, err)
+		}
+		c, found := client(t, root, tc.survive)
+		if len(found) != 1 {
+			t.Fatalf("%s: found %v", tc.what, found)
+		}
+		if got, err := say(t, p.Host, "hello"); err != nil || got != "HELLO" {
+			t.Errorf("%s, with the next daemon: %q, %v", tc.what, got, err)
+		}
+		if err := errors.Join(c.Close(p.Key(), true), c.Shut(), found[p.Key()].Close()); err != nil {
+			t.Errorf("%s: %v", tc.what, err)
+		}
+	}
+}
+
+// TestHandOverBusy puts one gate after another in its place while clients connect:
+// all of them are served, by whichever has accepted them.
+func TestHandOverBusy(t *testing.T) {
+	root := t.TempDir()
+	_, ended := run(t, root, "first", false)
+	daemon := speak(t, root, socketName)
+	p, f := freePort(t, "tcp", backend(t))
+	if _, err := daemon.ask(message{Op: opOpen, Port: &p}, f); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				if got, err := say(t, p.Host, "hello"); err != nil || got != "HELLO" {
+					t.Errorf("%q, %v", got, err)
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		_, next := run(t, root, strconv.Itoa(i), true)
+		n := speak(t, root, nextName)
+		for _, step := range []struct {
+			n *connection
+			m message
+			f *os.File
+		}{{n, message{Op: opOpen, Port: &p}, f}, {daemon, message{Op: opRetire}, nil}, {n, message{Op: opTake}, nil}} {
+			if _, err := step.n.ask(step.m, step.f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		daemon.sock.Close()
+		<-ended
+		daemon, ended = n, next
+	}
+	stop()
+	wg.Wait()
+	daemon.sock.Close()
 }
 
 // TestBadRequests has messages that make no sense: each is answered, and changes

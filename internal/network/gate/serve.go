@@ -14,8 +14,12 @@ import (
 	"lade/internal/errdefs"
 )
 
-// socketName is the control socket in the engine's directory.
-const socketName = "gate.sock"
+// The control sockets in the engine's directory: a gate's, and that of one which is
+// to take its place.
+const (
+	socketName = "gate.sock"
+	nextName   = "gate-next.sock"
+)
 
 // idleExit is how long a gate without ports and connections waits for a daemon
 // that is connected to open another one.
@@ -25,23 +29,31 @@ const idleExit = 10 * time.Second
 type Server struct {
 	log   *slog.Logger
 	build string
+	root  string
 	sock  *net.UnixListener
 
 	mu      sync.Mutex
+	name    string // of the control socket; "": it is given up
 	ports   map[Key]*port
+	serving int                        // ports that may still take a client, closed ones included
 	conns   int                        // of clients
 	daemons map[*net.UnixConn]struct{} // control connections
-	retired bool                       // the socket is given up
+	retired bool                       // another gate is in its place
 	idle    *time.Timer
 	done    chan struct{} // closed when there is nothing left to do
 	ended   bool
 	wg      sync.WaitGroup
 }
 
-// Listen takes the control socket in a directory. Errors: Conflict where a gate
+// Listen takes the control socket in a directory, or with next that of a gate which
+// takes the place of another one when it is told. Errors: Conflict where a gate
 // serves already.
-func Listen(root, build string, log *slog.Logger) (*Server, error) {
-	path := filepath.Join(root, socketName)
+func Listen(root, build string, next bool, log *slog.Logger) (*Server, error) {
+	name := socketName
+	if next {
+		name = nextName
+	}
+	path := filepath.Join(root, name)
 	if c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: path, Net: "unixpacket"}); err == nil {
 		c.Close()
 		return nil, errdefs.Conflictf("a gate serves %s already", path)
@@ -53,10 +65,11 @@ func Listen(root, build string, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.SetUnlinkOnClose(false) // it may be another gate's by then
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	s := &Server{log: log, build: build, sock: l, ports: map[Key]*port{}, daemons: map[*net.UnixConn]struct{}{}, done: make(chan struct{})}
+	s := &Server{log: log, build: build, root: root, sock: l, name: name, ports: map[Key]*port{}, daemons: map[*net.UnixConn]struct{}{}, done: make(chan struct{})}
 	s.idle = time.AfterFunc(idleExit, s.expire)
 	return s, nil
 }
@@ -74,8 +87,8 @@ func (s *Server) Run(ctx context.Context) {
 	s.wg.Go(s.accept)
 	<-s.done
 	s.idle.Stop()
-	s.sock.Close()
 	s.mu.Lock()
+	s.giveUpLocked()
 	for k, p := range s.ports {
 		p.close()
 		delete(s.ports, k)
@@ -102,13 +115,36 @@ func (s *Server) accept() {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.log.Error("control connection", "error", err)
 			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			c.Close()
-			delete(s.daemons, c)
-			s.settleLocked()
+			s.left(c)
 		})
 	}
+}
+
+// left notes that a daemon has gone. A gate that was to take another one's place,
+// which goes on serving, is not needed then: the next daemon will start one.
+func (s *Server) left(c *net.UnixConn) {
+	s.mu.Lock()
+	c.Close()
+	delete(s.daemons, c)
+	orphan := s.name == nextName && len(s.daemons) == 0
+	s.mu.Unlock()
+	orphan = orphan && s.another()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if orphan {
+		s.retireLocked()
+	}
+	s.settleLocked()
+}
+
+// another reports whether a gate serves in the place that this one was to take.
+func (s *Server) another() bool {
+	c, err := net.DialUnix("unixpacket", nil, &net.UnixAddr{Name: filepath.Join(s.root, socketName), Net: "unixpacket"})
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
 }
 
 // talk answers a daemon's requests until it leaves.
@@ -157,8 +193,12 @@ func (s *Server) handle(c *net.UnixConn, m message, f *os.File) error {
 		}
 		return nil
 	case m.Op == opRetire:
-		s.retire()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.retireLocked()
 		return nil
+	case m.Op == opTake:
+		return s.take()
 	}
 	return errdefs.NotImplementedf("gate: unknown request %q", m.Op)
 }
@@ -203,17 +243,22 @@ func (s *Server) open(q Port, f *os.File) error {
 		old.close()
 	}
 	s.ports[q.Key()] = p
-	s.wg.Go(p.serve)
+	s.serving++
+	s.wg.Go(func() {
+		p.serve()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.serving--
+		s.settleLocked()
+	})
 	s.idle.Stop()
 	return nil
 }
 
-// retire gives the control socket and the ports up, for another gate.
-func (s *Server) retire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// retireLocked gives the control socket and the ports up: another gate has them.
+func (s *Server) retireLocked() {
 	s.retired = true
-	s.sock.Close() // removes the file, too
+	s.giveUpLocked()
 	for k, p := range s.ports {
 		p.close()
 		delete(s.ports, k)
@@ -221,19 +266,49 @@ func (s *Server) retire() {
 	s.settleLocked()
 }
 
+// giveUpLocked gives the control socket up. It is idempotent.
+func (s *Server) giveUpLocked() {
+	if s.name == "" {
+		return
+	}
+	s.sock.Close()
+	if err := os.Remove(filepath.Join(s.root, s.name)); err != nil {
+		s.log.Warn("the control socket stays", "error", err)
+	}
+	s.name = ""
+}
+
+// take makes the control socket that of the gate, whose place is free.
+func (s *Server) take() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.name != nextName {
+		return nil
+	}
+	if err := os.Rename(filepath.Join(s.root, nextName), filepath.Join(s.root, socketName)); err != nil {
+		return err
+	}
+	s.name = socketName
+	return nil
+}
+
 // expire ends a server that nobody needs.
 func (s *Server) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.ports) == 0 && s.conns == 0 {
+	if !s.busyLocked() {
 		s.endLocked()
 	}
 }
 
+// busyLocked reports whether a client is served or may yet come: a port that is
+// being closed may have accepted one that is not counted yet.
+func (s *Server) busyLocked() bool { return s.serving > 0 || s.conns > 0 }
+
 // settleLocked ends the server when there is nothing left to do.
 func (s *Server) settleLocked() {
 	switch {
-	case len(s.ports) > 0 || s.conns > 0:
+	case s.busyLocked():
 	case len(s.daemons) == 0 || s.retired:
 		s.endLocked()
 	default:

@@ -77,6 +77,7 @@ const (
 	opOpen   = "open"
 	opClose  = "close"
 	opRetire = "retire"
+	opTake   = "take"
 
 	maxMessage = 128 << 10
 )
