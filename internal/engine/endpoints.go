@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -334,13 +335,36 @@ func (e *host) updateHosts(r *container.Record) error {
 	})
 }
 
-// editHosts changes a container's /etc/hosts. The file is bound there: it is
-// written in place.
+// editHosts changes a container's /etc/hosts.
 func (e *host) editHosts(id string, edit func([]byte) []byte) error {
 	path := filepath.Join(e.dir(id), "hosts")
 	old, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, edit(old), 0o644)
+	return overwrite(path, edit(old))
+}
+
+// overwrite changes a text that is bound into a container, in place. Who reads it
+// meanwhile may find the beginning of what is, followed by what was or by empty
+// lines, but never nothing; and the file system keeps its block: to give it up and to
+// take another one takes longer than all the rest.
+func overwrite(path string, now []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	more := max(0, int(fi.Size())-len(now))
+	if _, err := f.WriteAt(append(slices.Clip(now), bytes.Repeat([]byte{'\n'}, more)...), 0); err != nil {
+		return err
+	}
+	if more > 0 {
+		return f.Truncate(int64(len(now)))
+	}
+	return nil
 }

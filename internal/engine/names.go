@@ -121,9 +121,14 @@ func (n *nameService) tell(network string, those bool) {
 		now[w.ContainerID] = true
 	}
 	m.Across = n.across(network)
-	if err := n.h.sup.do(n.h.ctx, func(c *supervisor.Client) error { return c.SetNames(n.h.ctx, m) }); err != nil && n.h.ctx.Err() == nil {
-		n.h.log.Error("the names of a network are not current", "network", network, "error", err)
-	}
+	var told sync.WaitGroup // the supervisor need not have the one before it hears the other
+	defer told.Wait()
+	told.Go(func() {
+		err := n.h.sup.do(n.h.ctx, func(c *supervisor.Client) error { return c.SetNames(n.h.ctx, m) })
+		if err != nil && n.h.ctx.Err() == nil {
+			n.h.log.Error("the names of a network are not current", "network", network, "error", err)
+		}
+	})
 	before := n.members[network]
 	n.members[network] = now
 	if len(now) == 0 {
@@ -184,7 +189,7 @@ func replaceResolv(path string, old, now []byte) error {
 	if err != nil || !bytes.Equal(is, old) {
 		return err
 	}
-	return os.WriteFile(path, now, 0o644)
+	return overwrite(path, now)
 }
 
 // resolv returns a container's /etc/resolv.conf, and what its name server is to
