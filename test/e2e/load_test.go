@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,10 +17,12 @@ import (
 	"lade/test/harness"
 )
 
-// load connects to an address again and again, some hundred times a second, and
-// keeps one connection all the while.
+// load connects to an address of a host again and again, some hundred times a
+// second, and keeps one connection all the while.
 type load struct {
 	what, addr string
+	host       *os.File // its network namespace
+	kept       net.Conn // of one goroutine
 	stop       chan struct{}
 	wg         sync.WaitGroup
 	requests   atomic.Int64
@@ -28,40 +31,43 @@ type load struct {
 	errs []error
 }
 
-func newLoad(what, addr string) *load {
-	l := &load{what: what, addr: addr, stop: make(chan struct{})}
+func newLoad(what string, host *os.File, addr string) *load {
+	l := &load{what: what, host: host, addr: addr, stop: make(chan struct{})}
 	const at, every = 4, 8 * time.Millisecond // 500 a second
 	for range at {
-		l.wg.Go(func() {
+		l.again(every, l.once)
+	}
+	l.again(10*time.Millisecond, func() (err error) {
+		if l.kept == nil {
+			if l.kept, err = net.Dial("tcp", addr); err != nil {
+				return err
+			}
+		}
+		return say(l.kept)
+	})
+	return l
+}
+
+// again calls f on the host, and again each time that a time has passed, until the
+// end.
+func (l *load) again(every time.Duration, f func() error) {
+	l.wg.Go(func() {
+		err := netns.Do(l.host, func() error {
 			tick := time.NewTicker(every)
 			defer tick.Stop()
 			for {
 				select {
 				case <-l.stop:
-					return
+					return nil
 				case <-tick.C:
-					l.note(l.once())
+					l.note(f())
 				}
 			}
 		})
-	}
-	l.wg.Go(func() {
-		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			l.note(err)
-			return
-		}
-		defer c.Close()
-		for {
-			select {
-			case <-l.stop:
-				return
-			case <-time.After(10 * time.Millisecond):
-				l.note(say(c))
-			}
 		}
 	})
-	return l
 }
 
 // once is one request on a connection of its own.
@@ -104,6 +110,9 @@ func (l *load) note(err error) {
 func (l *load) end() (requests int64, err error) {
 	close(l.stop)
 	l.wg.Wait()
+	if l.kept != nil {
+		l.kept.Close()
+	}
 	if len(l.errs) > 0 {
 		err = fmt.Errorf("%s: %d of %d requests failed: %w", l.what, len(l.errs), l.requests.Load(), errors.Join(l.errs[:min(len(l.errs), 3)]...))
 	}
@@ -145,8 +154,10 @@ func echoIn(t testing.TB, e *harness.Engine, container, addr string) {
 }
 
 // TestRestartsUnderLoad: clients of published ports, by either policy, notice
-// nothing of ten restarts of the daemon: in order, by kill -9, with another build.
-// LADE_SOAK says for how long it goes on after that.
+// nothing of ten restarts of the daemon: in order, by kill -9, with another build,
+// and after kill -9 of the supervisor. The host is a namespace of the test's own:
+// while the daemon is away another engine of this machine could publish the same
+// port of the loopback. LADE_SOAK says for how long it goes on after that.
 func TestRestartsUnderLoad(t *testing.T) {
 	need.Root(t)
 	var end time.Time
@@ -157,23 +168,36 @@ func TestRestartsUnderLoad(t *testing.T) {
 		}
 		end = time.Now().Add(lasts)
 	}
+	host := ownHost(t)
 	other := harness.OtherBuild(t, "laded", "lade-gate")
-	e := harness.Start(t, harness.Apart()...)
-	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1:"+harness.FreePort(t)+":80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000")
+	e := harness.StartIn(t, host)
+	e.Run("run", "-d", "--name", "web", "-p", "127.0.0.1::80", "-p", "127.0.0.1::81,policy=gate", "lade/hello", "sleep", "1000000")
 	var loads []*load
 	for port, policy := range map[string]string{"80": "dnat", "81": "gate"} {
 		echoIn(t, e, "web", ":"+port)
-		loads = append(loads, newLoad(policy, e.Run("port", "web", port)))
+		loads = append(loads, newLoad(policy, host, e.Run("port", "web", port)))
+	}
+	requests := func() (n int64) {
+		for _, l := range loads {
+			n += l.requests.Load()
+		}
+		return n
 	}
 	version := e.Run("version", "-f", "{{.Server.Version}}")
 	builds := [2]string{e.Bin, other}
 	restarts := 0
 	for i := 0; (i < 10 || time.Now().Before(end)) && !t.Failed(); i++ {
 		restarts++
-		served := loads[0].requests.Load() + loads[1].requests.Load()
-		if i%3 == 0 {
+		before := requests()
+		switch i % 4 {
+		case 0:
 			e.Stop()
-		} else {
+		case 3:
+			if err := syscall.Kill(e.Supervisor(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			fallthrough
+		default:
 			e.Kill()
 		}
 		e.Bin = builds[i/2%2]
@@ -182,7 +206,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 			t.Errorf("version %s from %s, and %s at first", got, e.Bin, version)
 		}
 		// There were clients while it was away, and are now that it is back.
-		need.Eventually(t, "clients are served", func() bool { return loads[0].requests.Load()+loads[1].requests.Load() >= served+200 })
+		need.Eventually(t, "clients are served", func() bool { return requests() >= before+200 })
 	}
 	for _, l := range loads {
 		requests, err := l.end()
@@ -190,6 +214,9 @@ func TestRestartsUnderLoad(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
+	}
+	if got := e.Run("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "web"); got != "running 0" {
+		t.Errorf("the container: %s", got)
 	}
 	e.Bin = builds[0]
 }

@@ -36,10 +36,9 @@ func pageOn(host *os.File, addr string) error {
 	})
 }
 
-// TestNoRules starts an engine that may not touch the host's firewall.
-func TestNoRules(t *testing.T) {
-	need.Root(t)
-	docker, nft := need.Program(t, "docker", "Docker's client"), need.Program(t, "nft", "Debian's nftables")
+// ownHost makes a network namespace that stands for a host, with nothing but lo.
+func ownHost(t *testing.T) *os.File {
+	t.Helper()
 	host, err := netns.New(func(ns *os.File) error {
 		c, err := netlink.Dial(unix.NETLINK_ROUTE)
 		if err != nil {
@@ -54,6 +53,14 @@ func TestNoRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { host.Close() })
+	return host
+}
+
+// TestNoRules starts an engine that may not touch the host's firewall.
+func TestNoRules(t *testing.T) {
+	need.Root(t)
+	docker, nft := need.Program(t, "docker", "Docker's client"), need.Program(t, "nft", "Debian's nftables")
+	host := ownHost(t)
 	here := func(name string, args ...string) (out string) {
 		t.Helper()
 		err := netns.Do(host, func() error {
@@ -76,7 +83,7 @@ func TestNoRules(t *testing.T) {
 		return string(out)
 	}
 	run("run", "-d", "--name", "web", "-p", "8080:80", "lade/hello", "sh", "-c", "mkdir /w; echo served > /w/index.html; exec httpd -p 80 -h /w")
-	err = pageOn(host, "127.0.0.1:8080")
+	err := pageOn(host, "127.0.0.1:8080")
 	for end := time.Now().Add(need.Patience(30 * time.Second)); err != nil && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		err = pageOn(host, "127.0.0.1:8080") // its server begins
 	}
