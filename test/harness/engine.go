@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -27,7 +26,7 @@ import (
 // patience is how long a daemon may take to start or to stop.
 func patience() time.Duration { return need.Patience(30 * time.Second) }
 
-var serial, apart atomic.Int32
+var serial atomic.Int32
 
 // Engine is a running daemon.
 type Engine struct {
@@ -74,30 +73,6 @@ func Start(t testing.TB, flags ...string) *Engine {
 	t.Helper()
 	return StartFrom(t, Bin(t), nil, flags...)
 }
-
-// Apart returns flags for an engine that runs beside others. Left alone, each
-// looks for networks that nobody on the host has, which two may do at the same
-// moment, or while one is down whose networks return. 198.18.0.0/15 is for
-// tests (RFC 2544), an eighth of it for the engines of each process.
-func Apart() []string {
-	own, _ := block()
-	n := 8*own + int(apart.Add(1)%8)
-	return []string{fmt.Sprintf("--bip=198.18.%d.1/22", n*4), fmt.Sprintf("--default-address-pool=base=198.19.%d.0/22,size=26", n*4)}
-}
-
-// block is which eighth is this process's, so that tests of two processes on one
-// machine do not meet, and the claim to it: a socket with a name, which goes with
-// the process. Where there are more than eight, two share one.
-var block = sync.OnceValues(func() (int, *net.UnixListener) {
-	for k := range 8 {
-		i := (k + 2) % 8 // what people start by hand is at the ends
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("@lade-test/apart/%d", i), Net: "unix"})
-		if err == nil {
-			return i, l
-		}
-	}
-	return os.Getpid() % 8, nil
-})
 
 // StartFrom is Start with the binaries of a directory, and further variables in
 // the environment of laded.

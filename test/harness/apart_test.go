@@ -1,0 +1,52 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"testing"
+)
+
+// TestApart has more processes than there were blocks of eight for: none of them
+// shares one with another as long as there is one.
+func TestApart(t *testing.T) {
+	const of = 30
+	owner := map[int]int{}
+	claim := func(b *blocks, process int) (n int) {
+		n = b.take()
+		if p, ok := owner[n]; ok && p != process {
+			t.Errorf("processes %d and %d share block %d", p, process, n)
+		}
+		owner[n] = process
+		return n
+	}
+	var all []*blocks
+	for process := range 14 { // 2 each are 28
+		b := &blocks{name: fmt.Sprintf("@lade-test/of-%d-", os.Getpid()) + "%d", of: of, most: 8}
+		all = append(all, b)
+		if claim(b, process) == claim(b, process) {
+			t.Errorf("process %d: two engines share a block", process)
+		}
+	}
+	t.Cleanup(func() {
+		for _, b := range all {
+			for _, l := range b.claims {
+				l.Close()
+			}
+		}
+	})
+	for range 10 { // takes the last two, and then its own in turn
+		claim(all[0], 0)
+	}
+	if len(owner) != of || len(all[0].own) != 4 {
+		t.Errorf("%d blocks of %d; the first has %v", len(owner), of, all[0].own)
+	}
+	for _, l := range all[13].claims { // that process ends
+		l.Close()
+	}
+	all[13].claims = nil
+	for _, n := range all[13].own {
+		delete(owner, n)
+	}
+	claim(all[1], 1)
+	claim(all[2], 2)
+}
