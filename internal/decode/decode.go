@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"reflect"
-	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Shape says how a type is decoded.
+// Shape says how a type is decoded. A type is looked at when the first value of
+// it comes: most specifications have a few of the many parts that they may have.
 type Shape struct {
+	t    reflect.Type
+	look sync.Once
+
 	kind   reflect.Kind // Invalid: by encoding/json
 	elem   *Shape       // of a pointer or slice
 	fields []field      // of a struct
@@ -24,58 +28,66 @@ type field struct {
 	shape *Shape
 }
 
-// shapes holds what is known of types while they are looked at.
-type shapes map[reflect.Type]*Shape
-
 // foreign are the parts of a specification that are not for Linux, or rare.
-func foreign(t reflect.Type) bool {
-	return slices.Contains([]reflect.Type{
-		reflect.TypeFor[specs.Windows](), reflect.TypeFor[specs.Solaris](), reflect.TypeFor[specs.VM](), reflect.TypeFor[specs.ZOS](),
-		reflect.TypeFor[specs.Hooks](), reflect.TypeFor[specs.LinuxSeccomp](), reflect.TypeFor[specs.LinuxIntelRdt](),
-		reflect.TypeFor[specs.LinuxBlockIO](), reflect.TypeFor[specs.Scheduler](),
-	}, t)
+var foreign = sync.OnceValue(func() map[reflect.Type]bool {
+	return map[reflect.Type]bool{
+		reflect.TypeFor[specs.Windows](): true, reflect.TypeFor[specs.Solaris](): true, reflect.TypeFor[specs.VM](): true, reflect.TypeFor[specs.ZOS](): true,
+		reflect.TypeFor[specs.Hooks](): true, reflect.TypeFor[specs.LinuxSeccomp](): true, reflect.TypeFor[specs.LinuxIntelRdt](): true,
+		reflect.TypeFor[specs.LinuxBlockIO](): true, reflect.TypeFor[specs.Scheduler](): true,
+	}
+})
+
+// marshals reports whether a type may have its own way to be decoded. One
+// without a name has no methods.
+func marshals(t reflect.Type) bool {
+	return t.PkgPath() != "" && reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]())
 }
 
-func (all shapes) of(t reflect.Type) *Shape {
-	if s := all[t]; s != nil {
-		return s
-	}
-	s := &Shape{}
-	all[t] = s
-	if foreign(t) || reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		return s
+// known is how the type is decoded: the shape, complete.
+func (s *Shape) known() *Shape {
+	s.look.Do(s.learn)
+	return s
+}
+
+func (s *Shape) learn() {
+	t := s.t
+	if foreign()[t] || marshals(t) {
+		return
 	}
 	switch k := t.Kind(); k {
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		s.kind = k
 	case reflect.Pointer:
-		s.kind, s.elem = k, all.of(t.Elem())
+		s.kind, s.elem = k, &Shape{t: t.Elem()}
 	case reflect.Slice:
 		if t.Elem().Kind() != reflect.Uint8 { // base64
-			s.kind, s.elem = k, all.of(t.Elem())
+			s.kind, s.elem = k, &Shape{t: t.Elem()}
 		}
 	case reflect.Map:
 		if t == reflect.TypeFor[map[string]string]() {
 			s.kind = k
 		}
 	case reflect.Struct:
-		for i := range t.NumField() {
-			f := t.Field(i)
-			name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-			if f.Anonymous || name == "" || name == "-" || strings.Contains(options, "string") {
-				s.fields = nil
-				return s
-			}
-			s.fields = append(s.fields, field{name, i, all.of(f.Type)})
-		}
-		s.kind = k
+		s.learnFields()
 	}
-	return s
 }
 
-// Of looks at a type. It takes some 0.1 ms for a specification, once.
-func Of[T any]() *Shape { return shapes{}.of(reflect.TypeFor[T]()) }
+func (s *Shape) learnFields() {
+	fields := make([]field, s.t.NumField())
+	for i := range fields {
+		f := s.t.Field(i)
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Anonymous || name == "" || name == "-" || strings.Contains(options, "string") {
+			return
+		}
+		fields[i] = field{name, i, &Shape{t: f.Type}}
+	}
+	s.kind, s.fields = reflect.Struct, fields
+}
+
+// Of returns the shape of a type.
+func Of[T any]() *Shape { return &Shape{t: reflect.TypeFor[T]()} }
 
 // Decode decodes JSON into msg, a pointer to a zero value of the shape's type.
 // Errors: those of json.Unmarshal.
@@ -137,7 +149,7 @@ func (d *decoder) word(w string) bool {
 
 func (d *decoder) value(v reflect.Value, s *Shape) bool {
 	d.space()
-	switch s.kind {
+	switch s.known().kind {
 	case reflect.Invalid:
 		from := d.at
 		return d.pass() && json.Unmarshal(d.b[from:d.at], v.Addr().Interface()) == nil
@@ -250,7 +262,7 @@ func (d *decoder) slice(v reflect.Value, elem *Shape) bool {
 		return true
 	}
 	size := 0 // empty, not nil
-	if elem.kind == reflect.String {
+	if elem.t.Kind() == reflect.String {
 		end := max(bytes.IndexByte(d.b[d.at:], ']'), 0)
 		size = min(bytes.Count(d.b[d.at:d.at+end], []byte(`","`))+1, 1024) // about
 	}

@@ -6,7 +6,8 @@
 // makes of it.
 //
 // Requests to the supervisor and bundles of lade-runtime are on the way of every
-// start. A Shape is immutable and may be used by several goroutines.
+// start. A Shape learns what it has not met yet, and may be used by several
+// goroutines.
 //
 // Source: RFC 8259.
 package decode
