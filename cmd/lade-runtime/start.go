@@ -151,9 +151,7 @@ func runVerb(ctx context.Context, a *app, args []string) error {
 	}
 	code, err := b.a.attend(b.p.Pidfd, b.p.Console)
 	if !f.keep {
-		ctx, cancel := cleanUp()
-		defer cancel()
-		err = errors.Join(err, a.remove(ctx, b.c))
+		err = errors.Join(err, a.removeEnded(b.c))
 	}
 	return ended(code, err)
 }

@@ -260,6 +260,9 @@ func (c *container) lock() (unlock func(), err error) {
 func (c *container) end(ctx context.Context) error {
 	g, err := c.group()
 	if err == nil {
+		if gone, err := g.DeleteIdle(); gone || err != nil {
+			return err
+		}
 		if err := g.Kill(ctx); err != nil && !errors.Is(err, errdefs.NotFound) {
 			return err
 		}
@@ -285,6 +288,29 @@ func (a *app) remove(ctx context.Context, c *container) error {
 	if err := c.end(ctx); err != nil {
 		return err
 	}
+	return a.forget(ctx, c)
+}
+
+// removeEnded is remove of a container whose process has just ended, and mostly
+// all others with it. A limit of time, for which the Go runtime would make its
+// poller and wake a thread, is only set where there is something to wait for.
+func (a *app) removeEnded(c *container) error {
+	if c.open != nil && c.Hooks == nil {
+		gone, err := c.open.DeleteIdle()
+		if err != nil {
+			return err
+		}
+		if gone {
+			return a.forget(context.Background(), c)
+		}
+	}
+	ctx, cancel := cleanUp()
+	defer cancel()
+	return a.remove(ctx, c)
+}
+
+// forget is what remove does after the end.
+func (a *app) forget(ctx context.Context, c *container) error {
 	if err := resctrl.Remove(resctrl.Dir, c.Resctrl); err != nil {
 		return err
 	}

@@ -1,8 +1,6 @@
 package cgroup
 
 import (
-	"bytes"
-	"io"
 	"maps"
 	"os"
 	"path"
@@ -54,11 +52,7 @@ func Detect() (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := parseMounts(bytes.NewReader(b))
-	if err != nil {
-		return nil, err
-	}
-	return newHost(found)
+	return newHost(parseMounts(string(b)))
 }
 
 // newHost opens the mount points. On failure the descriptors opened before are
@@ -130,16 +124,15 @@ const known = " blkio cpu cpuacct cpuset devices freezer hugetlb memory misc net
 // parseMounts finds the hierarchies in a mountinfo file; see
 // proc_pid_mountinfo(5). Of several mounts of one hierarchy the first counts:
 // later ones are bind mounts in containers.
-func parseMounts(r io.Reader) (found []*hierarchy, err error) {
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return nil, err
-	}
+func parseMounts(mountinfo string) (found []*hierarchy) {
 	seen := map[string]bool{}
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(mountinfo) {
 		before, after, ok := strings.Cut(line, " - ")
+		if !ok || !strings.HasPrefix(after, "cgroup") {
+			continue
+		}
 		where, what := strings.Fields(before), strings.Fields(after)
-		if !ok || len(where) < 5 || len(what) < 3 {
+		if len(where) < 5 || len(what) < 3 {
 			continue
 		}
 		m := &hierarchy{dir: -1, mount: unescape(where[4])}
@@ -166,7 +159,7 @@ func parseMounts(r io.Reader) (found []*hierarchy, err error) {
 			found = append(found, m)
 		}
 	}
-	return found, nil
+	return found
 }
 
 // unescape decodes the octal escapes of mountinfo.

@@ -21,19 +21,15 @@ const (
 // retry calls f until it says that it is done or fails, with pauses that grow,
 // or until ctx ends. It is for what version 1 gives no event for.
 func retry(ctx context.Context, f func() (done bool, err error)) error {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	<-pause.C
 	for d := firstPause; ; d = min(2*d, longPause) {
 		done, err := f()
 		if done || err != nil {
 			return err
 		}
-		pause.Reset(d)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-pause.C:
+		case <-time.After(d):
 		}
 	}
 }
