@@ -111,13 +111,7 @@ func (a *app) load(id string) (*container, error) {
 }
 
 // save makes what c says its state. A reader sees the old or the new one.
-func (c *container) save() error {
-	b, err := json.Marshal(c)
-	if err != nil {
-		return err
-	}
-	return c.file.add(b)
-}
+func (c *container) save() error { return c.file.add(c.line()) }
 
 func (c *container) fifo() string { return filepath.Join(c.dir, "exec.fifo") }
 
