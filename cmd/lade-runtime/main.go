@@ -71,6 +71,7 @@ func ended(code int, err error) error {
 }
 
 func main() {
+	sys.DeepStack()
 	// The monitor would wake some hundred times in the milliseconds that a start
 	// takes, and another thread each time. One processor is for what blocks, one
 	// for what goes on beside it.

@@ -22,29 +22,7 @@ import (
 // Sources: sysmon in the runtime's proc.go; PR_SET_TIMERSLACK in prctl(2);
 // proc_pid_timerslack_ns(5).
 func CalmMonitor(slack time.Duration) {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return
-	}
-	// The runtime makes it first of all threads, and numbers are given in order:
-	// it is the next after ours, or, had the kernel begun anew, the lowest.
-	pid := os.Getpid()
-	monitor, lowest := 0, 0
-	for _, t := range tasks {
-		n, err := strconv.Atoi(t.Name())
-		if err != nil || n == pid {
-			continue
-		}
-		if n > pid && (monitor == 0 || n < monitor) {
-			monitor = n
-		}
-		if lowest == 0 || n < lowest {
-			lowest = n
-		}
-	}
-	if monitor == 0 {
-		monitor = lowest
-	}
+	monitor := monitorThread()
 	if monitor == 0 {
 		return
 	}
@@ -56,4 +34,37 @@ func CalmMonitor(slack time.Duration) {
 	}
 	defer CloseAll(fd)
 	_, _ = unix.Write(fd, strconv.AppendInt(nil, int64(slack), 10)) // not permitted: as before
+}
+
+// monitorThread returns the monitor's number, or 0. The runtime makes it first of
+// all threads, and numbers are given in order: it is the next after ours, unless
+// another process has taken that one. To look for it alone spares the kernel the
+// entries of the other threads, which it would have to take back when they end.
+func monitorThread() int {
+	pid := os.Getpid()
+	if unix.Access("/proc/self/task/"+strconv.Itoa(pid+1), unix.F_OK) == nil {
+		return pid + 1
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return 0
+	}
+	// The next after ours, or, had the kernel begun anew, the lowest.
+	next, lowest := 0, 0
+	for _, t := range tasks {
+		n, err := strconv.Atoi(t.Name())
+		if err != nil || n == pid {
+			continue
+		}
+		if n > pid && (next == 0 || n < next) {
+			next = n
+		}
+		if lowest == 0 || n < lowest {
+			lowest = n
+		}
+	}
+	if next == 0 {
+		return lowest
+	}
+	return next
 }

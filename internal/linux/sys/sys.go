@@ -1,6 +1,7 @@
 package sys
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"slices"
@@ -49,7 +50,8 @@ func ReadFile(path string) ([]byte, error) {
 		return nil, Error("open", path, err)
 	}
 	defer CloseAll(fd)
-	b := make([]byte, 0, 4096)
+	var first [4096]byte // most are shorter, and take no page of the heap
+	b := first[:0]
 	for {
 		n := 0
 		err := Retry(func() (err error) { n, err = unix.Read(fd, b[len(b):cap(b)]); return err })
@@ -57,7 +59,7 @@ func ReadFile(path string) ([]byte, error) {
 			return nil, Error("read", path, err)
 		}
 		if n == 0 {
-			return b, nil
+			return bytes.Clone(b), nil
 		}
 		if b = b[:len(b)+n]; len(b) == cap(b) {
 			b = slices.Grow(b, len(b))
