@@ -25,7 +25,7 @@ type Shape struct {
 type field struct {
 	name  string
 	index int
-	shape *Shape
+	shape Shape
 }
 
 // foreign are the parts of a specification that are not for Linux, or rare.
@@ -81,7 +81,7 @@ func (s *Shape) learnFields() {
 		if f.Anonymous || name == "" || name == "-" || strings.Contains(options, "string") {
 			return
 		}
-		fields[i] = field{name, i, &Shape{t: f.Type}}
+		fields[i].name, fields[i].index, fields[i].shape.t = name, i, f.Type
 	}
 	s.kind, s.fields = reflect.Struct, fields
 }
@@ -306,7 +306,7 @@ func (d *decoder) structure(v reflect.Value, fields []field) bool {
 			f := &fields[(next+i)%len(fields)]
 			if f.name == string(key) {
 				next += i + 1
-				return d.value(v.Field(f.index), f.shape)
+				return d.value(v.Field(f.index), &f.shape)
 			}
 		}
 		return false
