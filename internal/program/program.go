@@ -79,7 +79,14 @@ type arena struct {
 
 // ErrTooLong says that a program or its data does not fit: at least one of the
 // strings handed in is too long to be an argument of execve(2) anyway.
-var ErrTooLong = fmt.Errorf("start program: %w", syscall.E2BIG)
+var ErrTooLong error = tooLong{}
+
+type tooLong struct{}
+
+func (tooLong) Error() string { return "start program: " + syscall.E2BIG.Error() }
+
+// Unwrap returns E2BIG.
+func (tooLong) Unwrap() error { return syscall.E2BIG }
 
 // Program is a program that is being built, or has run. Its zero value is not
 // usable; see New.
