@@ -26,7 +26,7 @@ var rows = [][]string{
 	// words
 	{"internal/errdefs", "internal/ids", "internal/trace", "internal/need", "internal/failpoint", "internal/arch/..."},
 	{"internal/digest", "internal/filters", "internal/netrate", "internal/iprange", "internal/decode", "internal/filecopy", "internal/tarpass"},
-	{"internal/reference", "internal/oci", "internal/publish"},
+	{"internal/reference", "internal/oci", "internal/publish", "internal/cdi"},
 	// one kernel facility each
 	{"internal/linux/sys", "internal/linux/netlink"},
 	{"internal/linux/idmap"},

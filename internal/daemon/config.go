@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"lade/internal/cdi"
 	"lade/internal/netrate"
 	"lade/internal/registry"
 )
@@ -128,6 +129,7 @@ type Containers struct {
 	UsernsRemap     string
 	SeccompProfile  string // "" and builtin: the default profile
 	ExecOptions     []string
+	CDIDirs         []string // of the files of the Container Device Interface
 	Labels          []string // of the daemon
 	Features        map[string]bool
 	Experimental    bool // said to clients
@@ -136,13 +138,25 @@ type Containers struct {
 	ShutdownTimeout time.Duration
 }
 
-// buildkit is the feature that clients are told of as their builder.
-const buildkit = "buildkit"
+// The features that there are: what clients are told of as their builder, and
+// devices of the Container Device Interface, which are there unless it is off.
+const (
+	buildkit   = "buildkit"
+	cdiFeature = "cdi"
+)
+
+// cdiDirs are where the devices are; nil: the feature is off.
+func (c *Containers) cdiDirs() []string {
+	if on, said := c.Features[cdiFeature]; said && !on {
+		return nil
+	}
+	return append([]string{}, c.CDIDirs...)
+}
 
 // otherFeatures reports whether any other is named.
 func (c *Containers) otherFeatures() bool {
 	for name := range c.Features {
-		if name != buildkit {
+		if name != buildkit && name != cdiFeature {
 			return true
 		}
 	}
@@ -189,7 +203,7 @@ func Default() *Config {
 		Containers: Containers{
 			LogDriver: "json-file", LogOptions: map[string]string{}, IPCMode: "private", DefaultRuntime: "lade",
 			Runtimes: map[string]Runtime{}, Ulimits: map[string]*container.Ulimit{}, ShmSize: 64 << 20, StopTimeout: 10,
-			SeccompProfile: "builtin", Features: map[string]bool{}, ShutdownTimeout: 15 * time.Second,
+			SeccompProfile: "builtin", CDIDirs: cdi.Dirs(), Features: map[string]bool{}, ShutdownTimeout: 15 * time.Second,
 		},
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"reflect"
 
 	"lade/internal/engine"
@@ -45,6 +46,12 @@ func (c *Config) follow(said *Config) *Config {
 	now.Runtimes, now.DefaultRuntime = said.Runtimes, said.DefaultRuntime
 	now.LogDriver, now.LogOptions = said.LogDriver, said.LogOptions
 	now.Ulimits, now.ShmSize, now.StopTimeout, now.Init = said.Ulimits, said.ShmSize, said.StopTimeout, said.Init
+	now.CDIDirs, now.Features = said.CDIDirs, maps.Clone(now.Features)
+	if on, ok := said.Features[cdiFeature]; ok {
+		now.Features[cdiFeature] = on
+	} else {
+		delete(now.Features, cdiFeature)
+	}
 	now.IPCMode, now.CgroupNamespace = said.IPCMode, said.CgroupNamespace
 	now.Mirrors, now.Insecure, now.Named = said.Mirrors, said.Insecure, said.Named
 	now.MaxDownloads, now.MaxUploads, now.MaxTransfers = said.MaxDownloads, said.MaxUploads, said.MaxTransfers
@@ -102,6 +109,7 @@ func (p *parts) settings(c *Config) engine.Settings {
 			IPCMode: c.IPCMode, CgroupnsMode: c.CgroupNamespace, StopTimeout: c.StopTimeout, Ulimits: c.Ulimits,
 			DNS: c.DNS, DNSSearch: c.DNSSearch, DNSOptions: c.DNSOptions, UsernsRemap: c.UsernsRemap, Security: p.security,
 			StorageSize: p.snapshots.size, HostGateway: addrsOf(c.HostGatewayIPs), NetworkOptions: c.NetworkOptions,
+			CDIDirs: c.cdiDirs(),
 		},
 		Runtimes: runtimesOf(&c.Containers),
 		Labels:   c.Labels,

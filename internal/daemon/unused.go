@@ -61,12 +61,12 @@ func reason(name string) string {
 		return "it is nftables"
 	case "apparmor-profile":
 		return "the profile is lade-default"
-	case "builder", "cdi-spec-dir":
-		return "there is no such part yet"
+	case "builder":
+		return "what the build cache keeps is said by the policy of the disk (key \"disk\")"
 	case "cpu-rt-period", "cpu-rt-runtime":
 		return "the parent group gets what its containers ask for"
 	case "feature":
-		return "buildkit is the only one that the engine knows"
+		return "the engine knows buildkit and cdi"
 	case "node-generic-resource":
 		return "it is for swarms"
 	case "nri-opts":

@@ -60,7 +60,7 @@ type amendment struct {
 // Errors: Invalid, NotFound; what it made until then is in the answer.
 func (e *Engine) amendment(ctx context.Context, r *container.Record, c *Changes, answer *UpdateResponse) (*amendment, error) {
 	a := &amendment{Changes: c, answer: answer}
-	if other, err := e.runtime(r); err != nil || other != nil {
+	if other, err := e.runtime(r); err != nil || other != nil || len(r.HostConfig.DeviceRequests) > 0 {
 		a.foreign = true
 	}
 	for _, kv := range c.EnvSet {

@@ -74,6 +74,9 @@ type Defaults struct {
 	// UsernsRemap is the user namespace of containers that ask for none, as in
 	// dockerd's --userns-remap; "": the host's.
 	UsernsRemap string
+	// CDIDirs are where the Container Device Interface has its files; nil: it is
+	// not there.
+	CDIDirs     []string
 	StorageSize int64 // bytes that a container's own files may take; 0: no limit
 }
 

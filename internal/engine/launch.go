@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	if other == nil && in.Edits != nil && in.Edits.NeedsRuntime() {
+		other = e.ownRuntime()
+	}
 	held := &filter{}
 	if other != nil {
 		out.Spec.Linux.Seccomp = out.Seccomp // it compiles its own
@@ -105,6 +109,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, err
 	}
 	w.Runtime, w.Log, w.Resolver = other, log, resolver
+	if in.Edits != nil {
+		w.GroupAdd = append(slices.Clone(w.GroupAdd), in.Edits.Groups()...)
+	}
 	scopeEnd, err := e.beginScope(ctx, in.CgroupPath, out.Spec.Linux.Resources)
 	if err != nil {
 		return container.Launched{}, err
@@ -286,6 +293,9 @@ func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Names
 			}
 		}
 		in.Mounts = append(in.Mounts, sm)
+	}
+	if in.Edits, err = spec.Requests(r.HostConfig.DeviceRequests, e.devices); err != nil {
+		return in, err
 	}
 	secrets, err := e.stageSecrets(r)
 	in.Mounts = append(in.Mounts, secrets...)

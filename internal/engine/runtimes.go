@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types/system"
 
+	"lade/internal/cdi"
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/supervisor/wire"
@@ -96,4 +97,23 @@ func (all *Runtimes) describe() map[string]system.RuntimeWithStatus {
 func (e *host) runtime(r *container.Record) (*wire.Runtime, error) {
 	_, other, err := e.settings().Runtimes.Find(r.HostConfig.Runtime)
 	return other, err
+}
+
+// ownRuntime is lade's own as an OCI command, for what the supervisor does not do
+// itself: hooks.
+func (e *host) ownRuntime() *wire.Runtime {
+	return &wire.Runtime{Name: DefaultRuntime, Kind: kindOCI, Path: e.Builder.Runtime}
+}
+
+// devices reads the devices of the Container Device Interface; nil: it is off.
+func (e *host) devices() *cdi.Registry {
+	dirs := e.settings().Defaults.CDIDirs
+	if dirs == nil {
+		return nil
+	}
+	r := cdi.Read(dirs)
+	for _, w := range r.Wrong() {
+		e.log.Warn("a file of the Container Device Interface is left out", "error", w)
+	}
+	return r
 }

@@ -54,7 +54,12 @@ func (e *Engine) SystemInfo(ctx context.Context) (*system.Info, error) {
 		Name: host, Labels: set.Labels, ServerVersion: e.Build.Version, ExperimentalBuild: e.Experimental, Runtimes: set.Runtimes.describe(),
 		Swarm: swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive}, LiveRestoreEnabled: true, InitBinary: "lade-init",
 		RuncCommit: system.Commit{ID: e.Build.Commit}, InitCommit: system.Commit{ID: e.Build.Commit}, // both are built with us
-		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: []string{},
+		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, CDISpecDirs: append([]string{}, set.Defaults.CDIDirs...),
+	}
+	if devices := e.devices(); devices != nil {
+		for _, name := range devices.Names() {
+			i.DiscoveredDevices = append(i.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
+		}
 	}
 	if i.DefaultRuntime, _, err = set.Runtimes.Find(""); err != nil { // its program was removed
 		i.DefaultRuntime = set.Runtimes.Default

@@ -60,6 +60,11 @@ func Build(in Input) (*Output, error) {
 	if s.Linux.Devices, s.Linux.Resources.Devices, err = devices(in); err != nil {
 		return nil, err
 	}
+	if in.Edits != nil {
+		if err := in.Edits.Apply(s, in.Devices); err != nil {
+			return nil, err
+		}
+	}
 	profile, err := sec.profile(in, s.Process.Capabilities.Bounding)
 	if err != nil {
 		return nil, err

@@ -16,9 +16,6 @@ import (
 // devices lists the nodes to make in /dev besides the default ones, and the
 // rules of the control group.
 func devices(in Input) (nodes []specs.LinuxDevice, rules []specs.LinuxDeviceCgroup, err error) {
-	for _, r := range in.Host.DeviceRequests {
-		return nil, nil, errdefs.Invalidf("could not select device driver %q with capabilities: %v", r.Driver, r.Capabilities)
-	}
 	if in.Host.Privileged {
 		if in.Devices == nil {
 			return nil, nil, errdefs.Internalf("spec: no device lookup for a privileged container")

@@ -4,6 +4,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"lade/internal/cdi"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/seccomp"
@@ -104,6 +105,8 @@ type Input struct {
 	// Devices returns the devices of a host path: one, or those below a
 	// directory; with "/dev" all of the host's (--privileged).
 	Devices func(path string) ([]specs.LinuxDevice, error)
+	// Edits are what Requests returned for HostConfig.DeviceRequests.
+	Edits *cdi.Edits
 }
 
 // Output is a specification with its seccomp profile apart, because the

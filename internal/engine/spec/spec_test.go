@@ -377,9 +377,6 @@ func TestBuildErrors(t *testing.T) {
 		"device mode": func(in *Input) {
 			in.Host.Devices = []container.DeviceMapping{{PathOnHost: "/dev/null", CgroupPermissions: "x"}}
 		},
-		"gpus": func(in *Input) {
-			in.Host.DeviceRequests = []container.DeviceRequest{{Capabilities: [][]string{{"gpu"}}}}
-		},
 		"profile": func(in *Input) { in.Host.SecurityOpt = []string{"seccomp={"} },
 		"no seccomp": func(in *Input) {
 			in.Facts.Seccomp, in.Host.SecurityOpt = false, []string{`seccomp={"defaultAction":"SCMP_ACT_ALLOW"}`}
