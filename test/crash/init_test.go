@@ -12,11 +12,23 @@ import (
 // TestInitStopped stops containers with --init the moment that they have
 // started: the signal reaches the command, however early it comes.
 func TestInitStopped(t *testing.T) {
-	e := harness.Start(t, harness.Apart()...)
+	for name, flags := range harness.Runtimes(t) {
+		starts := 10 // they take longer
+		if name == "own" {
+			starts = 100
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			initStopped(t, starts, append(flags, harness.Apart()...)...)
+		})
+	}
+}
+
+func initStopped(t *testing.T, starts int, flags ...string) {
+	e := harness.Start(t, flags...)
 	img := e.Import()
 	c := api(t, e)
 	e.Run("create", "--name", "early", "--init", "--network", "none", img, "sleep", "1000")
-	const starts = 100
 	patience := 20
 	codes := map[string]int{}
 	for range starts {

@@ -102,6 +102,9 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	if err := c.b.SetStarted(); err != nil {
 		return nil, err
 	}
+	if a.Init {
+		runtime.AwaitInit(ctx, c.h.InitPath, p.Pid, p.Pidfd)
+	}
 	p.StartedAt = time.Now()
 	p.Prepare, p.Program = created.Sub(began), p.StartedAt.Sub(created)
 	return p, nil

@@ -99,6 +99,9 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		sys.CloseAll(m.console)
 		return nil, err
 	}
+	if a.Init {
+		runtime.AwaitInit(ctx, c.h.InitPath, p.Pid, p.Pidfd)
+	}
 	p.StartedAt = time.Now()
 	p.Prepare, p.Program = prepared.Sub(began), p.StartedAt.Sub(prepared)
 	return p, nil
