@@ -11,7 +11,7 @@ import (
 
 // ReadOptions say which messages are wanted.
 type ReadOptions struct {
-	Format       Format
+	Format Format
 	// Since and Until choose by the messages' own times, in whatever order these are
 	// where somebody has set the clock. Zero: no bound; both bounds are inclusive.
 	Since, Until time.Time

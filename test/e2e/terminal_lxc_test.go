@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"lade/internal/need"
@@ -43,5 +44,21 @@ func TestTerminalLXC(t *testing.T) {
 			s = show(t, e, client, "run", "-it", "--rm", "--runtime", "lxc", image, "nope")
 			s.wants(127)
 		})
+	}
+}
+
+// TestLastWordsLXC: LXC copies what a terminal shows, and goes on with that when
+// the container's process has ended already.
+func TestLastWordsLXC(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "lxc-start", "Debian's lxc")
+	e := harness.Start(t)
+	image := e.Import()
+	const times = 15
+	for range times {
+		out := e.Run("run", "-t", "--rm", "--network", "none", "--runtime", "lxc", image, "sh", "-c", "seq 1 200; echo last")
+		if lines := strings.Fields(out); len(lines) != 201 || lines[200] != "last" {
+			t.Fatalf("%d lines, the end is %.20q", len(lines), out[max(0, len(out)-20):])
+		}
 	}
 }

@@ -84,16 +84,21 @@ func quoted(s string) string {
 // the word of the monitor, for kernels that do not tell. It waits for the
 // monitor.
 func (c *Container) ExitStatus() (unix.WaitStatus, bool) {
-	pidfd, err := c.openMonitor()
-	if err == nil && pidfd >= 0 {
-		ended(pidfd, monitorTime)
-		unix.Close(pidfd)
-	}
+	c.Relayed()
 	raw, err := os.ReadFile(c.b.Path(fileLog))
 	if err != nil {
 		return 0, false
 	}
 	return exitStatus(string(raw))
+}
+
+// Relayed returns when the monitor has passed on what a container printed to its
+// terminal before its end, which is when it ends itself.
+func (c *Container) Relayed() {
+	if pidfd, err := c.openMonitor(); err == nil && pidfd >= 0 {
+		ended(pidfd, monitorTime)
+		unix.Close(pidfd)
+	}
 }
 
 // exitStatus reads it in a log: "Child <17> ended on error (3)", or "on signal

@@ -51,7 +51,7 @@ func (w *exitWatch) ready(events uint32) {
 	// from Linux 6.9 on.
 	reaped := unix.PidfdSendSignal(p.pidfd, 0, nil, 0) == unix.ESRCH || events&unix.EPOLLHUP != 0
 	if ws, known := adoptedStatus(p.pid, p.pidfd); known {
-		p.end(exitCode(ws))
+		p.endTold(exitCode(ws))
 		return
 	}
 	if reaped { // and the kernel does not tell

@@ -29,7 +29,8 @@ type Foreign interface {
 
 // A Foreign may be more than that: its runtime takes signals, because the
 // process that we see is not the container's own; it controls a container that
-// has no control group; or it tells how a process ended that is not our child.
+// has no control group; it tells how a process ended that is not our child; or it
+// copies what comes from a container's terminal, and knows when that was all.
 type (
 	signaller interface {
 		Signal(ctx context.Context, sig unix.Signal) error
@@ -41,6 +42,9 @@ type (
 	}
 	teller interface {
 		ExitStatus() (unix.WaitStatus, bool)
+	}
+	relayer interface {
+		Relayed()
 	}
 	accountant interface {
 		OOMKills() (uint64, error)
@@ -205,6 +209,33 @@ func checkSignal(sig unix.Signal) error {
 	return nil
 }
 
+// endTold ends an adopted process of which it is known how it ended: when all that
+// it has printed is there.
+func (p *process) endTold(code, signal int) {
+	f, ok := p.c.foreign.(relayer)
+	if !ok || p.exec != "" || !p.terminal {
+		p.end(code, signal)
+		return
+	}
+	p.ask(f.Relayed, func() { p.end(code, signal) })
+}
+
+// ask runs f, for which the end of the process waits, and then end; once.
+func (p *process) ask(f, end func()) {
+	if p.asked {
+		return
+	}
+	p.asked = true
+	p.c.s.poll.drop(p.pidfd)
+	p.c.busy++
+	p.c.s.call(f, func() {
+		p.c.busy--
+		if !p.ended {
+			end()
+		}
+	})
+}
+
 // endUntold ends an adopted process of which the kernel does not tell how it
 // ended: another runtime may know.
 func (p *process) endUntold() {
@@ -213,17 +244,8 @@ func (p *process) endUntold() {
 		p.end(-1, 0)
 		return
 	}
-	if p.asked {
-		return
-	}
-	p.asked = true
-	p.c.busy++
 	var ws unix.WaitStatus
-	p.c.s.call(func() { ws, ok = f.ExitStatus() }, func() {
-		p.c.busy--
-		if p.ended {
-			return
-		}
+	p.ask(func() { ws, ok = f.ExitStatus() }, func() {
 		if ok {
 			p.end(exitCode(ws))
 		} else {

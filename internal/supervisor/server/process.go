@@ -64,7 +64,7 @@ type process struct {
 	keep      int  // of once: how many bytes of output its end tells
 	kept      []byte
 	more      bool // there was more
-	asked     bool // endUntold: somebody is asked how it ended
+	asked     bool // somebody is asked how it ended, or for the rest of its output
 	ended     bool
 	terminal  bool
 	stdio     wire.Stdio
