@@ -231,6 +231,7 @@ func (b *Builder) start(ctx context.Context) error {
 		life.Close()
 		return errdefs.Unavailablef("the builder does not start: %w", err)
 	}
+	b.host.answerTo(cmd.Process.Pid) // before it knows where to ask
 	p := &process{cmd: cmd, life: life, done: make(chan struct{})}
 	go b.watch(context.WithoutCancel(ctx), p)
 	if _, err := life.Write(append(line, '\n')); err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
+	"golang.org/x/sys/unix"
 
 	"lade/internal/build"
 	"lade/internal/digest"
@@ -33,7 +34,10 @@ type host struct {
 	server http.Server
 	done   chan struct{}
 
-	nets sync.Mutex // guards networks, and is held while one is made
+	nets sync.Mutex // guards the others, and is held while a network is made
+	// serving is the process that is answered, 0 for none: what one that has ended
+	// had asked for, and is read only now, would be nobody's to give back.
+	serving int
 	// networks are the namespaces of steps that run, by endpoint.
 	networks map[string]*os.File
 }
@@ -47,6 +51,9 @@ func newHost(b *Builder) (*host, error) {
 	mux.HandleFunc("POST /networks/{id}", answer(h.connect))
 	mux.HandleFunc("DELETE /networks/{id}", answer(h.disconnect))
 	h.server.Handler = mux
+	h.server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return context.WithValue(ctx, peer{}, processOf(c))
+	}
 	l, err := listen(h.path)
 	if err != nil {
 		return nil, err
@@ -56,6 +63,33 @@ func newHost(b *Builder) (*host, error) {
 		h.serve(l)
 	}()
 	return h, nil
+}
+
+// peer is the key of the process that is at the other end of a request's
+// connection.
+type peer struct{}
+
+// processOf returns which process has made a connection, 0 if that is not known.
+//
+// Source: SO_PEERCRED in unix(7).
+func processOf(c net.Conn) (pid int) {
+	raw, err := c.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { // fails for a closed one
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}
+
+// answerTo says which process is answered from now on.
+func (h *host) answerTo(pid int) {
+	h.nets.Lock()
+	defer h.nets.Unlock()
+	h.serving = pid
 }
 
 func (h *host) serve(l net.Listener) {
@@ -206,6 +240,9 @@ func (h *host) connect(r *http.Request) (any, error) {
 	id := r.PathValue("id")
 	h.nets.Lock()
 	defer h.nets.Unlock()
+	if pid, _ := r.Context().Value(peer{}).(int); pid == 0 || pid != h.serving {
+		return nil, errdefs.Unavailablef("the builder that asks for a network has ended")
+	}
 	ep, err := h.c.Networks.Connect(r.Context(), network.Request{ContainerID: id, Name: id, Network: "bridge"})
 	if err != nil {
 		return nil, err
@@ -232,10 +269,11 @@ func (h *host) release(ctx context.Context, id string) error {
 	return errors.Join(h.c.Networks.Release(ctx, id), ns.Close())
 }
 
-// disconnectAll takes all of them away.
+// disconnectAll takes all of them away, from a process that has ended.
 func (h *host) disconnectAll(ctx context.Context) error {
 	h.nets.Lock()
 	defer h.nets.Unlock()
+	h.serving = 0
 	var errs []error
 	for id := range h.networks {
 		errs = append(errs, h.release(ctx, id))
