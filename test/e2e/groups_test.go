@@ -41,7 +41,7 @@ func TestGroups(t *testing.T) {
 	}{
 		{"cpus", groups.cpus}, {"shares", groups.shares}, {"cpuset", groups.cpuset}, {"realtime", groups.realtime}, {"memory", groups.memory},
 		{"oomKillDisable", groups.oomKillDisable}, {"oomScore", groups.oomScore}, {"pids", groups.pids}, {"blockIO", groups.blockIO},
-		{"devices", groups.devices}, {"freezer", groups.freezer}, {"pressure", groups.pressure}, {"joined", groups.joined}, {"parent", groups.parent}, {"conf", groups.conf}, {"update", groups.update},
+		{"devices", groups.devices}, {"freezer", groups.freezer}, {"pressure", groups.pressure}, {"joined", groups.joined}, {"parent", groups.parent}, {"conf", groups.conf}, {"hugePages", groups.hugePages}, {"update", groups.update},
 		{"refused", groups.refused},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(groups{e, t, err == nil}) })
@@ -232,9 +232,18 @@ func (g groups) realtime() {
 	if strings.HasPrefix(want, "kernel") {
 		return
 	}
-	// The groups above, which had none, are given as much.
-	g.start("realtime", "--cpu-rt-period", "100000", "--cpu-rt-runtime", "1000", harness.Image, "sleep", "1000")
-	g.Run("update", "--cpu-rt-runtime", "2000", "realtime")
+	// The groups above, which have none, are given as much.
+	if out, stderr, code := g.try(probeFlags(g.t, "realtime", "--cap-add", "SYS_NICE", "--cpu-rt-period", "100000", "--cpu-rt-runtime", "1000")...); code != 0 {
+		g.t.Errorf("from the start: %d %q %s", code, out, stderr)
+	}
+	g.start("realtime", append(probeFlags(g.t, "realtime", "--cap-add", "SYS_NICE", "--entrypoint", "sleep")[:8], harness.Image, "1000")...)
+	if out, stderr, code := g.Try("exec", "realtime", "/probe"); code == 0 || !strings.Contains(out, "operation not permitted") {
+		g.t.Errorf("real-time scheduling without time for it: %d %q %s", code, out, stderr)
+	}
+	g.Run("update", "--cpu-rt-period", "100000", "--cpu-rt-runtime", "2000", "realtime")
+	if out, stderr, code := g.Try("exec", "realtime", "/probe"); code != 0 {
+		g.t.Errorf("with a fiftieth of the time: %d %q %s", code, out, stderr)
+	}
 }
 
 // memory: the kernel kills what exceeds the limit, and the engine tells; more

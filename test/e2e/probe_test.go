@@ -63,6 +63,10 @@ func probe(what string) int {
 		return makeIPC()
 	case "see-ipc":
 		return seeIPC()
+	case "realtime":
+		return beRealtime()
+	case "huge-page", "huge-pages":
+		return mapHuge(len(what) - len("huge-page") + 1)
 	}
 	fmt.Println("nothing to do for", what)
 	return 2

@@ -302,6 +302,9 @@ func (g *Group) erase(ctx context.Context) error {
 
 // remove tries every hierarchy and returns the first failure.
 func (g *Group) remove() (err error) {
+	if m, ok := g.h.v1At("cpu"); ok {
+		m.release(g.path)
+	}
 	for _, m := range slices.Concat(g.h.all(), g.h.named) {
 		if e := m.removeTree(g.path); err == nil {
 			err = e

@@ -55,6 +55,18 @@ func (h *Host) reserve(rel string, r *specs.LinuxResources) error {
 	return nil
 }
 
+// release gives back what a group that is about to be removed has of real-time
+// scheduling. The kernel counts it until it has freed the group, some milliseconds
+// after it is gone, and would refuse it to the next one meanwhile. A group with
+// processes that use it keeps it.
+//
+// Source: sched_release_group and tg_rt_schedulable of the kernel.
+func (m *hierarchy) release(group string) {
+	if has, err := m.read(group, "cpu.rt_runtime_us"); err == nil && has != "0" {
+		_ = m.write(group, "cpu.rt_runtime_us", "0")
+	}
+}
+
 // realtime is what a group has of real-time scheduling: µs in a period, the
 // period, and the one by the other.
 func (m *hierarchy) realtime(group string) (runtime, period uint64, share float64) {

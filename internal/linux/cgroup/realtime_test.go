@@ -70,6 +70,16 @@ func TestRealtime(t *testing.T) {
 	if err := second.Delete(t.Context()); err != nil {
 		t.Error(err)
 	}
+	// What it had can be had again at once.
+	for range 20 {
+		third, err := h.Create(path.Join(parent, "realtime-third"), limit)
+		if err == nil {
+			err = third.Delete(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	if _, err := h.Create(path.Join(parent, "realtime-all"), &specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: new(int64(999999))}}); err == nil {
 		t.Error("more than the machine has is accepted")
 	}
