@@ -53,6 +53,27 @@ func TestSwap(t *testing.T) {
 			t.Errorf("%s in 24 MB with %v: exit code %d, want %d", tc.size, tc.flags, got, tc.code)
 		}
 	}
+
+	e.Run("run", "-d", "--name", "live", "--network", "none", "-m", "24m", "--memory-swap", "24m", harness.Image, "sleep", "1000")
+	steps := []struct {
+		update []string
+		code   int
+	}{{nil, 137}, {[]string{"--memory-swap", "96m"}, 0}}
+	if unswapped == 137 {
+		steps = append(steps, struct {
+			update []string
+			code   int
+		}{[]string{"--memory-swappiness", "0"}, 137})
+	}
+	for _, step := range steps {
+		if step.update != nil {
+			e.Run(append(append([]string{"update"}, step.update...), "live")...)
+		}
+		if _, stderr, code := e.Try("exec", "live", "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"); code != step.code {
+			t.Errorf("64 MB in 24 MB after update %v: exit code %d, want %d: %s", step.update, code, step.code, stderr)
+		}
+	}
+	e.Run("rm", "-f", "live")
 }
 
 // addSwap makes a file of that size one that the kernel swaps to, until the test

@@ -133,11 +133,18 @@ func (u unified) memory() {
 // reservation: when two containers are to have less together, the one that has
 // reserved what it uses keeps it, and the other one's cache goes.
 func (u unified) reservation() {
-	parent := u.Group() + "/reserve"
+	u.reserved("low", "--memory-reservation", "64m")
+	u.reserved("min", "--cgroup-conf", "memory.min=67108864")
+}
+
+// reserved does so below a group of that name, with a flag that reserves.
+func (u unified) reserved(group string, flag ...string) {
+	parent := u.Group() + "/" + group
 	const each = 24 << 20
-	for name, reserved := range map[string]string{"kept": "64m", "other": "0"} {
-		u.Run("run", "-d", "--name", name, "--network", "none", "--cgroup-parent", "/"+parent, "--memory-reservation", reserved, "lade/hello",
-			"sh", "-c", fmt.Sprintf("dd if=/dev/zero of=/file bs=1M count=%d 2>/dev/null; sync; cat /file >/dev/null; echo ready; sleep 1000", each>>20))
+	for name, flags := range map[string][]string{"kept": flag, "other": nil} {
+		args := append([]string{"run", "-d", "--name", name, "--network", "none", "--cgroup-parent", "/" + parent}, flags...)
+		u.Run(append(args, "lade/hello",
+			"sh", "-c", fmt.Sprintf("dd if=/dev/zero of=/file bs=1M count=%d 2>/dev/null; sync; cat /file >/dev/null; echo ready; sleep 1000", each>>20))...)
 		u.soon(func() error {
 			if out := u.Run("logs", name); !strings.Contains(out, "ready") {
 				return fmt.Errorf("%s has not begun: %q", name, out)
@@ -159,7 +166,7 @@ func (u unified) reservation() {
 	}
 	kept, other := cache("kept"), cache("other")
 	if kept < each*9/10 || other < each*9/10 {
-		u.t.Fatalf("the caches are %d and %d, want %d", kept, other, each)
+		u.t.Fatalf("%s: the caches are %d and %d, want %d", flag, kept, other, each)
 	}
 	// What is charged beside the caches differs between kernels.
 	raw, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", parent, "memory.current"))
@@ -174,7 +181,7 @@ func (u unified) reservation() {
 		u.t.Fatal(err)
 	}
 	if kept, other = cache("kept"), cache("other"); kept < each*9/10 || other > each*3/4 {
-		u.t.Errorf("after the pressure the one with a reservation has %d, the other one %d of %d", kept, other, each)
+		u.t.Errorf("%s: after the pressure the one with a reservation has %d, the other one %d of %d", flag, kept, other, each)
 	}
 	u.remove("kept")
 	u.remove("other")
