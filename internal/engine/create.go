@@ -157,7 +157,7 @@ func missingPart(err error) error {
 // create makes what the record needs, and last the record itself. size limits
 // the container's own files; 0: no limit.
 func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image, size int64) (err error) {
-	parent, err := e.Images.Ground(ctx, img, e.mountPoints)
+	parent, err := e.Images.Ground(ctx, img, e.MountPoints)
 	if err != nil {
 		return err
 	}
@@ -195,7 +195,7 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 	if err = checkRelabel(rec); err != nil {
 		return err
 	}
-	if err = e.fillVolumes(ctx, rec); err != nil {
+	if err = e.FillVolumes(ctx, rec); err != nil {
 		return err
 	}
 	if err = e.relabelNew(ctx, rec); err != nil {

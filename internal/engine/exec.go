@@ -240,7 +240,7 @@ func (e *Engine) userExists(r *container.Record, user string) error {
 	if other, err := e.runtime(r); other != nil || err != nil {
 		return err // whose containers may have no root that we see: gVisor's
 	}
-	root, _, err := e.liveRoot(r)
+	root, _, err := e.LiveRoot(r)
 	if root == nil || err != nil {
 		return err // it has ended: starting says so
 	}

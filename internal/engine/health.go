@@ -8,6 +8,7 @@ import (
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
+
 	"lade/internal/engine/container"
 	"lade/internal/errdefs"
 	"lade/internal/ids"

@@ -6,22 +6,22 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/moby/moby/api/types/events"
-	"github.com/moby/moby/api/types/mount"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/digest"
 	"lade/internal/engine/container"
 	"lade/internal/engine/health"
 	"lade/internal/engine/logdriver"
+	"lade/internal/engine/rootfs"
 	"lade/internal/errdefs"
 	eventlog "lade/internal/events"
 	"lade/internal/failpoint"
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 	"lade/internal/linux/selinux"
 	"lade/internal/network"
 	"lade/internal/secret"
@@ -34,6 +34,7 @@ import (
 // it.
 type host struct {
 	Config
+	*rootfs.Mounter
 	log        *slog.Logger
 	volumes    *volume.Volumes
 	secrets    *secret.Store
@@ -61,6 +62,14 @@ var _ container.Host = (*host)(nil)
 func newHost(ctx context.Context, c Config) *host {
 	e := &host{Config: c, log: c.Logger, volumes: c.Volumes, secrets: secret.Open(c.Store, filepath.Join(c.Root, secretKey), c.Logger), containers: newIndex(), execs: newExecs(), filters: newFilterCache()}
 	e.set.Store(&c.Settings)
+	e.Mounter = rootfs.New(rootfs.Config{
+		Dir: filepath.Join(c.Root, "mounts"), Kernel: c.Kernel, Images: c.Images, Snapshots: c.Snapshots, Volumes: c.Volumes, Secrets: e.secrets, Logger: c.Logger,
+		Pid: e.pid,
+		MakeUser: func(ctx context.Context, ids idmap.Map) (*os.File, error) {
+			user, _, err := e.sup.makeUser(ctx, ids, false)
+			return user, err
+		},
+	})
 	e.names = newNameService(e)
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	return e
@@ -76,6 +85,15 @@ func (e *host) Find(name string) (*container.Actor, error) { return e.containers
 
 // All returns every container, newest first.
 func (e *host) All() []*container.Actor { return e.containers.all() }
+
+// pid returns the first process of the container of that id; 0: it has none.
+func (e *host) pid(id string) int {
+	a, err := e.containers.find(id)
+	if err != nil {
+		return 0
+	}
+	return a.View().Pid
+}
 
 // Group opens the control group of a running container. Errors: NotFound.
 func (e *host) Group(r *container.Record) (*cgroup.Group, error) {
@@ -212,18 +230,6 @@ func (e *host) Release(r *container.Record) {
 	for _, ep := range eps {
 		e.publishNetwork(events.ActionDisconnect, r, ep)
 	}
-	e.releaseMounts(r)
+	e.ReleaseMounts(r)
 	e.publishUnmounts(r)
-}
-
-// releaseMounts takes away what was mounted for a container.
-func (e *host) releaseMounts(r *container.Record) {
-	if len(r.Secrets) > 0 || slices.ContainsFunc(r.Mounts, staged) {
-		e.unstage(r.ID)
-	}
-	for _, m := range r.Mounts {
-		if m.Type == mount.TypeVolume {
-			e.volumes.Unmount(m.Name, r.ID)
-		}
-	}
 }

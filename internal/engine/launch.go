@@ -276,12 +276,12 @@ func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Names
 				return in, err
 			}
 			if m.Subpath != "" {
-				if sm.Source, err = e.stage(ctx, r, i); err != nil {
+				if sm.Source, err = e.Stage(ctx, r, i); err != nil {
 					return in, err
 				}
 			}
 		case mount.TypeImage: // translated already
-			if sm.Source, err = e.stage(ctx, r, i); err != nil {
+			if sm.Source, err = e.Stage(ctx, r, i); err != nil {
 				return in, err
 			}
 		default:
@@ -297,7 +297,7 @@ func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Names
 	if in.Edits, err = spec.Requests(r.HostConfig.DeviceRequests, e.devices); err != nil {
 		return in, err
 	}
-	secrets, err := e.stageSecrets(r)
+	secrets, err := e.StageSecrets(r)
 	in.Mounts = append(in.Mounts, secrets...)
 	return in, err
 }

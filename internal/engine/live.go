@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/engine/container"
+	"lade/internal/engine/rootfs"
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
@@ -150,7 +151,7 @@ func (e *host) liveTree(ctx context.Context, r *container.Record, m container.Mo
 		if err := e.volumes.Mount(ctx, m.Name, r.ID); err != nil {
 			return -1, err
 		}
-		if tree, err = openBelow(e.volumes.Path(m.Name), m.Subpath); err != nil {
+		if tree, err = rootfs.OpenBelow(e.volumes.Path(m.Name), m.Subpath); err != nil {
 			return -1, err
 		}
 		if r.UserNS != nil { // its files are stored with the ids of inside
@@ -164,7 +165,7 @@ func (e *host) liveTree(ctx context.Context, r *container.Record, m container.Mo
 			}
 		}
 	default:
-		return e.openMount(ctx, m, e.stageDir("live-"+r.ID), r.UserNS)
+		return e.OpenMount(ctx, r, m)
 	}
 	if !m.RW {
 		attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
@@ -184,7 +185,7 @@ func (e *host) inside(r *container.Record, f func(root int) error) error {
 		return err
 	}
 	defer sys.CloseAll(mnt)
-	root, _, err := e.liveRoot(r) // and that the number was not another process's
+	root, _, err := e.LiveRoot(r) // and that the number was not another process's
 	if err != nil {
 		return err
 	}

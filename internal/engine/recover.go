@@ -66,7 +66,7 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if err := back.observe(ctx, session.client, welcome, records, rebooted); err != nil {
 		return nil, errors.Join(err, session.client.Close())
 	}
-	if err := e.recoverMounts(records); err != nil {
+	if err := e.RecoverMounts(records); err != nil {
 		return nil, errors.Join(err, session.client.Close())
 	}
 	live := map[string]bool{}

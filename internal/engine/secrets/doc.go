@@ -2,7 +2,7 @@
 // an engine has without a swarm. Their words are those of Docker's, which come
 // from swarmkit.
 //
-// How a container gets them is the engine's: see stage_secrets.go there.
+// How a container gets them: engine/rootfs.
 //
 // Sources: Docker Engine API, "Secret" and "Config"; swarmkit's
 // manager/controlapi/secret.go and config.go.

@@ -1,11 +1,10 @@
-package engine
+package rootfs
 
 import (
 	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -23,20 +22,10 @@ import (
 // written to a disk, not even as swap where the kernel can keep a tmpfs out of
 // it. They are in no specification either, so that no runtime keeps them.
 
-// askedSecrets resolves what a container's annotations ask for. Errors: Invalid,
-// NotFound.
-func (e *host) askedSecrets(annotations map[string]string) ([]secret.Reference, error) {
-	refs, err := secret.Asked(annotations)
-	if err != nil {
-		return nil, err
-	}
-	return refs, e.secrets.Resolve(refs)
-}
-
-// stageSecrets opens the secrets and configs of a container and returns the
+// StageSecrets opens the secrets and configs of a container and returns the
 // mounts that show them. Errors: DataLoss for a value that cannot be opened,
 // Invalid for an owner that its user namespace does not have.
-func (e *host) stageSecrets(r *container.Record) (out []spec.Mount, err error) {
+func (mt *Mounter) StageSecrets(r *container.Record) (out []spec.Mount, err error) {
 	if len(r.Secrets) == 0 {
 		return nil, nil
 	}
@@ -45,10 +34,10 @@ func (e *host) stageSecrets(r *container.Record) (out []spec.Mount, err error) {
 		return nil, err
 	}
 	defer sys.CloseAll(tree)
-	at := filepath.Join(e.stageDir(r.ID), "secrets")
+	at := filepath.Join(mt.dir(r.ID), "secrets")
 	for i, ref := range r.Secrets {
 		name := strconv.Itoa(i)
-		if err := e.putSecret(tree, name, ref, r.UserNS); err != nil {
+		if err := mt.putSecret(tree, name, ref, r.UserNS); err != nil {
 			return nil, err
 		}
 		out = append(out, spec.Mount{Type: "bind", Source: filepath.Join(at, name), Destination: ref.Target, ReadOnly: true, Propagation: "rprivate"})
@@ -90,7 +79,7 @@ func secretTree(label string) (int, error) {
 }
 
 // putSecret writes one value as a file of the tree.
-func (e *host) putSecret(tree int, name string, ref secret.Reference, user *container.UserNS) error {
+func (mt *Mounter) putSecret(tree int, name string, ref secret.Reference, user *container.UserNS) error {
 	uid, gid := ref.UID, ref.GID
 	if user != nil {
 		var ok bool
@@ -98,7 +87,7 @@ func (e *host) putSecret(tree int, name string, ref secret.Reference, user *cont
 			return errdefs.Invalidf("%s %s: the container's user namespace does not have the owner %d:%d", ref.Kind, ref.Name, ref.UID, ref.GID)
 		}
 	}
-	value, err := e.secrets.Value(ref.Kind, ref.ID)
+	value, err := mt.c.Secrets.Value(ref.Kind, ref.ID)
 	if err != nil {
 		return err
 	}
@@ -110,32 +99,4 @@ func (e *host) putSecret(tree int, name string, ref secret.Reference, user *cont
 	f := os.NewFile(uintptr(fd), name)
 	_, err = f.Write(value)
 	return errors.Join(err, f.Chown(int(uid), int(gid)), f.Chmod(ref.Mode.Perm()), f.Close())
-}
-
-// secretKey is the name of the key's file in the data root.
-const secretKey = "secret.key"
-
-// checkSecretTargets refuses, at create, what start would refuse: a file on
-// what is mounted for another reason. Errors: Invalid.
-func checkSecretTargets(r *container.Record) error {
-	for _, ref := range r.Secrets {
-		for _, m := range r.Mounts {
-			if m.Destination == ref.Target {
-				return errdefs.Invalidf("Duplicate mount point: %s", ref.Target)
-			}
-		}
-		if strings.HasPrefix(ref.Target, "/proc/") || strings.HasPrefix(ref.Target, "/sys/") || ref.Target == "/dev" {
-			return errdefs.Invalidf("invalid target of %s %s: %s", ref.Kind, ref.Name, ref.Target)
-		}
-	}
-	return nil
-}
-
-// nameOf returns what a container is called, or its id while it has no name.
-func (e *host) nameOf(id string) string {
-	a, err := e.containers.find(id)
-	if err != nil { // it is being created
-		return id
-	}
-	return a.View().Name
 }

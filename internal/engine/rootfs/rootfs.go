@@ -1,9 +1,8 @@
-package engine
+package rootfs
 
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,7 +13,6 @@ import (
 
 	"lade/internal/engine/container"
 	"lade/internal/ids"
-	"lade/internal/layer"
 	"lade/internal/linux/idmap"
 	"lade/internal/linux/ns"
 	"lade/internal/linux/overlay"
@@ -28,18 +26,18 @@ import (
 // processes see it, of another its snapshot with its volumes. The caller
 // closes it. Names must be resolved inside it only (openat2, RESOLVE_IN_ROOT).
 // ids, unless empty, is the map by which the owners of its files are seen.
-func (e *host) Rootfs(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error) {
+func (mt *Mounter) Rootfs(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error) {
 	if r.State.Alive() && r.Pid > 0 {
-		if root, ids, err = e.liveRoot(r); root != nil || err != nil {
+		if root, ids, err = mt.LiveRoot(r); root != nil || err != nil {
 			return root, ids, err
 		}
 	}
-	root, err = e.stillRoot(ctx, r)
+	root, err = mt.stillRoot(ctx, r)
 	return root, idmap.Map{}, err
 }
 
-// liveRoot opens the root of a container's first process; nil if it has ended.
-func (e *host) liveRoot(r *container.Record) (_ *os.File, ids idmap.Map, err error) {
+// LiveRoot opens the root of a container's first process; nil if it has ended.
+func (mt *Mounter) LiveRoot(r *container.Record) (_ *os.File, ids idmap.Map, err error) {
 	name := filepath.Join("/proc", strconv.Itoa(r.Pid), "root")
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err == unix.ENOENT {
@@ -52,7 +50,7 @@ func (e *host) liveRoot(r *container.Record) (_ *os.File, ids idmap.Map, err err
 		ids, err = idmap.Of(r.Pid)
 	}
 	// Had it ended meanwhile, the number could be another process's.
-	if a, findErr := e.containers.find(r.ID); err != nil || findErr != nil || a.View().Pid != r.Pid {
+	if err != nil || mt.c.Pid(r.ID) != r.Pid {
 		sys.CloseAll(fd)
 		return nil, idmap.Map{}, nil
 	}
@@ -60,12 +58,12 @@ func (e *host) liveRoot(r *container.Record) (_ *os.File, ids idmap.Map, err err
 }
 
 // stillRoot mounts a container's snapshot with its volumes.
-func (e *host) stillRoot(ctx context.Context, r *container.Record) (*os.File, error) {
-	f, err := e.MountSnapshot(ctx, r)
+func (mt *Mounter) stillRoot(ctx context.Context, r *container.Record) (*os.File, error) {
+	f, err := mt.MountSnapshot(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	trees, err := e.openMounts(ctx, r)
+	trees, err := mt.openMounts(ctx, r)
 	defer func() {
 		for _, t := range trees {
 			sys.CloseAll(t.fd)
@@ -103,12 +101,12 @@ type tree struct {
 
 // openMounts makes detached mounts of what a container that does not run would
 // have mounted; the caller closes them, also on an error.
-func (e *host) openMounts(ctx context.Context, r *container.Record) (out []tree, err error) {
+func (mt *Mounter) openMounts(ctx context.Context, r *container.Record) (out []tree, err error) {
 	for _, m := range r.Mounts {
 		if m.Type == mount.TypeTmpfs {
 			continue
 		}
-		fd, err := e.openSource(ctx, m)
+		fd, err := mt.openSource(ctx, m)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it would be made at the start
 		}
@@ -121,36 +119,36 @@ func (e *host) openMounts(ctx context.Context, r *container.Record) (out []tree,
 }
 
 // openSource makes a detached mount of a mount's source.
-func (e *host) openSource(ctx context.Context, m container.Mount) (int, error) {
+func (mt *Mounter) openSource(ctx context.Context, m container.Mount) (int, error) {
 	if m.Type == mount.TypeBind {
 		from, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		return from, sys.Error("open_tree", m.Source, err)
 	}
-	at := e.stageDir("open-" + ids.New())
+	at := mt.dir("open-" + ids.New())
 	if m.Type == mount.TypeImage {
 		if err := os.MkdirAll(filepath.Dir(at), 0o700); err != nil {
 			return -1, err
 		}
 	}
-	return e.openMount(ctx, m, at, nil)
+	return mt.open(ctx, m, at, nil)
 }
 
 // MountSnapshot returns a detached mount of a container's snapshot alone.
-func (e *host) MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
-	return e.MountKey(ctx, r.ID)
+func (mt *Mounter) MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error) {
+	return mt.MountKey(ctx, r.ID)
 }
 
 // MountKey returns a detached mount of the snapshot of that key.
-func (e *host) MountKey(ctx context.Context, key string) (*os.File, error) {
-	root, err := e.Snapshots.Root(ctx, key)
+func (mt *Mounter) MountKey(ctx context.Context, key string) (*os.File, error) {
+	root, err := mt.c.Snapshots.Root(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return e.mountRoot(root)
+	return mt.mountRoot(root)
 }
 
 // mountRoot returns a detached mount of a snapshot.
-func (e *host) mountRoot(root snapshot.Root) (*os.File, error) {
+func (mt *Mounter) mountRoot(root snapshot.Root) (*os.File, error) {
 	if len(root.Lower) == 0 {
 		fd, err := unix.OpenTree(unix.AT_FDCWD, root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 		if err != nil {
@@ -158,17 +156,17 @@ func (e *host) mountRoot(root snapshot.Root) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), root.Path), nil
 	}
-	fd, err := overlay.Mount(overlay.Options{Lower: root.Lower, Upper: root.Upper, Work: root.Work}, e.Kernel)
+	fd, err := overlay.Mount(overlay.Options{Lower: root.Lower, Upper: root.Upper, Work: root.Work}, mt.c.Kernel)
 	if err != nil {
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), root.Upper), nil
 }
 
-// mountPoints makes what every container has mounts on, where the image has
+// MountPoints makes what every container has mounts on, where the image has
 // nothing there. Links of the image are followed inside it.
-func (e *host) mountPoints(root snapshot.Root) error {
-	f, err := e.mountRoot(root)
+func (mt *Mounter) MountPoints(root snapshot.Root) error {
+	f, err := mt.mountRoot(root)
 	if err != nil {
 		return err
 	}
@@ -212,79 +210,4 @@ func graft(root *os.File, t tree) error {
 	span := trace.Begin(trace.Mount, "move_mount", t.destination)
 	err = unix.MoveMount(t.fd, "", to, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	return span.End(sys.Error("move_mount", t.destination, err))
-}
-
-// fillVolumes copies what the image has at the mount points of new, empty
-// volumes into them, as Docker does.
-func (e *host) fillVolumes(ctx context.Context, r *container.Record) error {
-	var root *os.File
-	defer func() {
-		if root != nil {
-			root.Close()
-		}
-	}()
-	for _, m := range r.Mounts {
-		if m.Type != mount.TypeVolume || m.NoCopy || m.Subpath != "" {
-			continue
-		}
-		if err := e.volumes.Mount(ctx, m.Name, r.ID); err != nil {
-			return err
-		}
-		err := e.fillVolume(ctx, r, m, &root)
-		e.volumes.Unmount(m.Name, r.ID)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fillVolume fills one volume, if it is empty; root is the container's, opened
-// when it is first needed.
-func (e *host) fillVolume(ctx context.Context, r *container.Record, m container.Mount, root **os.File) error {
-	empty, err := isEmpty(m.Source)
-	if err != nil || !empty {
-		return err
-	}
-	if *root == nil {
-		if *root, err = e.MountSnapshot(ctx, r); err != nil {
-			return err
-		}
-	}
-	return copyUp(ctx, *root, m)
-}
-
-func isEmpty(dir string) (bool, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(1)
-	if len(names) > 0 {
-		return false, nil
-	}
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return true, err
-}
-
-// copyUp fills one volume.
-func copyUp(ctx context.Context, root *os.File, m container.Mount) error {
-	fd, err := rootpath.Open(int(root.Fd()), m.Destination, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	src := os.NewFile(uintptr(fd), m.Destination)
-	defer src.Close()
-	dst, err := os.Open(m.Source)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	return layer.CopyTree(ctx, src, dst)
 }
