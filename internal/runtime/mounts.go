@@ -202,7 +202,7 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
 	switch m.Type {
 	case "sysfs", "mqueue", "tmpfs":
-		if b.user != nil && b.placeMade(dest, o) {
+		if b.user != nil && !o.CopyUp && b.placeMade(dest, o) {
 			return nil
 		}
 	}
@@ -235,7 +235,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		}
 		b.covered(dest)
 	case "tmpfs":
-		b.tmpfs(o, dest, attrs, c.Spec)
+		if err := b.tmpfs(o, dest, attrs, c.Spec); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	case "cgroup", "cgroup2":
 		return b.cgroupMount(o, dest, c)
 	case "":
@@ -268,7 +270,7 @@ func (b *builder) covered(dest string) {
 	}
 }
 
-func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64, s *specs.Spec) {
+func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64, s *specs.Spec) error {
 	super := o.Super
 	if !o.Has("mode") && b.root >= 0 {
 		// A directory that exists keeps its mode.
@@ -280,10 +282,15 @@ func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64, s *specs.Sp
 	if dest == "/dev" && plainDev(s) {
 		inside = defaultDev
 	}
-	fs, full := b.stocked("tmpfs", super, attrs, inside)
-	if !full {
+	var fs ref
+	if o.CopyUp && b.root >= 0 {
+		var err error
+		if fs, err = b.copiedUp(o, super, attrs, dest); err != nil {
+			return err
+		}
+	} else if stock, full := b.stocked("tmpfs", super, attrs, inside); !full {
 		fs = b.filesystem("tmpfs", super, attrs)
-	} else if inside == defaultDev {
+	} else if fs = stock; inside == defaultDev {
 		b.filled = fs.fd
 	}
 	b.attach(fs, dest, false)
@@ -298,6 +305,7 @@ func (b *builder) tmpfs(o *mount.Options, dest string, attrs uint64, s *specs.Sp
 	if dest == "/dev" {
 		b.dev = fs
 	}
+	return nil
 }
 
 // modeOf returns the mode, in octal, of a directory of the image.

@@ -11,6 +11,53 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// TestCopyUp: a tmpfs begins with what the image has in its place, with owners,
+// modes and attributes, and what is written to it stays out of the image.
+func TestCopyUp(t *testing.T) {
+	s := newSandbox(t)
+	s.mkdir("image/data/deep")
+	s.file("image/data/deep/file", "of the image", 0o640)
+	if err := os.Symlink("deep/file", s.root+"/data/link"); err != nil {
+		t.Fatal(err)
+	}
+	for path, id := range map[string]int{"/data": 7, "/data/deep/file": 8} {
+		if err := os.Lchown(s.root+path, id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(s.root+"/data", 0o751); err != nil {
+		t.Fatal(err)
+	}
+	for name, user := range map[string]bool{"host": false, "user": true} {
+		t.Run(name, func(t *testing.T) {
+			s := *s
+			s.t = t
+			c := s.container()
+			if user {
+				c = withUser(c)
+			}
+			c.Spec.Mounts = append(c.Spec.Mounts,
+				specs.Mount{Destination: "/data", Type: "tmpfs", Source: "tmpfs", Options: []string{"nodev", "tmpcopyup"}},
+				specs.Mount{Destination: "/new", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}},
+				specs.Mount{Destination: "/home", Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "tmpcopyup"}})
+			got := s.tries(c, "stat=/data", "stat=/data/deep/file", "read=/data/link", "write=/data/deep/new", "write=/new/x", "stat=/new", "list=/home", "write=/home/x")
+			expect(t, got, map[string]string{
+				"stat=/data": "40751 0:0 7:7", "stat=/data/deep/file": "100640 0:0 8:8", "read=/data/link": "of the image",
+				"write=/data/deep/new": "ok", "write=/new/x": "ok", "stat=/new": "41777 0:0 0:0", "list=/home": "1",
+				"write=/home/x": "error open /home/x: read-only file system",
+			})
+			if _, err := os.Stat(s.root + "/data/deep/new"); err == nil {
+				t.Error("the image was written to")
+			}
+		})
+	}
+	c := s.container()
+	c.Spec.Mounts = append(c.Spec.Mounts, specs.Mount{Destination: "/bin", Type: "tmpfs", Source: "tmpfs", Options: []string{"size=4k", "tmpcopyup"}})
+	if _, err := s.start(c); err == nil || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("more than fits: %v", err)
+	}
+}
+
 func TestMounts(t *testing.T) {
 	s := newSandbox(t)
 	vol, file := s.mkdir("vol"), s.file("file", "from the host", 0o644)

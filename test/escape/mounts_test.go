@@ -34,7 +34,8 @@ func (w *world) race(name string) *race {
 // TestMountRace is CVE-2021-30465: a mount's destination is exchanged for a link
 // to the host between the check and the mount, which then is made there; and
 // CVE-2024-45310 (CVE-2024-43784, CVE-2026-41568): what is missing of the
-// destination is made on the host.
+// destination is made on the host; and CVE-2026-133553: a tmpfs is filled where the
+// second look at its destination leads.
 func TestMountRace(t *testing.T) {
 	w := newWorld(t)
 	r := w.race("race")
@@ -62,7 +63,8 @@ func TestMountRace(t *testing.T) {
 		c := newBundle(t, b.dir, "visible", b.secret)
 		c.Spec.Mounts = append(c.Spec.Mounts,
 			specs.Mount{Destination: "/d/x", Type: "bind", Source: source, Options: []string{"bind"}},
-			specs.Mount{Destination: "/d/y/z", Type: "tmpfs", Source: "tmpfs"})
+			specs.Mount{Destination: "/d/y/z", Type: "tmpfs", Source: "tmpfs"},
+			specs.Mount{Destination: "/d/filled", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
 		c.Spec.Process.Cwd = "/d/cwd"
 		out := c.run()
 		if strings.Contains(out, "escaped:") {
