@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,8 @@ type Config struct {
 	Chunk     int64
 	UserAgent string
 	Dial      func(ctx context.Context, network, address string) (net.Conn, error) // for tests
+	// Lookup says which addresses a name has; for tests.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // Client talks to registries.
@@ -90,6 +93,9 @@ func (c *Config) complete() {
 	}
 	if c.Chunk <= 0 {
 		c.Chunk = 32 << 20
+	}
+	if c.Lookup == nil {
+		c.Lookup = net.DefaultResolver.LookupNetIP
 	}
 	if c.UserAgent == "" {
 		c.UserAgent = "lade"
@@ -155,7 +161,8 @@ func (c *Client) ServiceConfig() *apiregistry.ServiceConfig {
 }
 
 // mayLackTLS reports whether a host is loopback or configured as insecure: by
-// name, by address, or by what the name stands for.
+// name, by address, or by all that the name stands for. One address of several is
+// not enough: another one may be asked then (CVE-2026-92543).
 func (c *Client) mayLackTLS(ctx context.Context, host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -171,16 +178,8 @@ func (c *Client) mayLackTLS(ctx context.Context, host string) bool {
 	if len(c.prefixes) <= 2 { // loopback alone: no need to ask
 		return false
 	}
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-	if err != nil {
-		return false
-	}
-	for _, a := range addrs {
-		if c.inPrefixes(a) {
-			return true
-		}
-	}
-	return false
+	addrs, err := c.Lookup(ctx, "ip", name)
+	return err == nil && len(addrs) > 0 && !slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !c.inPrefixes(a) })
 }
 
 func (c *Client) inPrefixes(a netip.Addr) bool {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,10 +40,25 @@ func TestInsecure(t *testing.T) {
 			{"registry.test", []string{"registry.test:1"}, false},
 			{"10.1.2.3", []string{"10.1.0.0/16"}, true},
 			{"10.2.2.3", []string{"10.1.0.0/16"}, false},
+			{"inside.test", []string{"10.1.0.0/16"}, true},
+			{"partly.test", []string{"10.1.0.0/16"}, false},
+			{"loopback.test", []string{"10.1.0.0/16"}, false},
 		} {
 			s := imagetest.New(t)
 			cl := client(t, s, func(cfg *registry.Config) {
 				cfg.Insecure, cfg.Retries, cfg.Stall = c.insecure, 1, 20*time.Second
+				cfg.Lookup = func(_ context.Context, _, host string) ([]netip.Addr, error) {
+					outside := netip.MustParseAddr("198.51.100.1")
+					switch host {
+					case "inside.test":
+						return []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("10.1.9.9")}, nil
+					case "partly.test":
+						return []netip.Addr{netip.MustParseAddr("10.1.2.3"), outside}, nil
+					case "loopback.test":
+						return []netip.Addr{netip.MustParseAddr("127.0.0.1"), outside}, nil
+					}
+					return nil, errdefs.NotFoundf("no such host")
+				}
 				cfg.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
 					return new(net.Dialer).DialContext(ctx, network, address)
 				}
