@@ -269,7 +269,7 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 	if b.req, err = request(c, s, f); err != nil {
 		return nil, err
 	}
-	if b.l, err = runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true}); err != nil {
+	if b.l, err = runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true, Ahead: s}); err != nil {
 		return nil, err
 	}
 	if err := a.reserve(c, raw); err != nil {

@@ -23,6 +23,10 @@ type Options struct {
 	// Once says that one container or two are started and not many: nothing is
 	// prepared that would save time only from the second on.
 	Once bool
+	// Ahead is the specification of the one container that will be started or
+	// created, with Once: namespaces that it asks for are made from now on, while
+	// the caller goes on. nil: they are made when it is started.
+	Ahead *specs.Spec
 }
 
 // Rootfs says where a container's root comes from: an overlay to mount

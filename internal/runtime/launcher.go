@@ -41,6 +41,7 @@ type Launcher struct {
 	observe func(*program.Program)
 
 	stock stock
+	ahead *ahead // nil: nothing is made ahead
 
 	turns chan struct{} // has an element for each program that runs
 	quit  chan struct{}
@@ -120,6 +121,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, sys.Error("prctl", "PR_SET_DUMPABLE", err)
 	}
+	l.ahead = newAhead(o.Ahead)
 	if err := l.learn(); err != nil {
 		return nil, err
 	}
@@ -185,6 +187,7 @@ func (l *Launcher) Close() error {
 	}
 	sys.CloseAll(l.null, l.pidNS)
 	l.stock.close()
+	l.ahead.close()
 	l.empty.close()
 	l.visible.close()
 	if l.groups != nil {
@@ -300,7 +303,7 @@ func (l *Launcher) give(p *program.Program) {
 	p.Reset()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.arena) < l.o.Threads {
+	if len(l.arena) < l.o.Threads && !l.o.Once {
 		l.arena = append(l.arena, p)
 		return
 	}

@@ -458,12 +458,16 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 				b.p.Sys("setns", "ipc namespace", unix.SYS_SETNS, uint64(fd), flag)
 				continue
 			}
-			o.Flags |= flag
+			if !b.joinAhead(flag) {
+				o.Flags |= flag
+			}
+		case n.Type == specs.NetworkNamespace:
+			if !b.joinAhead(flag) {
+				o.Flags |= flag
+				b.loopback()
+			}
 		default:
 			o.Flags |= flag
-		}
-		if n.Type == specs.NetworkNamespace && n.Path == "" && c.NetNS < 0 {
-			b.loopback()
 		}
 	}
 	b.p.Sys("unshare", "mount and cgroup namespaces", unix.SYS_UNSHARE, here)
@@ -471,6 +475,16 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 		b.p.Sys("setns", "network namespace", unix.SYS_SETNS, uint64(c.NetNS), unix.CLONE_NEWNET)
 	}
 	return nil
+}
+
+// joinAhead makes the child join the namespace of that kind that was made ahead;
+// false: none was.
+func (b *builder) joinAhead(kind uint64) bool {
+	fd, ok := b.l.ahead.take(kind)
+	if ok {
+		b.p.Sys("setns", "made ahead", unix.SYS_SETNS, uint64(b.own(fd)), kind)
+	}
+	return ok
 }
 
 // loopback brings the device lo of a new network namespace up.
