@@ -263,7 +263,7 @@ func (g *Group) Delete(ctx context.Context) error {
 // DeleteIdle removes the group and the groups below it if no process is in them,
 // and reports whether it is gone now: what Kill and Delete would do, in the few
 // system calls that it takes for a group whose processes have all ended. It does
-// not wait, and begins nothing when a process is there.
+// not wait. Where a process is left the group stays; empty ones below it may go.
 func (g *Group) DeleteIdle() (gone bool, err error) {
 	if g.Taken {
 		return false, nil
