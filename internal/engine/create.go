@@ -104,7 +104,11 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	if err := e.checkLinks(&hc); err != nil {
 		return r, err
 	}
-	networks, err := e.endpoints(o.Networking, hc.NetworkMode)
+	networking, mode := o.Networking, hc.NetworkMode
+	if config.NetworkDisabled || !e.Networks.Predefined(network.NetworkBridge) && onlyBridge(networking, mode) {
+		networking, mode = nil, network.NetworkNone
+	}
+	networks, err := e.endpoints(networking, mode)
 	if err != nil {
 		return r, err
 	}

@@ -28,6 +28,22 @@ const (
 	optSysctls = "com.docker.network.endpoint.sysctls"
 )
 
+// onlyBridge reports whether a request asks for the default network alone, in
+// one of the ways to say it.
+func onlyBridge(n *network.NetworkingConfig, mode apicontainer.NetworkMode) bool {
+	if !mode.IsDefault() && !mode.IsBridge() {
+		return false
+	}
+	if n != nil {
+		for name := range n.EndpointsConfig {
+			if name != network.NetworkDefault && name != network.NetworkBridge {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // endpoints are the networks that a request asks for, under the names of those
 // that are there and its own words for others: start says that they are not.
 func (e *Engine) endpoints(n *network.NetworkingConfig, mode apicontainer.NetworkMode) (map[string]*network.EndpointSettings, error) {

@@ -30,13 +30,10 @@ type PathStat struct {
 // "/.", which say that a link at its end is to be followed.
 func absolute(p string) string {
 	abs := path.Join("/", p)
-	if abs == "/" {
-		return abs
-	}
 	switch {
-	case strings.HasSuffix(p, "/.") || p == ".":
-		return abs + "/."
-	case strings.HasSuffix(p, "/"):
+	case p != "" && path.Base(p) == ".": // also before a "/"
+		return strings.TrimSuffix(abs, "/") + "/."
+	case abs != "/" && strings.HasSuffix(p, "/"):
 		return abs + "/"
 	}
 	return abs

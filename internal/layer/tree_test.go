@@ -309,7 +309,7 @@ func TestStat(t *testing.T) {
 		path, name, target string
 		mode               fs.FileMode
 	}{
-		{"/", "/", "", fs.ModeDir}, {"", "/", "", fs.ModeDir}, {"/.", "/", "", fs.ModeDir},
+		{"/", "/", "", fs.ModeDir}, {"", "/", "", fs.ModeDir}, {"/.", ".", "", fs.ModeDir}, {"./", ".", "", fs.ModeDir},
 		{"/etc", "etc", "", fs.ModeDir | 0o750}, {"etc/", "etc", "", fs.ModeDir | 0o750}, {"/etc/.", ".", "", fs.ModeDir | 0o750},
 		{"/bin", "bin", "/usr/bin", fs.ModeSymlink | 0o777}, {"/bin/", "bin", "", fs.ModeDir | 0o755}, {"bin/sh", "sh", "", 0o644},
 		{"/abs/bin/sh", "sh", "", 0o644}, {"/etc/../../../etc/passwd", "passwd", "", 0o644}, {"/etc/link", "link", "/etc/passwd", fs.ModeSymlink | 0o777},

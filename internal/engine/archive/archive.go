@@ -66,7 +66,7 @@ type ExtractOptions struct {
 
 // notThere turns a missing path into Docker's words.
 func notThere(err error, path, name string) error {
-	if errdefs.KindOf(err) == errdefs.NotFound || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+	if errdefs.KindOf(err) == errdefs.NotFound || errors.Is(err, fs.ErrNotExist) {
 		return &errdefs.Error{Kind: errdefs.NotFound, Msg: "Could not find the file " + path + " in container " + name, Err: err}
 	}
 	return err

@@ -25,7 +25,7 @@ func (mt *Mounter) FillVolumes(ctx context.Context, r *container.Record) error {
 		}
 	}()
 	for _, m := range r.Mounts {
-		if m.Type != mount.TypeVolume || m.NoCopy || m.Subpath != "" {
+		if m.Type != mount.TypeVolume || m.NoCopy {
 			continue
 		}
 		if err := mt.c.Volumes.Mount(ctx, m.Name, r.ID); err != nil {
@@ -43,7 +43,12 @@ func (mt *Mounter) FillVolumes(ctx context.Context, r *container.Record) error {
 // fillVolume fills one volume, if it is empty; root is the container's, opened
 // when it is first needed.
 func (mt *Mounter) fillVolume(ctx context.Context, r *container.Record, m container.Mount, root **os.File) error {
-	empty, err := isEmpty(m.Source)
+	dst, err := openTarget(m)
+	if dst == nil || err != nil {
+		return err
+	}
+	defer dst.Close()
+	empty, err := isEmpty(dst)
 	if err != nil || !empty {
 		return err
 	}
@@ -52,15 +57,26 @@ func (mt *Mounter) fillVolume(ctx context.Context, r *container.Record, m contai
 			return err
 		}
 	}
-	return copyUp(ctx, *root, m)
+	return copyUp(ctx, *root, m, dst)
 }
 
-func isEmpty(dir string) (bool, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return false, err
+// openTarget opens the directory that a mount shows of a volume; nil if it shows
+// none, or what is not there: the start says so.
+func openTarget(m container.Mount) (*os.File, error) {
+	base, err := os.Open(m.Source)
+	if err != nil || m.Subpath == "" {
+		return base, err
 	}
-	defer d.Close()
+	defer base.Close()
+	how := unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	fd, err := unix.Openat2(int(base.Fd()), m.Subpath, &how)
+	if err != nil {
+		return nil, nil
+	}
+	return os.NewFile(uintptr(fd), m.Subpath), nil
+}
+
+func isEmpty(d *os.File) (bool, error) {
 	names, err := d.Readdirnames(1)
 	if len(names) > 0 {
 		return false, nil
@@ -71,8 +87,8 @@ func isEmpty(dir string) (bool, error) {
 	return true, err
 }
 
-// copyUp fills one volume.
-func copyUp(ctx context.Context, root *os.File, m container.Mount) error {
+// copyUp fills a directory of a volume.
+func copyUp(ctx context.Context, root *os.File, m container.Mount, dst *os.File) error {
 	fd, err := rootpath.Open(int(root.Fd()), m.Destination, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
@@ -82,10 +98,5 @@ func copyUp(ctx context.Context, root *os.File, m container.Mount) error {
 	}
 	src := os.NewFile(uintptr(fd), m.Destination)
 	defer src.Close()
-	dst, err := os.Open(m.Source)
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
 	return layer.CopyTree(ctx, src, dst)
 }
