@@ -97,6 +97,9 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 			return r, errdefs.Invalidf("%w", err)
 		}
 	}
+	if err := e.checkShared(&hc); err != nil {
+		return r, err
+	}
 	r.Warnings = append(r.Warnings, warnings...)
 	if err := setHostname(&config, &hc, id); err != nil {
 		return r, err

@@ -108,6 +108,26 @@ func (e *host) named(r *container.Record) (*container.Record, error) {
 	return &out, nil
 }
 
+// checkShared refuses to share namespaces with containers that are not there;
+// that they run is asked for at the start. Errors: Invalid.
+func (e *host) checkShared(hc *apicontainer.HostConfig) error {
+	for _, of := range []struct {
+		what, name string
+		shared     bool
+	}{
+		{"PID", hc.PidMode.Container(), hc.PidMode.IsContainer()},
+		{"IPC", hc.IpcMode.Container(), hc.IpcMode.IsContainer()},
+	} {
+		if !of.shared {
+			continue
+		}
+		if _, err := e.containers.find(of.name); err != nil {
+			return errdefs.Invalidf("invalid %s mode: %w", of.what, err)
+		}
+	}
+	return nil
+}
+
 // namespaces reads the modes of the namespaces, the network's aside. Errors:
 // NotFound and Conflict for a container that cannot be joined, Invalid for one
 // that does not share.
@@ -153,7 +173,7 @@ func (e *host) running(name string) (*container.Record, error) {
 	case r.State == container.Restarting:
 		return nil, restarting(r.ID)
 	case !r.State.Alive() || r.Pid == 0:
-		return nil, errdefs.Conflictf("container %s is not running", name)
+		return nil, errdefs.Conflictf("container %s is not running", r.ID)
 	}
 	return r, nil
 }

@@ -31,9 +31,9 @@ type Host interface {
 	// caller closes it, and resolves names inside it only. What it shows belongs
 	// to the ids of the host; ids, unless empty, are the container's.
 	Rootfs(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error)
-	// MountSnapshot opens a container's own file system, without volumes. The
-	// caller closes it.
-	MountSnapshot(ctx context.Context, r *container.Record) (*os.File, error)
+	// OwnFiles opens a container's own file system, without volumes. The caller
+	// closes it, and writes nothing. ids are as those of Rootfs.
+	OwnFiles(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error)
 	// MountKey opens a snapshot. The caller closes it, and writes nothing.
 	MountKey(ctx context.Context, key string) (*os.File, error)
 	// Publish tells the event log.
@@ -161,13 +161,13 @@ func (c *Copier) ContainerExport(ctx context.Context, name string, w io.Writer) 
 		return err
 	}
 	r := a.View()
-	root, err := c.host.MountSnapshot(ctx, r)
+	root, ids, err := c.host.OwnFiles(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	c.host.Publish(r, events.ActionExport, nil)
-	return layer.Pack(ctx, root, "/", layer.PackOptions{Contents: true}, w)
+	return layer.Pack(ctx, root, "/", layer.PackOptions{Contents: true, IDs: ids}, w)
 }
 
 // owner resolves a container's user, who owns what is copied in on request.
