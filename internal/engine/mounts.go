@@ -356,10 +356,7 @@ func parseMount(spec mount.Mount) (container.Mount, error) {
 			return bad("bind source path does not exist: %s", m.Source)
 		}
 	case mount.TypeVolume:
-		m.Name = spec.Source
-		if m.Name != "" {
-			m.Mode = "z"
-		}
+		m.Name, m.Mode = spec.Source, "z"
 		if o := spec.VolumeOptions; o != nil {
 			m.NoCopy, m.Subpath = o.NoCopy, o.Subpath
 			if o.DriverConfig != nil {

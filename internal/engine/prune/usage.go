@@ -42,6 +42,7 @@ func (p *Pruner) SystemDiskUsage(ctx context.Context, o UsageOptions) (*system.D
 				return nil, err
 			}
 			s.SizeRw, s.SizeRootFs = rw, root
+			s.ImageManifestDescriptor = nil // lists have it
 			u.TotalCount++
 			u.TotalSize += rw
 			if r.State.Alive() {
