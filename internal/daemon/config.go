@@ -89,6 +89,9 @@ type Bridge struct {
 	NetworkOptions                   map[string]map[string]string // of new networks, by driver
 	Limits                           netrate.Limits               // of containers that ask for none
 	PublishPolicy                    string                       // of ports and networks that say none: dnat or gate
+	DirectRouting                    bool                         // published ports are open at the containers' own addresses, too
+	AcceptMark                       string                       // of packets that pass all bridges: number or number/mask
+	Firewall                         string                       // what the rules are made with
 }
 
 // AddressPool is a range that subnets of new networks are cut from.
@@ -128,6 +131,8 @@ type Containers struct {
 	SELinux         bool // containers get labels
 	UsernsRemap     string
 	SeccompProfile  string // "" and builtin: the default profile
+	AppArmorProfile string // of containers that name none; "": lade-default
+	Rootless        bool   // asked for, and refused
 	ExecOptions     []string
 	CDIDirs         []string // of the files of the Container Device Interface
 	Labels          []string // of the daemon
@@ -193,12 +198,15 @@ const (
 	defaultConfigFile = "/etc/lade/daemon.json"
 )
 
+// nftables is the firewall that there is.
+const nftables = "nftables"
+
 // Default returns the configuration of a daemon that is told nothing.
 func Default() *Config {
 	return &Config{
 		Paths:      Paths{DataRoot: defaultDataRoot, ExecRoot: defaultExecRoot},
 		Logging:    Logging{LogLevel: "info", LogFormat: "text"},
-		Bridge:     Bridge{HostIP: "0.0.0.0", ICC: true, IPForward: true, IPMasq: true, IPTables: true, IP6Tables: true, UserlandProxy: true},
+		Bridge:     Bridge{HostIP: "0.0.0.0", Firewall: nftables, ICC: true, IPForward: true, IPMasq: true, IPTables: true, IP6Tables: true, UserlandProxy: true},
 		Registries: Registries{MaxDownloads: 3, MaxUploads: 5, MaxDownloadAttempts: 5},
 		Containers: Containers{
 			LogDriver: "json-file", LogOptions: map[string]string{}, IPCMode: "private", DefaultRuntime: "lade",

@@ -276,6 +276,10 @@ func networkConfig(c *Config) (network.Config, error) {
 		return a
 	}
 	n.BIP, n.FixedCIDR, n.Gateway, n.DefaultBind = prefix(c.BIP), prefix(c.FixedCIDR), addr(c.DefaultGateway), addr(c.HostIP)
+	n.Direct = c.DirectRouting
+	if n.Accept, err = network.ParseMark(c.AcceptMark); err != nil {
+		return n, err
+	}
 	n.IPv6, n.NoRules4, n.NoRules6, n.NoProxy = c.Bridge.IPv6, !c.IPTables, !c.IP6Tables, !c.UserlandProxy
 	n.BIP6, n.FixedCIDR6, n.Gateway6 = prefix(c.BIP6), prefix(c.FixedCIDR6), addr(c.DefaultGateway6)
 	if err != nil {

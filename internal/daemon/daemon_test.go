@@ -61,7 +61,7 @@ func TestLoad(t *testing.T) {
 	c, err := Load([]string{
 		"-H", "unix:///tmp/x.sock", "-H", "tcp://:1234", "--data-root", "/d", "--exec-root=/e", "--bip=10.1.0.1/24", "--label=a=b", "--label", "c=d,e",
 		"--default-ulimit=nofile=10:20", "--default-shm-size=1g", "--log-opt", "max-size=1m", "--add-runtime=crun=/usr/bin/crun", "--icc=false",
-		"--storage-driver=overlay2", "--default-address-pool", "base=10.0.0.0/8,size=24", "--shutdown-timeout=3", "--live-restore", "--experimental", "--feature=cdi", "--net-rate-in=100mbit", "--net-burst=64k",
+		"--storage-driver=overlay2", "--default-address-pool", "base=10.0.0.0/8,size=24", "--shutdown-timeout=3", "--live-restore", "--experimental", "--feature=cdi", "--feature=other", "--net-rate-in=100mbit", "--net-burst=64k",
 		config(t, `{"debug":true,"dns":["1.1.1.1"],"proxies":{"https-proxy":"http://p"},"default-stop-timeout":7,"registry-mirrors":["https://m.example"],"net-rate-out":"1.5g","selinux-enabled":true}`),
 	})
 	if err != nil {
@@ -93,7 +93,7 @@ func TestLoad(t *testing.T) {
 func TestLoadFileForms(t *testing.T) {
 	c, err := Load([]string{config(t, "\xef\xbb\xbf"+`{"default-shm-size":"64M","default-ulimits":{"nofile":{"Hard":2,"Soft":1}},"shutdown-timeout":-1,
 		"runtimes":{"x":{"path":"/x","runtimeArgs":["--a"]}},"default-address-pools":[{"base":"10.0.0.0/8","size":16}],"log-opts":{"max-file":"2"},"features":{"f":true},
-		"builder":{"gc":{"enabled":true}},"hosts":["unix:///h"],"tls":false}`)})
+		"builder":{"gc":{"enabled":true}},"nri-opts":{"enable":true},"cdi-spec-dirs":["/c"],"hosts":["unix:///h"],"tls":false}`)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -413,7 +413,7 @@ func (d *daemonProcess) says(t *testing.T, text string) {
 }
 
 func TestDaemon(t *testing.T) {
-	d := launch(t, "--debug", "--bridge-accept-fwmark=x", "-H", "tcp://127.0.0.1:0")
+	d := launch(t, "--debug", "--nri-opts=x", "-H", "tcp://127.0.0.1:0")
 	if got, err := d.get("/hello"); err != nil || got != "hello" {
 		t.Errorf("%q %v\n%s", got, err, d.log)
 	}
@@ -485,7 +485,14 @@ func TestAsk(t *testing.T) {
 	}{
 		{[]string{"--version"}, 0, "lade version 0.0-test, build"},
 		{[]string{"--validate", "--debug"}, 0, "configuration OK\n"},
-		{[]string{"--validate", "--nri-opts=enable=true", "--feature=cdi", "--feature=buildkit"}, 0, "feature has no effect: buildkit is the only one that the engine knows\nnri-opts has no effect: there is no NRI\nconfiguration OK\n"},
+		{[]string{"--validate", "--nri-opts=enable=true", "--feature=cdi", "--feature=buildkit"}, 0, "nri-opts has no effect: there is no NRI\nconfiguration OK\n"},
+		{[]string{"--validate", "--feature=time-travel", "--node-generic-resource=gpu=1", "--cpu-rt-period=1000"}, 0, "feature has no effect: the engine knows buildkit and cdi\ncpu-rt-period has no effect: the parent group gets what its containers ask for\nnode-generic-resource has no effect: it is for swarms\nconfiguration OK\n"},
+		{[]string{"--validate", "--allow-direct-routing", "--bridge-accept-fwmark=0x1/0x3", "--firewall-backend=nftables", "--cdi-spec-dir=/x", "--apparmor-profile=mine", "--seccomp-profile=unconfined", "--rootless=false"}, 0, "configuration OK\n"},
+		{[]string{"--validate", "--firewall-backend=iptables"}, 1, "invalid firewall-backend \"iptables\": rules are made with nftables;"},
+		{[]string{"--validate", "--firewall-backend=pf"}, 1, "invalid firewall-backend \"pf\"\n"},
+		{[]string{"--validate", "--bridge-accept-fwmark=blue"}, 1, "invalid bridge-accept-fwmark: invalid firewall mark \"blue\""},
+		{[]string{"--validate", "--rootless"}, 1, "rootless mode is not there: laded needs root"},
+		{[]string{"--validate", "--seccomp-profile=/no/such"}, 1, "opening seccomp profile (/no/such) failed"},
 		{[]string{"--validate", "--experimental", "--oom-score-adjust=-500", "--feature=buildkit=false", "--host-gateway-ip=10.0.0.1", "--default-network-opt=bridge=a=b"}, 0, "configuration OK\n"},
 		{[]string{"--validate", "--oom-score-adjust=5000"}, 1, "invalid oom-score-adjust: 5000 is not between -1000 and 1000\n"},
 		{[]string{"--validate", "--default-network-opt=bridge"}, 1, "invalid argument \"bridge\" for \"--default-network-opt\" flag: invalid default network option"},

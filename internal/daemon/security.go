@@ -22,7 +22,12 @@ import (
 func securityDefaults(ctx context.Context, c *Config, log *slog.Logger) (spec.SecurityDefaults, error) {
 	d := spec.SecurityDefaults{NoNewPrivileges: c.NoNewPrivileges, SeccompName: c.SeccompProfile}
 	if apparmor.Enabled() {
-		d.AppArmor = defaultProfile(ctx, log)
+		var err error
+		if d.AppArmor, err = appArmorDefault(ctx, c.AppArmorProfile, log); err != nil {
+			return d, err
+		}
+	} else if c.AppArmorProfile != "" {
+		log.Warn("apparmor-profile has no effect: the kernel does not enforce AppArmor")
 	}
 	if c.SELinux {
 		d.SELinux = selinuxContexts(log)
@@ -56,6 +61,25 @@ func seccompDefault(name string) (string, error) {
 		return "unconfined", nil
 	}
 	return string(b), nil
+}
+
+// appArmorDefault returns the profile of containers that name none: the one that is
+// configured, else the engine's own. Errors: Invalid for one that is not loaded.
+func appArmorDefault(ctx context.Context, name string, log *slog.Logger) (string, error) {
+	switch name {
+	case "", apparmor.Default:
+		return defaultProfile(ctx, log), nil
+	case "unconfined":
+		return "", nil
+	}
+	there, err := apparmor.Loaded(name)
+	if err != nil {
+		return "", err
+	}
+	if !there {
+		return "", errdefs.Invalidf("invalid apparmor-profile: AppArmor profile %q is not loaded", name)
+	}
+	return name, nil
 }
 
 // defaultProfile loads the engine's AppArmor profile and returns its name, or

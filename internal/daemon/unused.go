@@ -41,7 +41,7 @@ func (u unused) UnmarshalJSON(raw []byte) error {
 		v = new(string)
 	case "list":
 		v = new([]string)
-	case "map":
+	case "map", "nri":
 		v = new(map[string]json.RawMessage)
 	case "mapmap":
 		v = new(map[string]map[string]string)
@@ -55,12 +55,6 @@ func (u unused) UnmarshalJSON(raw []byte) error {
 // it has none, its key.
 func reason(name string) string {
 	switch name {
-	case "allow-direct-routing", "bridge-accept-fwmark":
-		return "the network does not know it yet"
-	case "firewall-backend":
-		return "it is nftables"
-	case "apparmor-profile":
-		return "the profile is lade-default"
 	case "builder":
 		return "what the build cache keeps is said by the policy of the disk (key \"disk\")"
 	case "cpu-rt-period", "cpu-rt-runtime":
@@ -71,8 +65,6 @@ func reason(name string) string {
 		return "it is for swarms"
 	case "nri-opts":
 		return "there is no NRI"
-	case "rootless":
-		return "the daemon needs root"
 	}
 	return "it has no effect"
 }

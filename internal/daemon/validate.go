@@ -142,6 +142,16 @@ func (b *Bridge) validate(p *problems) {
 	}
 	p.add(b.Limits.Check(cmp.Or(max(b.MTU, 0), 1500)))
 	p.add(network.CheckPolicy(b.PublishPolicy))
+	if _, err := network.ParseMark(b.AcceptMark); err != nil {
+		p.invalid("invalid bridge-accept-fwmark: %w", err)
+	}
+	switch b.Firewall {
+	case "", nftables:
+	case "iptables":
+		p.invalid("invalid firewall-backend %q: rules are made with nftables; those of iptables hold beside them, but there are no chains such as DOCKER-USER", b.Firewall)
+	default:
+		p.invalid("invalid firewall-backend %q", b.Firewall)
+	}
 	if b.Bridge == "none" && b.BIP != "" {
 		p.invalid("bip cannot be set when the default bridge is disabled (bridge: none)")
 	}
@@ -247,6 +257,12 @@ func (c *Containers) validate(p *problems) {
 	case "", "host", "private":
 	default:
 		p.invalid("default cgroup namespace mode %q is invalid. Use \"host\" or \"private\"", c.CgroupNamespace)
+	}
+	if c.Rootless {
+		p.invalid("rootless mode is not there: laded needs root; containers can have users of their own without it (userns-remap)")
+	}
+	if strings.ContainsAny(c.AppArmorProfile, "\n\x00") {
+		p.invalid("invalid apparmor-profile %q", c.AppArmorProfile)
 	}
 	if c.IPCMode != "private" && c.IPCMode != "shareable" {
 		p.invalid("invalid IPC mode: IPC mode %q is not supported", c.IPCMode)

@@ -37,6 +37,7 @@ type firewall struct {
 	conn  *nft.Conn    // nil: no family has rules
 	with  []nft.Family // those that have
 	way   detour
+	pass  Mark // see Config.Accept
 
 	mu       sync.Mutex // also orders the transactions
 	policies []policy
@@ -50,7 +51,7 @@ type firewall struct {
 // newFirewall opens nftables, and removes what an earlier process made in a family
 // that is to have no rules. Errors: NotImplemented where the kernel has none.
 func newFirewall(c Config) (*firewall, error) {
-	f := &firewall{log: c.Logger, table: tablePrefix + c.Bridge, way: newDetour(c.Bridge), ports: newPublished(), made: map[nft.Family]bool{}}
+	f := &firewall{log: c.Logger, table: tablePrefix + c.Bridge, way: newDetour(c.Bridge), pass: c.Accept, ports: newPublished(), made: map[nft.Family]bool{}}
 	without := map[nft.Family]bool{}
 	for _, six := range families() {
 		if family := familyIn(six); c.rules(six) {
@@ -147,7 +148,7 @@ func (f *firewall) rebuildLocked() error {
 		}
 		made[family] = true
 		b.AddTable()
-		addRules(b, f.policies)
+		addRules(b, f.policies, f.pass)
 		if f.gates {
 			f.way.addRules(b, f.policies)
 		}

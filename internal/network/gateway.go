@@ -119,7 +119,7 @@ func (n *Networks) rules(c *containerRecord) published {
 	p.gather()
 	for _, six := range families() {
 		e := n.portsOf(c, six)
-		if e == nil || n.bridge(e.Network).side(six).mode != modeRouted {
+		if e == nil || !n.direct(n.bridge(e.Network).side(six).mode) {
 			continue
 		}
 		for _, a := range c.Asked {
@@ -134,6 +134,12 @@ func (n *Networks) rules(c *containerRecord) published {
 		}
 	}
 	return p
+}
+
+// direct reports whether published ports of a network with a gateway mode are open
+// at the containers' own addresses.
+func (n *Networks) direct(mode string) bool {
+	return mode == modeRouted || mode == modeNAT && n.c.Direct
 }
 
 // sources returns the ranges of one family; they do not overlap.

@@ -47,6 +47,13 @@ type Config struct {
 	// addresses that lead to IPv4, and all ports of families without rules.
 	NoProxy bool
 
+	// Direct also opens published ports at the containers' own addresses, for who
+	// has a route there.
+	Direct bool
+	// Accept are the marks of packets that pass to and from every network whatever
+	// the rules say; zero: of none.
+	Accept Mark
+
 	Limits netrate.Limits // of containers on the default bridge that ask for none
 
 	Pools []ipam.Pool // of new networks' subnets; none: Docker's defaults

@@ -24,7 +24,7 @@ type published struct {
 	to     map[hostPort]netip.AddrPort // where those of the host lead
 	ranges map[portRange]netip.Addr    // the same, of many at once
 	from   map[limited]netip.AddrPort  // the same, of those with a list of sources: for each of them
-	open   map[hostPort]bool           // those of containers in routed networks that are open
+	open   map[hostPort]bool           // those of containers that are open at their own address
 	gated  map[hostPort]bool           // served by the gate
 }
 

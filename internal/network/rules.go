@@ -33,6 +33,7 @@ type familyPolicy struct {
 	masq    bool
 	source  netip.Addr // see side.source
 	mode    string
+	direct  bool // published ports are reachable at the container's address
 }
 
 func (p policy) in(f nft.Family) familyPolicy {
@@ -50,7 +51,7 @@ func (n *Networks) policies() []policy {
 			continue
 		}
 		of := func(s side) familyPolicy {
-			return familyPolicy{subnets: s.subnets(), mode: s.mode, source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
+			return familyPolicy{subnets: s.subnets(), mode: s.mode, direct: n.direct(s.mode), source: s.source, masq: s.masq && s.mode != modeRouted && !b.internal}
 		}
 		p := policy{link: b.link, vxlan: b.across.port(), icc: b.icc, internal: b.internal, trusted: b.trusted, v4: of(b.v4), v6: of(b.v6)}
 		out = append(out, p)
@@ -79,7 +80,9 @@ const (
 // Every packet that is forwarded looks up its two bridges, however many
 // networks there are; the first packet of a connection looks up the one it leaves
 // by, and passes one rule for each network that masquerades.
-func addRules(b *nft.Batch, policies []policy) {
+//
+// Packets with a mark that passes are let through before anything else is asked.
+func addRules(b *nft.Batch, policies []policy, pass Mark) {
 	f := b.Family()
 	addr, proto, port := f.Fields()
 	r := f.Registers()
@@ -125,6 +128,9 @@ func addRules(b *nft.Batch, policies []policy) {
 	w.rule("prerouting", toHost)
 	w.rule("output", toHost)
 	w.tunnels(policies)
+	if pass.Mask != 0 {
+		w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_MARK, 0), nft.Mask(0, nft.Host(pass.Mask)), nft.Equal(0, nft.Host(pass.Value)), nft.Accept()})
+	}
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_IIFNAME, 0), nft.Dispatch(outOf, 0)})
 	w.rule("forward", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(into, 0)})
 	w.rule("postrouting", []nft.Expr{nft.Meta(unix.NFT_META_OIFNAME, 0), nft.Dispatch(onto, 0)})
@@ -171,11 +177,12 @@ func (w writer) network(p policy) {
 	case own.mode == modeUnprotected:
 		w.rule(in, one(nft.Accept()))
 	case own.mode == modeRouted:
-		r := w.f.Registers()
-		w.rule(in, []nft.Expr{w.f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Contains(portsOpen, 0), nft.Accept()})
-		w.rule(in, w.allowed(), one(nft.Accept()))
+		w.opened(in)
 		w.rule(in, []nft.Expr{nft.Meta(unix.NFT_META_L4PROTO, 0), nft.Equal(0, []byte{w.icmp()}), nft.Accept()})
 	default:
+		if own.direct {
+			w.opened(in)
+		}
 		w.rule(in, translated(), one(nft.Accept()))
 	}
 	w.rule(in, one(nft.Drop()))
@@ -185,6 +192,13 @@ func (w writer) network(p policy) {
 		w.b.AddElements(outOf, []nft.Element{{Key: nft.Name(p.link), Jump: out}})
 		w.rule(out, oif(p.link, false), one(nft.Drop()))
 	}
+}
+
+// opened accepts what goes to a port of a container that is open at its own address.
+func (w writer) opened(chain string) {
+	r := w.f.Registers()
+	w.rule(chain, []nft.Expr{w.f.DstAddr(0), nft.Meta(unix.NFT_META_L4PROTO, r), nft.DstPort(r + 1), nft.Contains(portsOpen, 0), nft.Accept()})
+	w.rule(chain, w.allowed(), one(nft.Accept()))
 }
 
 // allowed matches a packet to a port with a list of sources from one of them, and
