@@ -66,7 +66,7 @@ func TestPlugins(t *testing.T) {
 	run("network", "rm", "cni")
 
 	d := &pairs{t: t, ip: ip, host: host}
-	d.serve(name)
+	servePlugin(t, name, d)
 	run("network", "create", "-d", name, "--subnet", "10.92.0.0/24", "far")
 	run("run", "-d", "--name", "two", "lade/hello", "sleep", "1000")
 	run("network", "connect", "far", "two")
@@ -116,20 +116,20 @@ type pairs struct {
 	calls []string
 }
 
-// serve serves the driver where the engine looks for plugins.
-func (d *pairs) serve(name string) {
-	d.t.Helper()
+// servePlugin serves a plugin where the engine looks for them.
+func servePlugin(t *testing.T, name string, plugin http.Handler) {
+	t.Helper()
 	const dir = "/run/docker/plugins"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
 	l, err := net.Listen("unix", filepath.Join(dir, name+".sock"))
 	if err != nil {
-		d.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: d}}
+	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: plugin}}
 	s.Start()
-	d.t.Cleanup(func() {
+	t.Cleanup(func() {
 		s.Close()
 		for _, d := range []string{dir, filepath.Dir(dir)} {
 			os.Remove(d) // if it is empty
