@@ -414,7 +414,7 @@ func (n *Networks) newBridge(name string, r networkRecord) (*bridge, error) {
 		if err != nil {
 			return nil, err
 		}
-		b.across.slices = o.Slices
+		b.across.slices, b.across.given = o.Slices, o.Given
 	}
 	if foreignDriver(u.Driver) {
 		b.foreign = &foreign{driver: u.Driver, cni: u.CNI}

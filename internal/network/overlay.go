@@ -38,7 +38,8 @@ const (
 type across struct {
 	overlay.Config
 	device string
-	slices int // see overlay.Options
+	slices int          // see overlay.Options
+	given  []netip.Addr // the same
 
 	changing sync.Mutex   // one change of the device at a time
 	secure   func() error // lets the kernel encrypt; nil: it need not
@@ -125,6 +126,9 @@ func (n *Networks) take(s *seat, u *userNetwork) error {
 			return err
 		}
 	}
+	if err := s.checkBridge(u.Pools); err != nil {
+		return err
+	}
 	for _, b := range n.allBridges() {
 		o := b.across
 		switch {
@@ -137,6 +141,20 @@ func (n *Networks) take(s *seat, u *userNetwork) error {
 	}
 	u.Overlay = &c
 	return nil
+}
+
+// checkBridge checks the addresses of bridges that were given. That by which others
+// ask this host is of its first subnet, of IPv4 if there is one.
+func (s *seat) checkBridge(pools []network.IPAMConfig) error {
+	var here netip.Addr
+	var subnets []netip.Prefix
+	for _, c := range pools {
+		subnets = append(subnets, c.Subnet)
+		if !here.IsValid() || here.Is6() && c.Gateway.Is4() {
+			here = c.Gateway
+		}
+	}
+	return s.CheckBridge(here, subnets)
 }
 
 // part completes the addresses of one subnet. What one host gives out no other
@@ -253,8 +271,9 @@ func (n *Networks) Across(name string) *Across {
 	out := &Across{Subnets: append(b.v4.subnets(), b.v6.subnets()...)}
 	for _, six := range families() {
 		if s := b.side(six); s.address.IsValid() && !out.Here.IsValid() {
-			o := overlay.Options{Peers: b.across.Peers, Slices: b.across.slices}
-			out.Here, out.Peers = s.address.Addr(), o.Bridges(all, b.across.Local, s.subnet)
+			o := overlay.Options{Peers: b.across.Peers, Slices: b.across.slices, Given: b.across.given}
+			out.Here = s.address.Addr()
+			out.Peers = o.Bridges(all, b.across.Local, s.subnet, out.Here)
 		}
 	}
 	return out

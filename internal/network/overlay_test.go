@@ -476,6 +476,8 @@ func TestOverlayRefused(t *testing.T) {
 		{other("peers=10.99.0.2"), errdefs.Invalid, "none of the peers 10.99.0.2 is this host"},
 		{other("peers=10.99.0.2", "local=10.99.0.1"), errdefs.Invalid, "its place among them is not known"},
 		{other("slices=128"), errdefs.Invalid, "is too small for 128 hosts"},
+		{other("bridges=10.71.0.1,10.72.0.1"), errdefs.Invalid, "10.72.0.1 is in no subnet of the network"},
+		{other("bridges=10.71.0.129"), errdefs.Invalid, "this host's address 10.71.0.1 is missing"},
 		{other("encrypted"), errdefs.Invalid, "needs a key"},
 		{other("speed=high"), errdefs.Invalid, "no such option of an overlay network"},
 		{other("com.docker.network.bridge.enable_icc=false"), errdefs.Invalid, "no such option of an overlay network"},

@@ -171,8 +171,25 @@ func TestOverlay(t *testing.T) {
 	}
 	eventually("after the host came back", fetch)
 	eventually("by its name", named("web"))
-	must(one, "rm", "-f", "web")
-	must(two, "rm", "-f", "client")
+
+	// Hosts with addresses that people chose are known by these.
+	for i, e := range []*harness.Engine{one, two} {
+		must(e, "network", "create", "-d", "overlay", "--subnet", "10.91.0.0/24", "--ip-range", []string{"10.91.0.64/26", "10.91.0.128/26"}[i],
+			"--gateway", []string{"10.91.0.77", "10.91.0.180"}[i], "-o", "peers=10.80.0.1,10.80.0.2", "-o", "bridges=10.91.0.77,10.91.0.180", "chosen")
+	}
+	must(one, "run", "-d", "--name", "shop", "--network", "chosen", "lade/hello", "sleep", "1000")
+	must(two, "run", "-d", "--name", "asks", "--network", "chosen", "lade/hello", "sleep", "1000")
+	eventually("a name on a host whose addresses were chosen", func() error {
+		out, err := run(two, "exec", "asks", "nslookup", "shop")
+		if at := must(one, "inspect", "-f", "{{.NetworkSettings.Networks.chosen.IPAddress}}", "shop"); err == nil && !strings.Contains(out, at) {
+			err = fmt.Errorf("it is %s; got %q", at, out)
+		}
+		return err
+	})
+	must(one, "rm", "-f", "web", "shop")
+	must(two, "rm", "-f", "client", "asks")
+	must(one, "network", "rm", "chosen")
+	must(two, "network", "rm", "chosen")
 	for i, e := range []*harness.Engine{one, two} {
 		must(e, "network", "rm", "wide")
 		err := netns.Do(hosts[i], func() error {

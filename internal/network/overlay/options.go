@@ -21,6 +21,7 @@ const (
 	optPort      = "port"
 	optLocal     = "local"
 	optSlices    = "slices"
+	optBridges   = "bridges"
 	optEncrypted = "encrypted"
 	optKey       = "key"
 )
@@ -49,12 +50,15 @@ type Options struct {
 	Slices    int        // in how many parts the subnet is divided; 0: see Place
 	Encrypted bool
 	Key       string // file with the key that all hosts have
+	// Given are the addresses that the hosts' bridges have in the network, where
+	// people chose them; nil: they can be worked out.
+	Given []netip.Addr
 }
 
 // Known reports whether an option is one of those that Parse reads.
 func Known(name string) bool {
 	switch name {
-	case optPeers, optVNI, optVNIList, optPort, optLocal, optSlices, optEncrypted, optKey:
+	case optPeers, optVNI, optVNIList, optPort, optLocal, optSlices, optBridges, optEncrypted, optKey:
 		return true
 	}
 	return false
@@ -88,6 +92,8 @@ func Parse(network string, o map[string]string) (Options, error) {
 			if err != nil || out.Slices < 1 || out.Slices > maxSlices || out.Slices&(out.Slices-1) != 0 {
 				err = fmt.Errorf("not a power of two up to %d", maxSlices)
 			}
+		case optBridges:
+			out.Given, err = parseBridges(v)
 		case optEncrypted:
 			if out.Encrypted = v == ""; v != "" { // Docker: its presence says it
 				out.Encrypted, err = strconv.ParseBool(v)
@@ -142,6 +148,23 @@ func parsePeers(list string) ([]string, error) {
 		return nil, fmt.Errorf("more than %d peers", maxPeers)
 	}
 	return peers, nil
+}
+
+func parseBridges(list string) (out []netip.Addr, err error) {
+	for a := range strings.SplitSeq(list, ",") {
+		ip, err := netip.ParseAddr(strings.TrimSpace(a))
+		if err != nil {
+			return nil, err
+		}
+		if slices.Contains(out, ip) {
+			return nil, fmt.Errorf("%s is there twice", ip)
+		}
+		out = append(out, ip)
+	}
+	if len(out) > maxPeers {
+		return nil, fmt.Errorf("more than %d bridges", maxPeers)
+	}
+	return out, nil
 }
 
 // usable reports whether a host can have an address for others to send to. An

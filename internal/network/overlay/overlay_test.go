@@ -187,6 +187,8 @@ func TestParse(t *testing.T) {
 		{"local", "0.0.0.0", "not the address of a host"},
 		{"slices", "3", "not a power of two"},
 		{"slices", "0", "not a power of two"},
+		{"bridges", "10.90.0.1,web", "unable to parse IP"},
+		{"bridges", "10.90.0.1,10.90.0.1", "is there twice"},
 		{"encrypted", "perhaps", "invalid syntax"},
 		{"encrypted", "", "needs a key"},
 		{"key", "/k", "a key is for an encrypted overlay network"},

@@ -123,10 +123,19 @@ func (o Options) Place(hosts []netip.Addr, local netip.Addr) (number, parts int,
 	return number, parts, nil
 }
 
-// Bridges returns the addresses that other hosts have in a subnet, as far as they
-// can be worked out: the first ones of their parts. Those of hosts that were given
-// another part (--ip-range) or address (--gateway) are not known.
-func (o Options) Bridges(hosts []netip.Addr, local netip.Addr, subnet netip.Prefix) (out []netip.Addr) {
+// Bridges returns the addresses that other hosts have in a subnet in which this one
+// has an address: those that were given, or as far as they can be worked out, the
+// first ones of their parts. That of a host with another part (--ip-range) or
+// address (--gateway) cannot.
+func (o Options) Bridges(hosts []netip.Addr, local netip.Addr, subnet netip.Prefix, here netip.Addr) (out []netip.Addr) {
+	if o.Given != nil {
+		for _, a := range o.Given {
+			if a != here && subnet.Contains(a) {
+				out = append(out, a)
+			}
+		}
+		return out
+	}
 	for _, h := range Others(hosts, local) {
 		number, parts, err := o.Place(hosts, h)
 		if err != nil {
@@ -137,6 +146,23 @@ func (o Options) Bridges(hosts []netip.Addr, local netip.Addr, subnet netip.Pref
 		}
 	}
 	return out
+}
+
+// CheckBridge refuses an address of this host that the others are not told of by the
+// addresses that were given, and these if nobody can have them. Errors: Invalid.
+func (o Options) CheckBridge(here netip.Addr, subnets []netip.Prefix) error {
+	if o.Given == nil {
+		return nil
+	}
+	for _, a := range o.Given {
+		if !slices.ContainsFunc(subnets, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			return errdefs.Invalidf("invalid value for driver-opt %q: %s is in no subnet of the network", optBridges, a)
+		}
+	}
+	if !slices.Contains(o.Given, here) {
+		return errdefs.Invalidf("invalid value for driver-opt %q: this host's address %s is missing; the list is the same on all hosts", optBridges, here)
+	}
+	return nil
 }
 
 // low returns the last 16 bits of an address.
