@@ -1,12 +1,15 @@
 package network
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,27 +46,91 @@ func TestCrashing(t *testing.T) {
 		t.Fatal(err)
 	}
 	rnd := rand.New(rand.NewPCG(rand.Uint64(), 0))
+	acks := os.NewFile(3, "acks")
+	step := func(what string, f func() error) {
+		fmt.Fprintln(acks, what, underway)
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(acks, what, n.stateOf(what))
+	}
 	for i := 0; ; i++ {
 		id := fmt.Sprint(i % 8)
-		if err := change(t, n, fmt.Sprint("n", rnd.IntN(3)), rnd); err != nil {
-			t.Fatal(err)
-		}
-		if err := n.Release(t.Context(), id); err != nil {
-			t.Fatal(err)
-		}
-		e, err := n.Connect(t.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: uint16(9000 + i%8)}, {Proto: "udp", Port: 80}}, Rates: asked(netrate.Bits(i%3)*1e6, netrate.Bits(i%2)*1e6)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for j := range 3 { // come and go, in any order
-			if err := roam(t, n, id, fmt.Sprint("n", (i+j)%3), e.NetNS, rnd); err != nil {
-				t.Fatal(err)
+		name := fmt.Sprint("n", rnd.IntN(3))
+		step(name, func() error { return change(t, n, name, rnd) })
+		step(id, func() error { return n.Release(t.Context(), id) })
+		var ns *os.File
+		step(id, func() error {
+			e, err := n.Connect(t.Context(), Request{ContainerID: id, Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: uint16(9000 + i%8)}, {Proto: "udp", Port: 80}}, Rates: asked(netrate.Bits(i%3)*1e6, netrate.Bits(i%2)*1e6)})
+			if err == nil {
+				ns = e.NetNS
 			}
+			return err
+		})
+		for j := range 3 { // come and go, in any order
+			step(id, func() error { return roam(t, n, id, fmt.Sprint("n", (i+j)%3), ns, rnd) })
 		}
-		e.NetNS.Close()
-		err = n.Limit(t.Context(), id, asked(netrate.Bits(i%2)*1e6, netrate.Bits(i%3)*1e6))
-		if err != nil && errdefs.KindOf(err) != errdefs.Invalid { // one of its networks has no rates
-			t.Fatal(err)
+		ns.Close()
+		step(id, func() error {
+			err := n.Limit(t.Context(), id, asked(netrate.Bits(i%2)*1e6, netrate.Bits(i%3)*1e6))
+			if errdefs.KindOf(err) == errdefs.Invalid { // one of its networks has no rates
+				return nil
+			}
+			return err
+		})
+	}
+}
+
+// underway stands for the state of what an operation is changing.
+const underway = "?"
+
+// stateOf describes what is recorded of a container, or of a network, whose name
+// begins with n: addresses, ports and limits.
+func (n *Networks) stateOf(what string) string {
+	if strings.HasPrefix(what, "n") {
+		return n.ID(what)
+	}
+	c, ok := n.record(what)
+	if !ok {
+		return ""
+	}
+	var all []string
+	for _, e := range c.Endpoints {
+		all = append(all, fmt.Sprint(e.Network, e.IPv4, e.IPv6, e.MAC, e.Limits))
+	}
+	for _, p := range c.Ports {
+		all = append(all, p.host().String())
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+// model is what an engine said that it has done.
+type model map[string]string
+
+// read takes what the engine said until it was killed.
+func (m model) read(acks io.Reader) error {
+	lines := bufio.NewScanner(acks)
+	for lines.Scan() {
+		what, state, _ := strings.Cut(lines.Text(), " ")
+		m[what] = state
+	}
+	return lines.Err()
+}
+
+// check compares with what the next engine found. Of the operation that was under
+// way nothing was said yet.
+func (m model) check(b *bench) {
+	b.t.Helper()
+	for what, state := range m {
+		if got := b.n.stateOf(what); got != state && state != underway {
+			b.t.Errorf("%s is %q after kill -9; it was said to be %q", what, got, state)
+		}
+	}
+	for _, id := range b.n.Containers() {
+		// "one" of the test may be there, too, if the engine was killed at once.
+		if _, ok := m[id]; !ok && len(id) == 1 {
+			b.t.Errorf("nobody has made container %s", id)
 		}
 	}
 }
@@ -103,26 +170,41 @@ func roam(t *testing.T, n *Networks, id, name string, ns *os.File, rnd *rand.Ran
 }
 
 // TestCrash kills an engine with SIGKILL while it works, and checks that the
-// next one finds a state it can go on from.
+// next one finds what was acknowledged, and a state it can go on from.
 func TestCrash(t *testing.T) {
 	b := newBench(t, nil)
-	b.crash()
+	said := model{}
 	for range 8 {
+		for _, name := range []string{"n0", "n1", "n2"} {
+			said[name] = b.n.stateOf(name)
+		}
+		b.crash()
+		acks, tell, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		cmd := exec.Command("/proc/self/exe", "-test.run=^TestCrashing$")
 		cmd.Env = append(os.Environ(), crashDir+"="+b.dir, crashDir+"_BRIDGE="+b.c.Bridge)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		var out strings.Builder
-		cmd.Stdout, cmd.Stderr = &out, &out
+		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = &out, &out, []*os.File{tell}
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		tell.Close()
+		read := make(chan error, 1)
+		go func() { read <- said.read(acks) }()
 		time.Sleep(10*time.Millisecond + rand.N(200*time.Millisecond))
 		cmd.Process.Kill()
 		if err := cmd.Wait(); err != nil && out.Len() > 0 {
 			t.Fatalf("the engine failed by itself: %v\n%s", err, out.String())
 		}
+		if err := errors.Join(<-read, acks.Close()); err != nil {
+			t.Fatal(err)
+		}
 
 		b.start()
+		said.check(b)
 		// What the records say, and nothing else, is in force now.
 		for _, id := range b.n.Containers() {
 			r, _ := b.n.record(id)
@@ -140,8 +222,9 @@ func TestCrash(t *testing.T) {
 		one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 9001}}})
 		serve(t, one.NetNS, "tcp", ":80")
 		answers(t, "after the crash", b.other, "tcp", machine.String()+":9001", outside.String())
-		b.crash()
+		clear(said) // all containers are gone
 	}
+	b.crash()
 	b.start()
 	if err := b.n.Restore(t.Context(), nil); err != nil {
 		t.Error(err)
