@@ -56,7 +56,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	if !filepath.IsAbs(root) { // an upgrade is given the same arguments, in another directory
 		return errdefs.Invalidf("--root %s: not an absolute path", root)
 	}
-	socket := service.Socket() // before Harden closes what it does not know
+	socket, kept := service.Socket() // before Harden closes what it does not know
 	refused := server.Harden()
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return err
@@ -75,6 +75,7 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	defer groups.Close()
 	s, err := server.New(server.Options{
 		Root: root, Launcher: launcher, Logger: log, Build: version, IdleExit: idleExit, Cgroup: groups.Open, State: state, Socket: socket,
+		Keeper: keeper{}, Kept: kept,
 		Foreign: foreign(root, initPath, groups, launcher),
 		NewUser: launcher.NewUser,
 	})
@@ -97,6 +98,12 @@ func run(root, initPath string, idleExit time.Duration, foreground bool) error {
 	log.Info("serving", "root", root, "pid", os.Getpid(), "version", version)
 	return s.Run()
 }
+
+// keeper is the service manager, where there is one.
+type keeper struct{}
+
+func (keeper) Keep(name string, fd int) error { return service.Keep(name, fd) }
+func (keeper) Drop(name string) error         { return service.Drop(name) }
 
 // signals passes on the signals that concern a supervisor; it never returns.
 func signals(s *server.Server) {

@@ -52,7 +52,7 @@ func (e *recovery) duplicate(ctx context.Context, c *supervisor.Client, a wire.A
 // adopt gives a supervisor a container that it does not know, and of which we
 // hold nothing: supervisor and daemon were lost together. What is left of it
 // is its control group, and in that its processes, which hold its pipes. A
-// terminal is lost. It reports whether the container runs. Errors: of the
+// terminal is lost unless a service manager has kept it. It reports whether the container runs. Errors: of the
 // supervisor.
 func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container.Record, group string) (l wire.Live, running bool, err error) {
 	g, err := e.Cgroups.Open(group)
@@ -68,13 +68,17 @@ func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container
 		e.log.Warn("whether a container is paused is not known", "container", r.ID, "error", err)
 	}
 	h := &hold{started: &supervisor.Started{Pid: pid, StartedAt: l.StartedAt, Pidfd: pidfd}, adopt: e.adoption(r, l)}
-	h.adopt.Terminal = false // it is lost
-	if !takePipes(g, r.Pipes, h.started) {
+	// We have lost its terminal, but the service manager may have kept it.
+	h.adopt.Terminal, h.adopt.Kept = false, r.Config.Tty
+	if !takePipes(g, r.Pipes, h.started) && !r.Config.Tty {
 		e.log.Warn("a container goes on without its output, which was lost with both daemon and supervisor", "container", r.ID)
 	}
 	if err := h.handOver(ctx, c, l.Frozen); err != nil {
 		h.started.Close()
 		return l, false, err
+	}
+	if r.Config.Tty && h.started.Console == nil {
+		e.log.Warn("a container goes on without its terminal, which was lost with both daemon and supervisor", "container", r.ID)
 	}
 	e.sup.hold(h)
 	return l, true, nil

@@ -348,6 +348,10 @@ func (h *hold) handOver(ctx context.Context, c *supervisor.Client, frozen bool) 
 	a.Stdin, a.Stdout, a.Stderr = add(h.started.Stdin), add(h.started.Stdout), add(h.started.Stderr)
 	got, err := c.Adopt(ctx, &a, files...)
 	if err == nil {
+		if a.Kept { // from now on we hold it, if it was there
+			h.started.Console, got.Console = got.Console, nil
+			h.adopt.Terminal, h.adopt.Kept = h.started.Console != nil, false
+		}
 		got.Close() // the same descriptors that we hold
 	}
 	return err

@@ -1,7 +1,8 @@
 // Package service is about programs that serve and outlive who starts them.
 //
 // A service manager is spoken with in the few words that need no library: Socket
-// takes the socket that was opened for us, Notify tells that we are ready. What
+// takes the socket that was opened for us, Notify tells that we are ready, Keep
+// has a descriptor outlive us. What
 // lade itself starts (lade-supervisor, lade-gate, the log relay) is started by
 // Start, and says by Detach that it is ready.
 //

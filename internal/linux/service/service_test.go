@@ -40,8 +40,8 @@ func TestNotify(t *testing.T) {
 func TestSocketOfOthers(t *testing.T) {
 	t.Setenv("LISTEN_PID", "1")
 	t.Setenv("LISTEN_FDS", "1")
-	if fd := Socket(); fd != 0 {
-		t.Errorf("took %d", fd)
+	if fd, kept := Socket(); fd != 0 || kept != nil {
+		t.Errorf("took %d, %v", fd, kept)
 	}
 	if os.Getenv("LISTEN_FDS") != "" {
 		t.Error("children would take it")

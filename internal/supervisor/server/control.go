@@ -190,6 +190,9 @@ func (c *container) do(r *request, op func(context.Context, *cgroup.Group) error
 
 func (s *Server) forget(r *request, m *wire.Forget) error {
 	s.forgetExit(key{m.ID, m.ExecID})
+	if _, there := s.kept[terminalName(m.ID)]; there && m.ExecID == "" && s.containers[m.ID] == nil {
+		s.dropKept(m.ID) // it ended while nobody was there
+	}
 	if _, cleaning := s.cleaning[m.ID]; m.ExecID == "" && s.containers[m.ID] == nil && !cleaning && s.groups[m.ID] != "" {
 		s.dropForeign(m.ID, func(err error) {
 			if err != nil {

@@ -142,6 +142,7 @@ func (p *process) end(code, signal int) {
 		p.outlet = nil
 	}
 	closeFDs(p.tty)
+	p.dropTerminal()
 	if p.exec == "" {
 		p.part()
 		c.resolver.close() // its sockets keep the network namespace

@@ -56,6 +56,10 @@ type Options struct {
 	// Socket is a listening seqpacket socket in Root that a service manager has
 	// opened, and keeps: it is not removed at the end. 0: the server makes its own.
 	Socket int
+	// Keeper keeps terminals for the next supervisor; nil: nobody does.
+	Keeper Keeper
+	// Kept are those that it has kept for this one, by name; the server's to close.
+	Kept map[string]int
 	// IdleExit is how long the server goes on with nothing to watch and nobody
 	// connected; 0: for ever.
 	IdleExit time.Duration
@@ -83,6 +87,7 @@ type Server struct {
 	containers map[string]*container
 	exits      map[key]wire.Exited
 	parting    map[key]*process // ended execs whose clients still wait
+	kept       map[string]int   // Options.Kept, as far as nobody has asked for them
 	filters    map[string][]byte
 	groups     map[string]string    // of containers, their control groups: groups.go
 	parents    map[string]bool      // of groups; whether they are ours
@@ -135,7 +140,7 @@ func New(o Options) (*Server, error) {
 		o: o, log: o.Logger, lock: -1, sock: -1, began: time.Now(),
 		conns: map[*conn]struct{}{}, containers: map[string]*container{}, exits: map[key]wire.Exited{}, parting: map[key]*process{},
 		askedFor: map[string]bool{}, filters: map[string][]byte{}, cleaning: map[string][]func(){}, streams: map[*stream]struct{}{}, outlets: map[*outlet]struct{}{},
-		io: newBuffer(readLen), packet: make([]byte, wire.PacketLen),
+		kept: o.Kept, io: newBuffer(readLen), packet: make([]byte, wire.PacketLen),
 	}
 	s.names.init(s)
 	var err error

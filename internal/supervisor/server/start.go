@@ -204,18 +204,25 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 			return err
 		}
 	}
-	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal)
+	kept := -1
+	if m.Kept && m.ExecID == "" {
+		kept = s.takeKept(m.ID)
+	}
+	p := newProcess(c, m.ExecID, m.Stdio, m.Terminal || kept >= 0)
 	p.adopted = true
 	l, err := s.prepare(r, p, nil, 0)
 	if err == nil && m.ExecID == "" {
 		err = p.openLog(m.Log)
 	}
 	proc := &runtime.Process{Pid: m.Pid, Pidfd: -1, Console: -1, StartedAt: m.StartedAt}
+	if kept >= 0 {
+		proc.Console = kept
+	}
 	for _, take := range []struct {
 		to   *int
 		from wire.FD
 	}{{&proc.Pidfd, m.Pidfd}, {&proc.Console, m.Console}, {&p.in.fd, m.Stdin}, {&p.out.fd, m.Stdout}, {&p.err.fd, m.Stderr}} {
-		if err == nil {
+		if err == nil && take.from != 0 {
 			*take.to, err = r.f.File(take.from)
 		}
 		if err == nil && *take.to >= 0 && take.to != &proc.Pidfd {
@@ -425,6 +432,7 @@ func (l *launch) started(proc *runtime.Process, err error) {
 	if p.exec != "" && c.init.ended { // meanwhile: killRest did not know of it
 		c.killRest()
 	}
+	p.keepTerminal()
 	failpoint.Hit("supervisor.started")
 	l.r.started(p, proc.Prepare, proc.Program)
 	for i, st := range l.streams {

@@ -286,11 +286,14 @@ type Adopt struct {
 	Frozen    bool      `json:"frozen,omitempty"`
 	Terminal  bool      `json:"terminal,omitempty"`
 	Console   FD        `json:"console,omitempty"`
-	Stdin     FD        `json:"stdin,omitempty"`
-	Stdout    FD        `json:"stdout,omitempty"`
-	Stderr    FD        `json:"stderr,omitempty"`
-	Stdio     Stdio     `json:"stdio"`
-	Log       Log       `json:"log"`
+	// Kept says that the terminal is the one that the supervisor may have from its
+	// service manager. Where it has none the container goes on without.
+	Kept   bool  `json:"kept,omitempty"`
+	Stdin  FD    `json:"stdin,omitempty"`
+	Stdout FD    `json:"stdout,omitempty"`
+	Stderr FD    `json:"stderr,omitempty"`
+	Stdio  Stdio `json:"stdio"`
+	Log    Log   `json:"log"`
 }
 
 // Duplicate asks for the descriptors of a running process again, for a daemon
