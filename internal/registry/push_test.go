@@ -79,7 +79,7 @@ func serve(t *testing.T, settings string) string {
 			t.Error(err)
 		}
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(need.Patience(30 * time.Second)); ; time.Sleep(20 * time.Millisecond) {
 		if c, err := net.Dial("tcp", address); err == nil {
 			c.Close()
 			return address
@@ -352,7 +352,7 @@ func TestTLS(t *testing.T) {
 	}
 	with := func(change func(*registry.Config)) *registry.Client {
 		return client(t, s, func(c *registry.Config) {
-			c.Dial, c.CertDirs, c.Stall = dial, []string{certs}, 5*time.Second
+			c.Dial, c.CertDirs, c.Stall = dial, []string{certs}, 30*time.Second
 			if change != nil {
 				change(c)
 			}

@@ -137,7 +137,7 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 
 func client(t *testing.T, s *image.Images, change func(*registry.Config)) *registry.Client {
 	t.Helper()
-	cfg := registry.Config{Images: s, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Stall: 300 * time.Millisecond, Backoff: time.Millisecond}
+	cfg := registry.Config{Images: s, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Backoff: time.Millisecond}
 	if change != nil {
 		change(&cfg)
 	}
@@ -337,7 +337,11 @@ func TestPullErrors(t *testing.T) {
 			f, s := newFake(t), imagetest.New(t)
 			f.add(good, "v1")
 			f.meddle = tc.meddle
-			c := client(t, s, func(c *registry.Config) { c.Retries = 2 })
+			c := client(t, s, func(c *registry.Config) {
+				if c.Retries = 2; strings.HasPrefix(name, "stalls") {
+					c.Stall = 300 * time.Millisecond
+				}
+			})
 			_, _, err := pull(t, c, ref(t, f.host+"/"+tc.ref), registry.PullOptions{})
 			want := strings.ReplaceAll(tc.text, "HOST", f.host)
 			if errdefs.KindOf(err) != tc.kind || err == nil || !strings.Contains(err.Error(), want) {

@@ -91,6 +91,6 @@ func TestMemory(t *testing.T) {
 		}
 	}
 	// The same among the host's processes, where the engine is.
-	out := w.attack(options{"--pid=host", "--privileged", "-v", filepath.Join(w.dir, "word") + ":/word:ro"}, "hunt", "2", "lade-supervisor", "/word")
+	out := w.attack(options{"--pid=host", "--privileged", "-v", filepath.Join(w.dir, "word") + ":/word:ro"}, "hunt", "30", "lade-supervisor", "/word", strconv.Itoa(w.Supervisor()))
 	succeeded(t, "a privileged container among the host's processes", out)
 }

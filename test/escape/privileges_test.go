@@ -85,7 +85,7 @@ func TestReleaseAgent(t *testing.T) {
 		}
 	}
 	out := w.attack(options{"--privileged"}, "release-agent", agent)
-	if !executed(need.Patience(5 * time.Second)) {
+	if !executed(need.Patience(30 * time.Second)) {
 		t.Errorf("the attack is not real in a privileged container: %s", out)
 	}
 }
@@ -130,7 +130,7 @@ func dropHierarchies(t *testing.T) {
 		}
 		return regexp.MustCompile(`name=lade-escape-\d+`).FindAllString(string(raw), -1)
 	}
-	end := time.Now().Add(need.Patience(10 * time.Second))
+	end := time.Now().Add(need.Patience(30 * time.Second))
 	for round := 0; len(left()) > 0; round++ {
 		if time.Now().After(end) {
 			t.Fatalf("hierarchies are left: %v", left())
@@ -190,7 +190,8 @@ func TestAbstractSockets(t *testing.T) {
 	out := w.attack(options{"--network", "host"}, "abstract-find", name, "lade")
 	succeeded(t, "the host's network", out)
 	for line := range strings.Lines(out) {
-		if strings.Contains(line, "the engine listens") && !strings.Contains(line, name) {
+		// @lade-test is the harness, of another process perhaps.
+		if strings.Contains(line, "the engine listens") && !strings.Contains(line, name) && !strings.Contains(line, "@lade-test") {
 			t.Error(line)
 		}
 	}

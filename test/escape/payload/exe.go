@@ -136,7 +136,8 @@ func private() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVAT
 
 // hunt tries to read the memory of processes that are about to become the
 // container's but are still the engine's, until SIGTERM. Arguments: seconds, the engine's name
-// as comm(5) in /proc has it, a file with a word that the engine knows.
+// as comm(5) in /proc has it, a file with a word that the engine knows, and the only
+// process to look at, if there are several of that name.
 func hunt(args []string) error {
 	self := os.Getpid()
 	enough := make(chan os.Signal, 1)
@@ -146,17 +147,23 @@ func hunt(args []string) error {
 	if err != nil {
 		return err
 	}
+	only := 0
+	if len(args) > 3 {
+		if only, err = strconv.Atoi(args[3]); err != nil {
+			return err
+		}
+	}
 	seen, opened, got := 0, 0, 0
 	heap, places := make([]byte, 16<<20), map[int64]int{}
 	fmt.Println("ready")
-	for end := deadline(args[0]); time.Now().Before(end) && len(enough) == 0; {
+	for end := deadline(args[0]); time.Now().Before(end) && len(enough) == 0 && got == 0; {
 		dir, err := os.ReadDir("/proc")
 		if err != nil {
 			return err
 		}
 		for _, d := range dir {
 			pid, err := strconv.Atoi(d.Name())
-			if err != nil || pid == self || pid == 1 {
+			if err != nil || pid == self || pid == 1 || only != 0 && pid != only {
 				continue
 			}
 			comm, err := os.ReadFile("/proc/" + d.Name() + "/comm")
