@@ -32,13 +32,24 @@ import (
 // asGate makes the test binary a gate, for the directory that is its value.
 const asGate = "LADE_TEST_GATE"
 
-// testGate returns how to start a gate for a test.
+// testGate returns how to start a gate for a test. One whose last connection is with
+// a container that is gone would end when TCP gives up, after a quarter of an hour.
 func testGate(t testing.TB, dir string) gate.Options {
 	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		raw, err := os.ReadFile(filepath.Join(dir, "pid"))
+		if err != nil {
+			return // none was needed
+		}
+		line, _ := os.ReadFile("/proc/" + string(raw) + "/cmdline")
+		if pid, err := strconv.Atoi(string(raw)); err == nil && strings.Contains(string(line), dir) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may be ending
+		}
+	})
 	return gate.Options{Root: dir, Binary: exe, Args: []string{"-test.run=^$"}, Env: []string{asGate + "=" + dir}, Build: "one", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 }
 
@@ -231,7 +242,7 @@ func conversation(t testing.TB, ns *os.File, addr string) func() error {
 	return func() error {
 		n++
 		said := fmt.Sprintf("%8d", n)
-		c.SetDeadline(time.Now().Add(need.Patience(10 * time.Second)))
+		c.SetDeadline(time.Now().Add(need.Patience(30 * time.Second)))
 		if _, err := io.WriteString(c, said); err != nil {
 			return err
 		}
