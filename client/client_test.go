@@ -201,7 +201,7 @@ func ping(t *testing.T, e *Endpoint, start func(context.Context) error) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	_, err = api.Ping(ctx, moby.PingOptions{})
 	return errors.Join(err, api.Close())

@@ -98,7 +98,7 @@ func TestDetach(t *testing.T) {
 		if c != 0 {
 			t.Errorf("detached with exit code %d", c)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(need.Patience(30 * time.Second)):
 		t.Fatal("still attached")
 	}
 	after, err := term.GetState(int(theirs.Fd()))

@@ -378,7 +378,7 @@ func launch(t *testing.T, args ...string) *daemonProcess {
 			d.Wait()
 		}
 	})
-	n.SetReadDeadline(time.Now().Add(10 * time.Second))
+	n.SetReadDeadline(time.Now().Add(need.Patience(30 * time.Second)))
 	b := make([]byte, 64)
 	if k, err := n.Read(b); err != nil || string(b[:k]) != "READY=1" {
 		t.Fatalf("%q %v\n%s", b[:k], err, d.log)

@@ -148,7 +148,7 @@ func FuzzTar(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		guarded(t, func(target string) {
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			_, err := Apply(ctx, target, bytes.NewReader(stream), ApplyOptions{})
 			// Owners and attributes may be what no file system stores.

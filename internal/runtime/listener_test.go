@@ -138,7 +138,7 @@ func (a *agent) received() specs.ContainerProcessState {
 	select {
 	case s := <-a.state:
 		return s
-	case <-time.After(need.Patience(10 * time.Second)):
+	case <-time.After(need.Patience(30 * time.Second)):
 		a.t.Fatal("the listener got no state")
 	}
 	return specs.ContainerProcessState{}
@@ -188,7 +188,7 @@ func TestListener(t *testing.T) {
 				select {
 				case q := <-a.calls:
 					its = int(q.pid) == got.Pid && q.nr == unix.SYS_EXECVE
-				case <-time.After(need.Patience(10 * time.Second)):
+				case <-time.After(need.Patience(30 * time.Second)):
 					t.Fatalf("traced %v: no call of process %d, of which the agent was told", traced, got.Pid)
 				}
 			}

@@ -222,7 +222,7 @@ func (r *running) end() {
 		unix.Close(r.Console)
 	}
 	if r.Cgroup != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), need.Patience(30*time.Second))
 		defer cancel()
 		if err := r.Cgroup.Delete(ctx); err != nil && !errors.Is(err, errdefs.NotFound) {
 			t.Error(err)

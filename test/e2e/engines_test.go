@@ -220,12 +220,12 @@ func inside(t *testing.T, space string, f func()) {
 
 // get fetches from an address with a connection of the calling thread.
 func get(address string) (string, error) {
-	c, err := net.DialTimeout("tcp", address, 3*time.Second)
+	c, err := net.DialTimeout("tcp", address, need.Patience(30*time.Second))
 	if err != nil {
 		return "", err
 	}
 	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(need.Patience(30 * time.Second))); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(c, "GET / HTTP/1.0\r\n\r\n"); err != nil {

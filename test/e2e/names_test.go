@@ -265,7 +265,7 @@ func (p *prober) more(n int) {
 	for range n {
 		select {
 		case <-p.tick:
-		case <-time.After(need.Patience(30 * time.Second)):
+		case <-time.After(2 * need.Patience(30 * time.Second)):
 			p.t.Error("the prober has stopped")
 			return
 		}
@@ -284,7 +284,7 @@ func askOnce(c net.Conn, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := c.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(need.Patience(30 * time.Second))); err != nil {
 		return "", err
 	}
 	if _, err := c.Write(msg); err != nil {

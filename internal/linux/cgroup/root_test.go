@@ -44,7 +44,7 @@ func create(t testing.TB, h *Host, r *specs.LinuxResources) *Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), need.Patience(30*time.Second))
 		defer cancel()
 		if err := g.Kill(ctx); err != nil {
 			t.Errorf("Kill: %v", err)

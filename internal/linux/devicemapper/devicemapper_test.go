@@ -86,7 +86,7 @@ func TestDevice(t *testing.T) {
 	if err := c.Remove(name); !errors.Is(err, unix.EBUSY) {
 		t.Errorf("open: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), need.Patience(10*time.Second))
+	ctx, cancel := context.WithTimeout(t.Context(), need.Patience(30*time.Second))
 	defer cancel()
 	done := make(chan error)
 	go func() { done <- c.RemoveWait(ctx, name) }()

@@ -75,7 +75,7 @@ func TestSignals(t *testing.T) {
 	}
 	select {
 	case <-old:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("the signal is lost")
 	}
 }
