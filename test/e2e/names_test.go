@@ -265,7 +265,7 @@ func (p *prober) more(n int) {
 	for range n {
 		select {
 		case <-p.tick:
-		case <-time.After(2 * need.Patience(30 * time.Second)):
+		case <-time.After(2 * need.Patience(30*time.Second)):
 			p.t.Error("the prober has stopped")
 			return
 		}
