@@ -77,10 +77,7 @@ func (d *powerDisk) mount(name string) {
 
 func (d *powerDisk) unmount() {
 	d.t.Helper()
-	if err := unix.Unmount(d.dir, 0); err != nil {
-		d.t.Errorf("unmount: %v", err)
-		_ = unix.Unmount(d.dir, unix.MNT_DETACH) // so that the file below can go
-	}
+	snapshottest.Unmount(d.t, d.dir)
 }
 
 // cut keeps what a power cut now would leave, under a name for mount.

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -52,13 +53,23 @@ func (d Disk) Try(t testing.TB) (string, error) {
 	if err := unix.Mount(device.Name(), dir, d.Type, 0, d.Options); err != nil {
 		return "", err
 	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-			unix.Unmount(dir, unix.MNT_DETACH)
-		}
-	})
+	t.Cleanup(func() { Unmount(t, dir) })
 	return dir, nil
+}
+
+// Unmount unmounts a file system that nobody uses any more, and waits for who still
+// ends: a process, or a file system in one of its files, which is as long as any
+// namespace of the machine has a copy of its mount.
+func Unmount(t testing.TB, dir string) {
+	t.Helper()
+	err := unix.Unmount(dir, 0)
+	for end := time.Now().Add(need.Patience(30 * time.Second)); err == unix.EBUSY && time.Now().Before(end); err = unix.Unmount(dir, 0) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		t.Errorf("unmount %s: %v", dir, err)
+		_ = unix.Unmount(dir, unix.MNT_DETACH) // so that what is below can go
+	}
 }
 
 // memory returns a directory for large files that need not last.
