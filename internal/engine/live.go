@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 
@@ -282,4 +283,42 @@ func (e *host) addDevicesLive(ctx context.Context, r, before *container.Record, 
 		a.now(r, "device "+at)
 	}
 	return nil
+}
+
+// OwnFiles opens a container's file system without what is mounted in it. ids,
+// unless empty, is the map by which the owners of its files are seen. Of one that
+// runs it is the mount that its processes have: the kernel leaves undefined what
+// a second overlay on the same directories shows (overlayfs.rst, "Sharing and
+// copying layers").
+func (e *host) OwnFiles(ctx context.Context, r *container.Record) (root *os.File, ids idmap.Map, err error) {
+	if other, err := e.runtime(r); err == nil && other == nil && r.State.Alive() {
+		root, ids, err := e.liveFiles(r)
+		if errdefs.KindOf(err) != errdefs.Conflict {
+			return root, ids, err
+		}
+	}
+	root, err = e.MountSnapshot(ctx, r)
+	return root, idmap.Map{}, err
+}
+
+// liveFiles clones the mount of a running container's root, alone. Errors:
+// Conflict if it has ended.
+func (e *host) liveFiles(r *container.Record) (root *os.File, ids idmap.Map, err error) {
+	if r.UserNS != nil {
+		if ids, err = idmap.Of(r.Pid); errors.Is(err, fs.ErrNotExist) {
+			return nil, ids, errdefs.Conflictf("container %s is not running", r.ID)
+		}
+	}
+	if err != nil {
+		return nil, ids, err
+	}
+	err = e.inside(r, func(top int) error {
+		fd, err := unix.OpenTree(top, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+		if err != nil {
+			return sys.Error("open_tree", "/", err)
+		}
+		root = os.NewFile(uintptr(fd), "/")
+		return nil
+	})
+	return root, ids, err
 }
