@@ -2,13 +2,9 @@ package conformance
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -107,49 +103,5 @@ func debianVersion(name string) func(*testing.T) string {
 			t.Fatalf("dpkg-query %s: %v", name, err)
 		}
 		return string(out)
-	}
-}
-
-// results are the rows of a table, by client.
-type results struct{ rows [][]string }
-
-func (r *results) add(client, version string, got tally) {
-	r.rows = append(r.rows, []string{client, version, fmt.Sprint(got.pass), fmt.Sprint(got.fail)})
-}
-
-// page holds the table.
-const page = "../../docs/compatibility.md"
-
-// begin and end mark the place of the table in its page.
-const begin, end = "<!-- made by make conformance: clients -->\n", "<!-- end -->"
-
-// publish puts the rows into the page; those of clients that were not run stay.
-func (r *results) publish(t *testing.T, page string) {
-	t.Helper()
-	raw, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, rest, ok := strings.Cut(string(raw), begin)
-	old, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no place for the table", page)
-	}
-	rows := slices.Clone(r.rows)
-	for line := range strings.Lines(old) {
-		cells := regexp.MustCompile(` *\| *`).Split(strings.Trim(line, "| \n"), -1)
-		if len(cells) != 4 || cells[0] == "client" || strings.HasPrefix(cells[0], "---") ||
-			slices.ContainsFunc(rows, func(row []string) bool { return row[0] == cells[0] }) {
-			continue
-		}
-		rows = append(rows, cells)
-	}
-	slices.SortFunc(rows, func(a, b []string) int { return strings.Compare(strings.ToLower(a[0]), strings.ToLower(b[0])) })
-	table := "| client | version | passed | failed |\n|---|---|---|---|\n"
-	for _, row := range rows {
-		table += "| " + strings.Join(row, " | ") + " |\n"
-	}
-	if err := os.WriteFile(page, []byte(head+begin+table+end+tail), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }
