@@ -23,6 +23,7 @@ var dockerCLI = upstream{
 			"plugins/docker-presocket": "./e2e/cli-plugins/plugins/presocket",
 		},
 	},
+	without:  []string{"TestCreatePushPull"}, // it builds a plugin, for minutes
 	packages: []string{"e2e/cli-plugins", "e2e/container", "e2e/context", "e2e/global", "e2e/image", "e2e/plugin", "e2e/registry", "e2e/stack", "e2e/system"},
 	prepare: func(t *testing.T, st *stage) {
 		ownHost(t, "registry", "privateregistry", "tlsregistry")
