@@ -12,4 +12,7 @@
 // each of several libraries. These, and what pins the libraries, are in the
 // module in clients/. How many checks of each passed is written into
 // docs/compatibility.md.
+//
+// And the tests of Docker's engine and client themselves (suites_*_test.go), from
+// Go's module proxy.
 package conformance
