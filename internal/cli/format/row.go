@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -45,6 +47,31 @@ func (r Row) MarshalJSON() ([]byte, error) {
 
 // Header names the columns: field → heading.
 type Header map[string]string
+
+// Kind is the key under which a header says what Docker's client calls the type of
+// a row: that is what it says of fields that are not there.
+const Kind = "\x00kind"
+
+// Columns are the fields that have a heading, sorted.
+func (h Header) Columns() []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(h)), func(f string) bool { return f == Kind })
+}
+
+// BadField is a template that asks for a field that is not there.
+type BadField struct{ words string }
+
+func (e *BadField) Error() string { return e.words }
+
+// badField turns what the template engine says of a Row into what it would say of
+// a type with the same fields.
+func badField(err error, header Header) error {
+	words := strings.ReplaceAll(err.Error(), "in type interface {}", "in type string")
+	where, key, ok := strings.Cut(words, `map has no entry for key "`)
+	if ok && header[Kind] != "" {
+		words = where + "can't evaluate field " + strings.TrimSuffix(key, `"`) + " in type *" + header[Kind]
+	}
+	return &BadField{words}
+}
 
 // Label is the heading of a label's column: its last dotted part.
 func (Header) Label(key string) string {
@@ -128,7 +155,7 @@ func Write(out io.Writer, format string, header Header, rows []Row) error {
 	var b bytes.Buffer
 	for _, r := range rows {
 		if err := t.Execute(&b, r); err != nil {
-			return fmt.Errorf("template parsing error: %w", err)
+			return fmt.Errorf("template parsing error: %w", badField(err, header))
 		}
 		b.WriteByte('\n')
 	}

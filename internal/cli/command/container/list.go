@@ -3,6 +3,7 @@ package container
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -25,7 +26,8 @@ import (
 // Header names the columns of containers.
 func Header() format.Header {
 	return format.Header{
-		"ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
+		format.Kind: "formatter.ContainerContext",
+		"ID":        "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
 		"RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE", "Labels": "LABELS",
 		"Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS", "Platform": "PLATFORM",
 	}
@@ -62,7 +64,7 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 		show := listFormat(*layout, *quiet, o.Size)
 		fields, plain := format.Fields(show, Header())
 		if !plain {
-			fields = slices.Collect(maps.Keys(Header()))
+			fields = Header().Columns()
 		}
 		items, err := listed(ctx, e, o, fields)
 		if err != nil {
@@ -77,7 +79,11 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 		if _, width := e.Out.Size(); width > 0 && !*quiet && !*full && (*layout == "" || *layout == format.Table) {
 			show = narrowed(rows, int(width), o.Size)
 		}
-		return format.Write(e.Out, show, Header(), rows)
+		err = format.Write(e.Out, show, Header(), rows)
+		if bad, ok := errors.AsType[*format.BadField](err); ok { // Docker looks at the fields of this list beforehand
+			return fmt.Errorf("failed to execute template: %w", bad)
+		}
+		return err
 	}
 }
 
@@ -107,7 +113,7 @@ func listFormat(layout string, quiet, size bool) string {
 
 // Row is a container in words; short cuts what is long.
 func Row(c *container.Summary, short bool) format.Row {
-	r := row(c, short, slices.Collect(maps.Keys(Header())))
+	r := row(c, short, Header().Columns())
 	r.SetLabels(c.Labels)
 	return r
 }

@@ -2,9 +2,7 @@ package container
 
 import (
 	"encoding/json"
-	"maps"
 	"reflect"
-	"slices"
 	"testing"
 
 	"github.com/moby/moby/api/types/container"
@@ -25,7 +23,7 @@ func TestScanList(t *testing.T) {
 	if err := json.Unmarshal([]byte(answer), &want); err != nil {
 		t.Fatal(err)
 	}
-	all := slices.Collect(maps.Keys(Header()))
+	all := Header().Columns()
 	sets := [][]string{all}
 	for _, f := range all {
 		sets = append(sets, []string{f})

@@ -223,6 +223,7 @@ func (c *statsOf) failure() error {
 
 func (s *stats) draw(ctx context.Context, show string, short, named bool, gone <-chan error) error {
 	header := format.Header{
+		format.Kind: "container.statsContext",
 		"Container": "CONTAINER", "Name": "NAME", "ID": "CONTAINER ID", "CPUPerc": "CPU %", "MemUsage": "MEM USAGE / LIMIT",
 		"MemPerc": "MEM %", "NetIO": "NET I/O", "BlockIO": "BLOCK I/O", "PIDs": "PIDS",
 	}

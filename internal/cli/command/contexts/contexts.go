@@ -275,7 +275,7 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 			}
 			rows = append(rows, format.Row{"Name": c.Name, "Current": c.Name == current, "Description": d, "DockerEndpoint": c.Endpoints["docker"].Host, "Error": ""})
 		}
-		if err := format.Write(e.Out, show, format.Header{"Name": "NAME", "Description": "DESCRIPTION", "DockerEndpoint": "DOCKER ENDPOINT", "Error": "ERROR"}, rows); err != nil {
+		if err := format.Write(e.Out, show, format.Header{format.Kind: "formatter.clientContextContext", "Name": "NAME", "Description": "DESCRIPTION", "DockerEndpoint": "DOCKER ENDPOINT", "Error": "ERROR"}, rows); err != nil {
 			return err
 		}
 		for _, v := range []string{"LADE_HOST", "DOCKER_HOST"} {

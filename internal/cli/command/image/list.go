@@ -21,7 +21,8 @@ import (
 // Header names the columns of images.
 func Header() format.Header {
 	return format.Header{
-		"ID": "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
+		format.Kind: "formatter.imageContext",
+		"ID":        "IMAGE ID", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
 		"CreatedAt": "CREATED AT", "Size": "SIZE", "Containers": "CONTAINERS", "VirtualSize": "SIZE",
 		"SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE",
 	}

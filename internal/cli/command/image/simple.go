@@ -157,7 +157,8 @@ func buildHistory(e *app.Env, f *pflag.FlagSet) app.Run {
 			rows = append(rows, format.Row{"ID": id, "CreatedSince": since, "CreatedAt": at, "CreatedBy": by, "Size": size, "Comment": h.Comment})
 		}
 		return format.Write(e.Out, show, format.Header{
-			"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
+			format.Kind: "image.historyContext",
+			"ID":        "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT",
 		}, rows)
 	}
 }

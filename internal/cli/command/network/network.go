@@ -279,7 +279,8 @@ func buildList(e *app.Env, f *pflag.FlagSet) app.Run {
 			rows = append(rows, r)
 		}
 		return format.Write(e.Out, show, format.Header{
-			"ID": "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4", "IPv6": "IPV6",
+			format.Kind: "network.networkContext",
+			"ID":        "NETWORK ID", "Name": "NAME", "Driver": "DRIVER", "Scope": "SCOPE", "IPv4": "IPV4", "IPv6": "IPV6",
 			"Internal": "INTERNAL", "Labels": "LABELS", "CreatedAt": "CREATED AT",
 		}, rows)
 	}

@@ -215,7 +215,7 @@ func buildSearch(e *app.Env, f *pflag.FlagSet) app.Run {
 			}
 			rows = append(rows, format.Row{"Name": r.Name, "Description": d, "StarCount": strconv.Itoa(r.StarCount), "IsOfficial": official(r.IsOfficial)})
 		}
-		return format.Write(e.Out, show, format.Header{"Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}, rows)
+		return format.Write(e.Out, show, format.Header{format.Kind: "registry.searchContext", "Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL"}, rows)
 	}
 }
 

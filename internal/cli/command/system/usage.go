@@ -1,6 +1,7 @@
 package system
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -45,7 +46,8 @@ func buildUsage(e *app.Env, f *pflag.FlagSet) app.Run {
 			show = "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n"
 		}
 		return format.Write(e.Out, show, format.Header{
-			"Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE",
+			format.Kind: "formatter.diskUsageImagesContext",
+			"Type":      "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Size": "SIZE", "Reclaimable": "RECLAIMABLE",
 		}, usageRows(&du))
 	}
 }
@@ -99,7 +101,12 @@ func usageDetails(e *app.Env, du *moby.DiskUsageResult, show string) error {
 		if err != nil {
 			return fmt.Errorf("template parsing error: %w", err)
 		}
-		return t.Execute(e.Out, usage{images, containers, volumes, caches})
+		var text bytes.Buffer // all of it or nothing
+		if err := t.Execute(&text, usage{images, containers, volumes, caches}); err != nil {
+			return err
+		}
+		_, err = text.WriteTo(e.Out)
+		return err
 	}
 	for _, s := range []struct {
 		title, columns string

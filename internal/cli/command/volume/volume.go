@@ -81,7 +81,8 @@ func Lookup(ctx context.Context, api *moby.Client) format.Lookup {
 // Header names the columns of volumes.
 func Header() format.Header {
 	return format.Header{
-		"ID": "ID", "Name": "VOLUME NAME", "Group": "GROUP", "Driver": "DRIVER", "Scope": "SCOPE", "Availability": "AVAILABILITY",
+		format.Kind: "formatter.volumeContext",
+		"ID":        "ID", "Name": "VOLUME NAME", "Group": "GROUP", "Driver": "DRIVER", "Scope": "SCOPE", "Availability": "AVAILABILITY",
 		"Mountpoint": "MOUNTPOINT", "Labels": "LABELS", "Links": "LINKS", "Size": "SIZE", "Status": "STATUS",
 	}
 }
