@@ -3,8 +3,11 @@ package builder
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +81,43 @@ func TestEnding(t *testing.T) {
 	}
 	need.Eventually(t, "another one begins", func() bool { return log() == "begun\nending\nbegun\n" })
 	if err := errors.Join(second.Close(), b.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestLateNetwork: what a lade-build that has ended had asked for is not made, as
+// nobody would give it back.
+func TestLateNetwork(t *testing.T) {
+	dir := t.TempDir()
+	b := newBuilder(t, dir) // without networks: to make one would panic
+	b.mu.Lock()
+	err := b.open()
+	b.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", b.host.path)
+	}}}
+	defer c.CloseIdleConnections()
+	for _, end := range []func() error{
+		func() error { return nil }, // one that nobody knows
+		func() error { b.host.answerTo(os.Getpid()); return b.host.disconnectAll(t.Context()) },
+	} {
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := c.Post("http://host/networks/step", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusInternalServerError || !strings.Contains(string(said), "has ended") || len(b.host.networks) != 0 {
+			t.Errorf("%d %q, %v; networks %v", r.StatusCode, said, err, b.host.networks)
+		}
+	}
+	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
 }

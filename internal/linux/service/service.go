@@ -46,22 +46,25 @@ func Socket() (socket int, kept map[string]int) {
 
 // Keep gives the service manager a duplicate of a descriptor, which it keeps for
 // the next process of the service, under a name without colons. Without a service
-// manager, or where the unit does not allow it, it does nothing.
+// manager, or where the unit does not allow it, it does nothing. It does not block:
+// a manager that has too much to hear is an error (EAGAIN).
 //
 // Source: FDSTORE in sd_notify(3); FDPOLL=0 from systemd 246: a terminal is kept
 // although nobody has it open for a moment.
 func Keep(name string, fd int) error {
-	return notify("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, unix.UnixRights(fd))
+	return notify("FDSTORE=1\nFDPOLL=0\nFDNAME="+name, unix.UnixRights(fd), unix.MSG_DONTWAIT)
 }
 
-// Drop takes back what Keep has given. It is idempotent.
-func Drop(name string) error { return notify("FDSTOREREMOVE=1\nFDNAME="+name, nil) }
+// Drop takes back what Keep has given. It is idempotent, and blocks as little.
+func Drop(name string) error {
+	return notify("FDSTOREREMOVE=1\nFDNAME="+name, nil, unix.MSG_DONTWAIT)
+}
 
 // Notify tells the service manager about our state, such as "READY=1". Without
 // one it does nothing. It does not block for longer than a datagram takes.
-func Notify(state string) error { return notify(state, nil) }
+func Notify(state string) error { return notify(state, nil, 0) }
 
-func notify(state string, rights []byte) error {
+func notify(state string, rights []byte, flags int) error {
 	name := os.Getenv("NOTIFY_SOCKET")
 	if name == "" {
 		return nil
@@ -74,5 +77,5 @@ func notify(state string, rights []byte) error {
 		return os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	return os.NewSyscallError("sendmsg", unix.Sendmsg(fd, []byte(state), rights, &unix.SockaddrUnix{Name: name}, unix.MSG_NOSIGNAL))
+	return os.NewSyscallError("sendmsg", unix.Sendmsg(fd, []byte(state), rights, &unix.SockaddrUnix{Name: name}, unix.MSG_NOSIGNAL|flags))
 }
