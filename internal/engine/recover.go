@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +26,10 @@ import (
 type recovery struct {
 	*host
 	recovered chan struct{} // closed when every container can be found
+	// damaged are the containers whose records cannot be read. What they have is left
+	// alone, running or not: another version may read them, or somebody mend them.
+	// Written before the first session.
+	damaged map[string]bool
 }
 
 var _ supervisor.Handler = (*recovery)(nil)
@@ -35,7 +40,7 @@ var _ supervisor.Handler = (*recovery)(nil)
 // by Resume.
 func New(ctx context.Context, c Config) (*Engine, error) {
 	e := assemble(newHost(ctx, c))
-	back := &recovery{e.host, make(chan struct{})}
+	back := &recovery{host: e.host, recovered: make(chan struct{}), damaged: map[string]bool{}}
 	e.sup = newLink(e.ctx, c.Connect, back, c.Logger)
 	var err error
 	if err := e.events.Keep(filepath.Join(c.Root, "events")); err != nil {
@@ -72,6 +77,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	live := map[string]bool{}
 	for _, r := range records {
 		live[r.ID] = r.State.Alive()
+	}
+	for id := range back.damaged {
+		live[id] = true
 	}
 	if err := e.Networks.Restore(ctx, live); err != nil {
 		return nil, errors.Join(err, session.client.Close())
@@ -111,7 +119,8 @@ func (e *recovery) records() ([]*container.Record, error) {
 	for id, raw := range e.Store.Walk(bucket) {
 		r, err := container.Decode(raw)
 		if err != nil {
-			e.log.Error("a container cannot be shown", "container", id, "error", err)
+			e.log.Error("a container cannot be shown; what it has stays as it is", "container", id, "error", err)
+			e.damaged[id] = true
 			continue
 		}
 		if _, err := e.containers.reserve(r.Name, r.ID); err != nil {
@@ -194,6 +203,10 @@ func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Wel
 		e.Publish(r, events.ActionDie, r.DieAttributes())
 	}
 	for id := range alive {
+		if e.damaged[id] {
+			delete(stray, id)
+			continue
+		}
 		e.log.Warn("a container without a record is killed", "container", id)
 		err := c.Signal(ctx, &wire.Signal{ID: id, Signal: killSignal, All: true})
 		if err != nil && errdefs.KindOf(err) != errdefs.NotFound {
@@ -201,6 +214,9 @@ func (e *recovery) observe(ctx context.Context, c *supervisor.Client, w wire.Wel
 		}
 	}
 	for id, group := range stray {
+		if e.damaged[id] {
+			continue
+		}
 		e.clear(ctx, c, id, group)
 	}
 	return nil
@@ -258,7 +274,7 @@ func (e *recovery) tell(ctx context.Context, c *supervisor.Client, w wire.Welcom
 	}
 	for _, g := range w.Groups {
 		k := process{g.ID, ""}
-		if known[k] && !ended[k] { // adopted just now
+		if known[k] && !ended[k] || e.damaged[g.ID] { // adopted just now, or not ours to judge
 			continue
 		}
 		if a, err := e.containers.find(g.ID); err == nil && a.View().State.Alive() && !ended[k] {
@@ -302,7 +318,7 @@ func (e *recovery) sweep(ctx context.Context, records []*container.Record) error
 	if err := atomicfile.RemoveTemporary(e.Root); err != nil { // of a key of secrets
 		return err
 	}
-	known, missing := map[string]bool{}, map[string]bool{}
+	known, missing := maps.Clone(e.damaged), map[string]bool{}
 	for _, r := range records {
 		known[r.ID], missing[r.ID] = true, true
 	}
