@@ -165,7 +165,9 @@ func TestDiskFails(t *testing.T) {
 	filler := filepath.Join(d.dir, "filler")
 	fill(t, filler)
 	goesOn()
+	fill(t, filler) // what went meanwhile has left room
 	refused("no space left on device", "create", "--name", "new", img, "true")
+	fill(t, filler)
 	refused("no space left on device", "volume", "create", "new")
 	e.Run("rm", "ended") // who wants room must get it
 	if err := os.Remove(filler); err != nil {
@@ -215,10 +217,10 @@ func TestDiskFails(t *testing.T) {
 	e.Run("stop", "-t", "0", "log")
 }
 
-// fill writes a file until the disk is full.
+// fill writes to a file until the disk is full.
 func fill(t *testing.T, path string) {
 	t.Helper()
-	f, err := os.Create(path)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
