@@ -19,7 +19,8 @@ import (
 // lives is how many containers TestChurn makes, if the time is enough.
 const lives = 10_000
 
-// footprint is what a process holds.
+// footprint is what a process holds. Memory is what it has allocated: its part of
+// the program's pages depends on how many others of that program run on the machine.
 type footprint struct {
 	kB, fds, threads int
 }
@@ -39,7 +40,7 @@ func footprintOf(t *testing.T, pid int) (f footprint) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(rollup), "\nPss:")
+	_, rest, _ := strings.Cut(string(rollup), "\nPss_Anon:")
 	kB, err := strconv.Atoi(strings.Fields(rest)[0])
 	if err != nil {
 		t.Fatal(err)
