@@ -22,7 +22,9 @@ import (
 	"lade/internal/failpoint"
 	"lade/internal/ids"
 	"lade/internal/image"
+	"lade/internal/netrate"
 	"lade/internal/oci"
+	"lade/internal/secret"
 	"lade/internal/store"
 )
 
@@ -37,108 +39,31 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	if o.Config == nil {
 		return r, errdefs.Invalidf("config cannot be empty in order to create a container")
 	}
-	config, hc := *o.Config, apicontainer.HostConfig{}
-	if o.HostConfig != nil {
-		hc = *o.HostConfig
-	}
-	id := ids.New()
-	if config.Image == "" && len(config.Cmd) == 0 && len(config.Entrypoint) == 0 {
+	if o.Config.Image == "" && len(o.Config.Cmd) == 0 && len(o.Config.Entrypoint) == 0 {
 		return r, errdefs.Invalidf("no command specified")
 	}
-	img, err := e.image(config.Image, o.Platform)
+	img, err := e.image(o.Config.Image, o.Platform)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = missingPart(err) }()
-	if err := checkModes(&config, &hc); err != nil { // of what the user says, not the image
-		return r, err
-	}
-	if err := mergeImage(&config, img.Config); err != nil {
-		return r, err
-	}
-	if err := e.hostDefaults(&hc); err != nil {
-		return r, err
-	}
-	if hc.UsernsMode == "" {
-		hc.UsernsMode = apicontainer.UsernsMode(hc.Annotations[spec.UserAnnotation])
-	}
-	if err := spec.ApplyNesting(&hc); err != nil {
-		return r, err
-	}
-	if err := container.CheckHealth(config.Healthcheck, hc.Annotations); err != nil {
-		return r, err
-	}
-	if err := checkPublish(&config, &hc); err != nil {
-		return r, err
-	}
-	rates, err := e.askedRates(&hc, o.NetRates)
+	id := ids.New()
+	w, err := e.wanted(id, img, o)
 	if err != nil {
 		return r, err
 	}
-	secrets, err := e.askedSecrets(hc.Annotations)
-	if err != nil {
-		return r, err
-	}
-	size, err := e.askedSize(hc.StorageOpt)
-	if err != nil {
-		return r, err
-	}
-	warnings, err := spec.Validate(&config, &hc, e.Facts)
-	if err != nil {
-		return r, err
-	}
-	if hc.Runtime == lxcRuntime {
-		if err := lxcCannot(&config, &hc, e.Facts.Systemd); err != nil {
-			return r, err
-		}
-	}
-	if config.StopSignal != "" {
-		if _, err := signal.ParseSignal(config.StopSignal); err != nil {
-			return r, errdefs.Invalidf("%w", err)
-		}
-	}
-	if err := e.checkShared(&hc); err != nil {
-		return r, err
-	}
-	r.Warnings = append(r.Warnings, warnings...)
-	if err := setHostname(&config, &hc, id); err != nil {
-		return r, err
-	}
-	if err := e.checkLinks(&hc); err != nil {
-		return r, err
-	}
-	networking, mode := o.Networking, hc.NetworkMode
-	if config.NetworkDisabled || !e.Networks.Predefined(network.NetworkBridge) && onlyBridge(networking, mode) {
-		networking, mode = nil, network.NetworkNone
-	}
-	networks, err := e.endpoints(networking, mode)
-	if err != nil {
-		return r, err
-	}
+	r.Warnings = append(r.Warnings, w.warnings...)
 	name, err := e.containers.reserve(o.Name, id)
 	if err != nil {
 		return r, err
 	}
 	rec := container.Record{
-		ID: id, Name: name, Created: time.Now().UTC(), Config: &config, HostConfig: &hc, NetRates: rates, Secrets: secrets, ImageID: img.ID.String(),
-		Networks: networks, Driver: e.Snapshots.Name(), State: container.Created,
+		ID: id, Name: name, Created: time.Now().UTC(), Config: &w.config, HostConfig: &w.host, NetRates: w.rates, Secrets: w.secrets, ImageID: img.ID.String(),
+		Networks: w.networks, Driver: e.Snapshots.Name(), State: container.Created,
 	}
-	args := slices.Concat(config.Entrypoint, config.Cmd)
+	args := slices.Concat(w.config.Entrypoint, w.config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
-	rec.UserNS, err = e.ranges.choose(id, &config, &hc, e.sharedWith(&hc))
-	if err == nil {
-		err = e.secrets.Hold(id, rec.Secrets)
-	}
-	if err == nil {
-		err = e.label(&rec)
-	}
-	if err == nil {
-		e.prepareUser(&rec)
-		if err = e.create(ctx, &rec, img, size); err != nil {
-			e.unlabel(&rec)
-		}
-	}
-	if err != nil {
+	if err := e.createAs(ctx, &rec, img, w.size); err != nil {
 		e.secrets.Release(id)
 		e.ranges.free(id)
 		e.containers.free(name, id)
@@ -149,6 +74,105 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	e.Publish(&rec, events.ActionCreate, nil)
 	r.ID = id
 	return r, nil
+}
+
+// wanted is what a request to create a container comes to: completed by the
+// image and by what the daemon says, and checked.
+type wanted struct {
+	config   apicontainer.Config
+	host     apicontainer.HostConfig
+	networks map[string]*network.EndpointSettings
+	rates    netrate.Asked
+	secrets  []secret.Reference
+	size     int64 // of its own files; 0: no limit
+	warnings []string
+}
+
+// wanted completes and checks a request for the container of that id. Nothing is
+// made or held. Errors: Invalid, and NotFound for what the request names.
+func (e *Engine) wanted(id string, img *image.Image, o CreateOptions) (w wanted, err error) {
+	w.config = *o.Config
+	if o.HostConfig != nil {
+		w.host = *o.HostConfig
+	}
+	if err := checkModes(&w.config, &w.host); err != nil { // of what the user says, not the image
+		return w, err
+	}
+	if err := mergeImage(&w.config, img.Config); err != nil {
+		return w, err
+	}
+	if err := e.hostDefaults(&w.host); err != nil {
+		return w, err
+	}
+	if w.host.UsernsMode == "" {
+		w.host.UsernsMode = apicontainer.UsernsMode(w.host.Annotations[spec.UserAnnotation])
+	}
+	if err := spec.ApplyNesting(&w.host); err != nil {
+		return w, err
+	}
+	if err := container.CheckHealth(w.config.Healthcheck, w.host.Annotations); err != nil {
+		return w, err
+	}
+	if err := checkPublish(&w.config, &w.host); err != nil {
+		return w, err
+	}
+	if w.rates, err = e.askedRates(&w.host, o.NetRates); err != nil {
+		return w, err
+	}
+	if w.secrets, err = e.askedSecrets(w.host.Annotations); err != nil {
+		return w, err
+	}
+	if w.size, err = e.askedSize(w.host.StorageOpt); err != nil {
+		return w, err
+	}
+	if w.warnings, err = spec.Validate(&w.config, &w.host, e.Facts); err != nil {
+		return w, err
+	}
+	if w.host.Runtime == lxcRuntime {
+		if err := lxcCannot(&w.config, &w.host, e.Facts.Systemd); err != nil {
+			return w, err
+		}
+	}
+	if w.config.StopSignal != "" {
+		if _, err := signal.ParseSignal(w.config.StopSignal); err != nil {
+			return w, errdefs.Invalidf("%w", err)
+		}
+	}
+	if err := e.checkShared(&w.host); err != nil {
+		return w, err
+	}
+	if err := setHostname(&w.config, &w.host, id); err != nil {
+		return w, err
+	}
+	if err := e.checkLinks(&w.host); err != nil {
+		return w, err
+	}
+	networking, mode := o.Networking, w.host.NetworkMode
+	if w.config.NetworkDisabled || !e.Networks.Predefined(network.NetworkBridge) && onlyBridge(networking, mode) {
+		networking, mode = nil, network.NetworkNone
+	}
+	w.networks, err = e.endpoints(networking, mode)
+	return w, err
+}
+
+// createAs gives a container its ids and labels, and creates it with these. What
+// it holds after an error the caller releases.
+func (e *Engine) createAs(ctx context.Context, rec *container.Record, img *image.Image, size int64) (err error) {
+	if rec.UserNS, err = e.ranges.choose(rec.ID, rec.Config, rec.HostConfig, e.sharedWith(rec.HostConfig)); err != nil {
+		return err
+	}
+	if err := e.secrets.Hold(rec.ID, rec.Secrets); err != nil {
+		return err
+	}
+	if err := e.label(rec); err != nil {
+		return err
+	}
+	e.prepareUser(rec)
+	if err := e.create(ctx, rec, img, size); err != nil {
+		e.unlabel(rec)
+		return err
+	}
+	return nil
 }
 
 // missingPart says Invalid of what a configuration names beside its image and
