@@ -15,7 +15,6 @@ import (
 	"lade/internal/engine/prune"
 	"lade/internal/filters"
 	"lade/internal/image"
-	"lade/internal/oci"
 	"lade/internal/reference"
 )
 
@@ -260,13 +259,4 @@ func (e *viewer) deleted(removed []image.Removed) []apiimage.DeleteResponse {
 		e.PublishImage(action, r.Image.String(), r.Image.String())
 	}
 	return out
-}
-
-// ImageConfig returns an image's configuration document.
-func (e *Engine) ImageConfig(_ context.Context, name string) (*oci.Image, error) {
-	img, err := e.Images.Resolve(name)
-	if err != nil {
-		return nil, err
-	}
-	return img.Config, nil
 }

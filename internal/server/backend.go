@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 
-	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
@@ -86,7 +85,6 @@ type Images interface {
 	ImageTag(ctx context.Context, name, repo, tag string) error
 	ImageRemove(ctx context.Context, name string, o engine.ImageRemoveOptions) ([]image.DeleteResponse, error)
 	ImagePrune(ctx context.Context, f filters.Args) (image.PruneReport, error)
-	ImageConfig(ctx context.Context, name string) (*dockerspec.DockerOCIImage, error)
 }
 
 // Builds is what the server needs of the engine for building images.
