@@ -36,8 +36,8 @@ const (
 	remapUser = "dockremap"
 )
 
-// RangeAnnotation is where inspect shows the ids of a container.
-const RangeAnnotation = "lade.userns-range"
+// rangeAnnotation is where inspect shows the ids of a container.
+const rangeAnnotation = "lade.userns-range"
 
 // idRanges knows the ids of every container with a user namespace, and holds user
 // namespaces that were made in advance.
@@ -489,7 +489,7 @@ func shownHostConfig(r *container.Record) *apicontainer.HostConfig {
 	if hc.Annotations == nil {
 		hc.Annotations = map[string]string{}
 	}
-	hc.Annotations[RangeAnnotation] = idLines(r.UserNS.IDs.UID) + " " + idLines(r.UserNS.IDs.GID)
+	hc.Annotations[rangeAnnotation] = idLines(r.UserNS.IDs.UID) + " " + idLines(r.UserNS.IDs.GID)
 	return &hc
 }
 

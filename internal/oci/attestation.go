@@ -62,7 +62,7 @@ func ParseAttestation(b []byte) (*ocispec.Manifest, error) {
 		return nil, errdefs.Invalidf("invalid manifest of attestations: %d statements", len(m.Layers))
 	}
 	for i, d := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
-		if err := CheckDescriptor(d); err != nil {
+		if err := checkDescriptor(d); err != nil {
 			return nil, err
 		}
 		if i > 0 && d.MediaType != inToto {

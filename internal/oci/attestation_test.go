@@ -52,7 +52,7 @@ func FuzzParseAttestation(f *testing.F) {
 			return
 		}
 		for _, l := range append(m.Layers, m.Config) {
-			if err := CheckDescriptor(l); err != nil {
+			if err := checkDescriptor(l); err != nil {
 				t.Errorf("accepted a bad descriptor: %v", err)
 			}
 		}

@@ -12,9 +12,9 @@ const (
 	DockerManifest     = "application/vnd.docker.distribution.manifest.v2+json"
 	DockerManifestList = "application/vnd.docker.distribution.manifest.list.v2+json"
 	DockerConfig       = "application/vnd.docker.container.image.v1+json"
-	DockerLayer        = "application/vnd.docker.image.rootfs.diff.tar"
+	dockerLayer        = "application/vnd.docker.image.rootfs.diff.tar"
 	DockerLayerGzip    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	DockerForeignLayer = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	dockerForeignLayer = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 
 	dockerSchema1       = "application/vnd.docker.distribution.manifest.v1+json"
 	dockerSchema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -32,17 +32,17 @@ func IsIndex(t string) bool { return t == ocispec.MediaTypeImageIndex || t == Do
 // IsManifest reports whether a media type is that of a manifest.
 func IsManifest(t string) bool { return t == ocispec.MediaTypeImageManifest || t == DockerManifest }
 
-// IsSchema1 reports whether a media type is that of Docker's first manifests.
-func IsSchema1(t string) bool { return t == dockerSchema1 || t == dockerSchema1Signed }
+// isSchema1 reports whether a media type is that of Docker's first manifests.
+func isSchema1(t string) bool { return t == dockerSchema1 || t == dockerSchema1Signed }
 
-// IsConfig reports whether a media type is that of an image's configuration.
-func IsConfig(t string) bool { return t == ocispec.MediaTypeImageConfig || t == DockerConfig }
+// isConfig reports whether a media type is that of an image's configuration.
+func isConfig(t string) bool { return t == ocispec.MediaTypeImageConfig || t == DockerConfig }
 
-// IsLayer reports whether a media type is that of a layer that can be unpacked.
-func IsLayer(t string) bool {
+// isLayer reports whether a media type is that of a layer that can be unpacked.
+func isLayer(t string) bool {
 	return slices.Contains([]string{
 		ocispec.MediaTypeImageLayer, ocispec.MediaTypeImageLayerGzip, ocispec.MediaTypeImageLayerZstd,
-		DockerLayer, DockerLayerGzip, DockerLayer + ".zstd", DockerForeignLayer,
+		dockerLayer, DockerLayerGzip, dockerLayer + ".zstd", dockerForeignLayer,
 	}, t) || strings.HasPrefix(t, "application/vnd.oci.image.layer.nondistributable.v1.tar")
 }
 
@@ -50,11 +50,11 @@ func IsLayer(t string) bool {
 // stay as they are. A manifest's layers are all of one family.
 func Neutral(t string) string {
 	switch t {
-	case DockerLayer:
+	case dockerLayer:
 		return ocispec.MediaTypeImageLayer
 	case DockerLayerGzip:
 		return ocispec.MediaTypeImageLayerGzip
-	case DockerLayer + ".zstd":
+	case dockerLayer + ".zstd":
 		return ocispec.MediaTypeImageLayerZstd
 	}
 	return t

@@ -105,7 +105,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if m, err := ParseManifest(b); err == nil {
 			for _, l := range append(m.Layers, m.Config) {
-				if err := CheckDescriptor(l); err != nil {
+				if err := checkDescriptor(l); err != nil {
 					t.Errorf("accepted a bad descriptor: %v", err)
 				}
 			}

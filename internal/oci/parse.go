@@ -38,7 +38,7 @@ func MediaType(b []byte, claimed string) (string, error) {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return "", errdefs.Invalidf("invalid manifest: %w", err)
 	}
-	if IsSchema1(claimed) || IsSchema1(s.MediaType) || s.FSLayers != nil || s.SchemaVersion == 1 {
+	if isSchema1(claimed) || isSchema1(s.MediaType) || s.FSLayers != nil || s.SchemaVersion == 1 {
 		return "", errdefs.Invalidf("Docker Image Format v1 and Docker Image manifest version 2, schema 1 are not supported: " +
 			"rebuild or push the image again with a newer client")
 	}
@@ -76,7 +76,7 @@ func ParseManifest(b []byte) (*ocispec.Manifest, error) {
 	if !IsManifest(t) {
 		return nil, errdefs.Invalidf("invalid manifest: media type %q", t)
 	}
-	if !IsConfig(m.Config.MediaType) {
+	if !isConfig(m.Config.MediaType) {
 		kind := m.ArtifactType
 		if kind == "" {
 			kind = m.Config.MediaType
@@ -86,14 +86,14 @@ func ParseManifest(b []byte) (*ocispec.Manifest, error) {
 	if len(m.Layers) > maxLayers {
 		return nil, errdefs.Invalidf("invalid manifest: %d layers", len(m.Layers))
 	}
-	if err := CheckDescriptor(m.Config); err != nil {
+	if err := checkDescriptor(m.Config); err != nil {
 		return nil, err
 	}
 	for _, l := range m.Layers {
-		if err := CheckDescriptor(l); err != nil {
+		if err := checkDescriptor(l); err != nil {
 			return nil, err
 		}
-		if !IsLayer(l.MediaType) {
+		if !isLayer(l.MediaType) {
 			return nil, errdefs.Invalidf("unsupported media type %s of a layer", l.MediaType)
 		}
 	}
@@ -114,16 +114,16 @@ func ParseIndex(b []byte) (*ocispec.Index, error) {
 		return nil, errdefs.Invalidf("invalid index: media type %q", t)
 	}
 	for _, d := range ix.Manifests {
-		if err := CheckDescriptor(d); err != nil {
+		if err := checkDescriptor(d); err != nil {
 			return nil, err
 		}
 	}
 	return &ix, nil
 }
 
-// CheckDescriptor checks digest and size. Errors: Invalid, NotImplemented for
+// checkDescriptor checks digest and size. Errors: Invalid, NotImplemented for
 // a digest other than SHA-256.
-func CheckDescriptor(d ocispec.Descriptor) error {
+func checkDescriptor(d ocispec.Descriptor) error {
 	if _, err := digest.Parse(d.Digest.String()); err != nil {
 		return err
 	}

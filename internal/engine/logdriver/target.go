@@ -16,8 +16,8 @@ import (
 	"lade/internal/supervisor/wire"
 )
 
-// JournalSocket is where systemd-journald listens.
-const JournalSocket = "/run/systemd/journal/socket"
+// journalSocket is where systemd-journald listens.
+const journalSocket = "/run/systemd/journal/socket"
 
 // parseTarget reads the options of a driver that sends a log elsewhere. Names of
 // hosts in its addresses are not looked up yet.
@@ -40,7 +40,7 @@ func parseTarget(c container.LogConfig) (t wire.Target, err error) {
 // journald's socket is systemd's, or that of journald-address, which only lade
 // has: a journal in a namespace or a container.
 func journald(t *wire.Target, o map[string]string) error {
-	t.Network, t.Addresses = "unixgram", []string{JournalSocket}
+	t.Network, t.Addresses = "unixgram", []string{journalSocket}
 	if a, given := o["journald-address"]; given {
 		path, ok := strings.CutPrefix(a, "unixgram://")
 		if !ok || !strings.HasPrefix(path, "/") {

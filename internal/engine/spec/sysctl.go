@@ -15,7 +15,7 @@ const ipcSysctls = " kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel
 // container's. Only those of namespaces that the container does not share may
 // be set.
 func sysctls(in Input) (map[string]string, error) {
-	if err := CheckSysctls(in.Host.Sysctls, in.Namespaces); err != nil {
+	if err := checkSysctls(in.Host.Sysctls, in.Namespaces); err != nil {
 		return nil, err
 	}
 	out := map[string]string{}
@@ -31,9 +31,9 @@ func sysctls(in Input) (map[string]string, error) {
 	return out, nil
 }
 
-// CheckSysctls refuses sysctls that are not the container's own. Errors:
+// checkSysctls refuses sysctls that are not the container's own. Errors:
 // Invalid.
-func CheckSysctls(all map[string]string, ns Namespaces) error {
+func checkSysctls(all map[string]string, ns Namespaces) error {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		k := dotted(name)
 		// No part may be empty, whichever separates: "..", "//", a trailing dot.

@@ -329,5 +329,5 @@ func (v *validator) host(hc *container.HostConfig) error {
 	if hc.UTSMode.IsHost() {
 		ns.UTS = "host"
 	}
-	return CheckSysctls(hc.Sysctls, ns)
+	return checkSysctls(hc.Sysctls, ns)
 }

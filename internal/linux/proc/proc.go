@@ -16,9 +16,9 @@ import (
 	"lade/internal/errdefs"
 )
 
-// Hertz is USER_HZ, the unit of times in /proc: 100 on every architecture that
+// hertz is USER_HZ, the unit of times in /proc: 100 on every architecture that
 // Linux has had since 2.6 (time(7)).
-const Hertz = 100
+const hertz = 100
 
 // Process is one process.
 type Process struct {
@@ -77,8 +77,8 @@ func parseStat(raw []byte) (p Process, err error) {
 		return n
 	}
 	p.PPid, p.TTY = int(num(4)), int(num(7))
-	p.CPU = time.Duration(num(14)+num(15)) * time.Second / Hertz
-	p.Start = time.Duration(num(22)) * time.Second / Hertz
+	p.CPU = time.Duration(num(14)+num(15)) * time.Second / hertz
+	p.Start = time.Duration(num(22)) * time.Second / hertz
 	return p, err
 }
 
@@ -120,7 +120,7 @@ func TotalCPU() (total time.Duration, cpus int, err error) {
 			if err != nil {
 				return 0, 0, err
 			}
-			total += time.Duration(n) * time.Second / Hertz
+			total += time.Duration(n) * time.Second / hertz
 		}
 	}
 	return total, cpus, nil
