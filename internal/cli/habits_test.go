@@ -127,8 +127,8 @@ func TestLogColours(t *testing.T) {
 	for no, want := range map[string]string{"": "\x1b[36mfull |\x1b[0m ", "1": "full | "} {
 		t.Setenv("NO_COLOR", no)
 		ours, theirs := openTerminal(t)
-		var s screen
-		go s.follow(ours)
+		var s need.Buffer
+		go io.Copy(&s, ours)
 		if code := Main([]string{"lade", "logs", "full", "full"}, nil, theirs, theirs); code != 0 {
 			t.Errorf("exit code %d: %s", code, s.String())
 		}
@@ -147,8 +147,8 @@ func TestNarrow(t *testing.T) {
 	for _, width := range []int{80, 100, 250} {
 		ours, theirs := openTerminal(t)
 		resize(t, theirs, width)
-		var s screen
-		go s.follow(ours)
+		var s need.Buffer
+		go io.Copy(&s, ours)
 		if code := Main([]string{"lade", "ps", "-a"}, nil, theirs, theirs); code != 0 {
 			t.Fatalf("exit code %d", code)
 		}

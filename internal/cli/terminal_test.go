@@ -3,9 +3,9 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -41,31 +41,6 @@ func openTerminal(t *testing.T) (ours, theirs *os.File) {
 	return ours, theirs
 }
 
-// screen collects what is written to a terminal.
-type screen struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *screen) follow(f *os.File) {
-	b := make([]byte, 4096)
-	for {
-		n, err := f.Read(b)
-		s.mu.Lock()
-		s.b.Write(b[:n])
-		s.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
-}
-
-func (s *screen) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // TestDetach types the keys that leave a container with a terminal.
 func TestDetach(t *testing.T) {
 	f := newFake(t)
@@ -73,8 +48,8 @@ func TestDetach(t *testing.T) {
 	t.Setenv("DOCKER_HOST", "unix://"+f.socket)
 	f.reset(0, "")
 	ours, theirs := openTerminal(t)
-	var s screen
-	go s.follow(ours)
+	var s need.Buffer
+	go io.Copy(&s, ours)
 	before, err := term.GetState(int(theirs.Fd()))
 	if err != nil {
 		t.Fatal(err)
@@ -120,8 +95,8 @@ func TestProgress(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	t.Setenv("DOCKER_HOST", "unix://"+f.socket)
 	ours, theirs := openTerminal(t)
-	var s screen
-	go s.follow(ours)
+	var s need.Buffer
+	go io.Copy(&s, ours)
 	if code := Main([]string{"lade", "pull", "busybox"}, theirs, theirs, theirs); code != 0 {
 		t.Error("exit code", code)
 	}

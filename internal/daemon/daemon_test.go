@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -99,7 +98,7 @@ func TestLoadFileForms(t *testing.T) {
 	}
 	if c.ShmSize != 64<<20 || c.Ulimits["nofile"].Name != "nofile" || c.Runtimes["x"].Args[0] != "--a" || c.AddressPools[0].Size != 16 ||
 		c.LogOptions["max-file"] != "2" || !c.Features["f"] || c.Hosts[0] != "unix:///h" || !c.TLSChosen || c.ShutdownTimeout < time.Hour {
-		t.Errorf("%+v", c)
+		t.Errorf("the configuration of a file: %+v", c)
 	}
 }
 
@@ -116,7 +115,7 @@ func TestLoadEnvironment(t *testing.T) {
 	t.Setenv("LADE_TRACE", "mount")
 	c, err := Load([]string{"--exec-root=/flag", config(t, `{"log-level":"warn"}`)})
 	if err != nil || c.DataRoot != "/env" || c.ExecRoot != "/flag" || c.LogLevel != "error" || c.Trace != "mount" {
-		t.Errorf("%+v %v", c, err)
+		t.Errorf("flags, environment and file together: %+v %v", c, err)
 	}
 }
 
@@ -226,7 +225,7 @@ func TestListenUnix(t *testing.T) {
 	}
 	fi, err := os.Lstat(p)
 	if err != nil || fi.Mode() != os.ModeSocket|0o660 || l.Addr().String() != p {
-		t.Errorf("%v %v %v", fi.Mode(), l.Addr(), err)
+		t.Errorf("the socket: %v %v %v", fi.Mode(), l.Addr(), err)
 	}
 	// Someone answers: the second daemon is refused.
 	if _, err := listenUnix(p, terms{perm: socketMode}, discard()); errdefs.KindOf(err) != errdefs.Conflict {
@@ -268,7 +267,7 @@ func TestListenRefused(t *testing.T) {
 	} {
 		ls, err := Listen(c, discard())
 		if err == nil || len(ls) != 0 {
-			t.Errorf("%v: %v %v", c.Hosts, ls, err)
+			t.Errorf("listeners that cannot be: %v: %v %v", c.Hosts, ls, err)
 			closeAll(ls)
 		}
 	}
@@ -308,7 +307,7 @@ func TestPIDFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(p); err != nil || string(b) != strconv.Itoa(os.Getpid()) {
-		t.Errorf("%q %v", b, err)
+		t.Errorf("the file of the process id: %q %v", b, err)
 	}
 	if err := remove(); err != nil {
 		t.Error(err)
@@ -335,24 +334,7 @@ func TestPIDFile(t *testing.T) {
 type daemonProcess struct {
 	*exec.Cmd
 	dir, socket string
-	log         *syncBuffer
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log         *need.Buffer
 }
 
 // launch starts a daemon and waits until it says that it is ready.
@@ -365,7 +347,7 @@ func launch(t *testing.T, args ...string) *daemonProcess {
 		t.Fatal(err)
 	}
 	defer n.Close()
-	d := &daemonProcess{dir: dir, socket: filepath.Join(dir, "l.sock"), log: new(syncBuffer)}
+	d := &daemonProcess{dir: dir, socket: filepath.Join(dir, "l.sock"), log: new(need.Buffer)}
 	d.Cmd = exec.Command("/proc/self/exe", append([]string{"--data-root=" + dir + "/data", "--exec-root=" + dir + "/exec", "-H", "unix://" + d.socket}, args...)...)
 	d.Env = append(os.Environ(), "LADE_TEST_DAEMON=1", "NOTIFY_SOCKET="+ready)
 	d.Stdout, d.Stderr = d.log, d.log
@@ -401,35 +383,24 @@ func (d *daemonProcess) getFrom(socket, path string) (string, error) {
 	return string(b), err
 }
 
-// says waits until the log has a text.
-func (d *daemonProcess) says(t *testing.T, text string) {
-	t.Helper()
-	for end := time.Now().Add(need.Patience(30 * time.Second)); !strings.Contains(d.log.String(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Errorf("the log does not say %q:\n%s", text, d.log)
-			return
-		}
-	}
-}
-
 func TestDaemon(t *testing.T) {
 	d := launch(t, "--debug", "--nri-opts=x", "-H", "tcp://127.0.0.1:0")
 	if got, err := d.get("/hello"); err != nil || got != "hello" {
 		t.Errorf("%q %v\n%s", got, err, d.log)
 	}
-	d.says(t, "these options have no effect")
-	d.says(t, "uid=0")
+	d.log.Await(t, "these options have no effect")
+	d.log.Await(t, "uid=0")
 	d.Process.Signal(syscall.SIGUSR1)
-	d.says(t, "goroutine ")
+	d.log.Await(t, "goroutine ")
 	d.Process.Signal(syscall.SIGHUP)
-	d.says(t, "configuration reloaded")
+	d.log.Await(t, "configuration reloaded")
 
 	// A second daemon with the same process id file does not start.
 	second := exec.Command("/proc/self/exe", d.Args[1:]...)
 	second.Env = append(os.Environ(), "LADE_TEST_DAEMON=1")
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "process with PID "+strconv.Itoa(d.Process.Pid)+" is still running") {
-		t.Errorf("%v %s", err, out)
+		t.Errorf("a second daemon: %v %s", err, out)
 	}
 
 	// Stopping ends streams at once and leaves nothing behind.

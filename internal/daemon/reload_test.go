@@ -71,12 +71,12 @@ func TestReload(t *testing.T) {
 	} {
 		write(c.text)
 		d.Process.Signal(syscall.SIGHUP)
-		d.says(t, c.says)
+		d.log.Await(t, c.says)
 	}
 	if _, err := d.get("/hello"); err != nil {
 		t.Error(err)
 	}
-	d.says(t, "level=DEBUG")
+	d.log.Await(t, "level=DEBUG")
 	if n := strings.Count(d.log.String(), "option=mtu"); n != 4 { // by each reload that was taken over
 		t.Errorf("told %d times:\n%s", n, d.log)
 	}

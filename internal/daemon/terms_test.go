@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"io/fs"
 	"log/slog"
@@ -11,11 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"lade/internal/errdefs"
+	"lade/internal/need"
 	"lade/internal/server"
 )
 
@@ -40,10 +39,10 @@ func TestTerms(t *testing.T) {
 	// asks the engine, which is why it needs none here.
 	api := server.New(nil, server.Options{})
 	ctx, stop := context.WithCancel(t.Context())
-	var log bytes.Buffer
+	var log need.Buffer
 	done := make(chan error, 1)
 	go func() {
-		done <- serve(ctx, api, ls, serveOptions{Logger: slog.New(slog.NewTextHandler(&locked{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug})), Shutdown: time.Second})
+		done <- serve(ctx, api, ls, serveOptions{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Shutdown: time.Second})
 	}()
 	status := func(socket, method, path string) int {
 		t.Helper()
@@ -90,16 +89,4 @@ func TestTerms(t *testing.T) {
 	if _, err := Load([]string{"-H", "tcp://127.0.0.1:1?mode=ro"}); err != nil {
 		t.Error(err)
 	}
-}
-
-// locked is a writer for several goroutines.
-type locked struct {
-	mu sync.Mutex
-	w  *bytes.Buffer // guarded by mu
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }

@@ -113,10 +113,10 @@ func TestTag(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Tag(t.Context(), "none", ref(t, "y")); errdefs.KindOf(err) != errdefs.NotFound || err.Error() != "No such image: none:latest" {
-		t.Errorf("%v", err)
+		t.Errorf("a tag for an image that is not there: %v", err)
 	}
 	if _, err := s.Tag(t.Context(), "one", ref(t, "y"+some)); errdefs.KindOf(err) != errdefs.Invalid {
-		t.Errorf("%v", err)
+		t.Errorf("a tag with a digest: %v", err)
 	}
 	check := func(s *image.Images) {
 		t.Helper()
@@ -222,7 +222,7 @@ func TestRemoveUnderContainer(t *testing.T) {
 	}
 	removed, err := s.Remove(t.Context(), "a", image.RemoveOptions{Force: true}, by(false))
 	if err != nil || text(removed) != "-a:latest image" {
-		t.Errorf("%q, %v", text(removed), err)
+		t.Errorf("forced removal of a name: %q, %v", text(removed), err)
 	}
 	if _, snaps, _ := imagetest.Objects(t, s); snaps != 3 {
 		t.Errorf("%d snapshots: the container lost its layers", snaps)
@@ -253,15 +253,15 @@ func TestPrune(t *testing.T) {
 	}
 	removed, freed, err := s.Prune(t.Context(), true, nil, users)
 	if err != nil || text(removed) != "image layer" || freed <= 0 {
-		t.Errorf("%q, %d, %v", text(removed), freed, err)
+		t.Errorf("a prune of what has no name: %q, %d, %v", text(removed), freed, err)
 	}
 	removed, _, err = s.Prune(t.Context(), false, func(i *image.Image) bool { return i.Config.Config.Labels["n"] != "1" }, users)
 	if err != nil || len(removed) != 0 {
-		t.Errorf("%q, %v", text(removed), err)
+		t.Errorf("a prune of what the filter leaves out: %q, %v", text(removed), err)
 	}
 	removed, _, err = s.Prune(t.Context(), false, nil, users)
 	if err != nil || text(removed) != "-named:latest image layer" {
-		t.Errorf("%q, %v", text(removed), err)
+		t.Errorf("a prune of all: %q, %v", text(removed), err)
 	}
 	if len(s.List()) != 1 {
 		t.Error("the used image is gone")
@@ -300,7 +300,7 @@ func TestCollect(t *testing.T) {
 	defer end()
 	freed, err := s.Collect(t.Context(), nil)
 	if err != nil || len(freed.Blobs) != 1 || len(freed.Chains) != 1 {
-		t.Errorf("%+v, %v", freed, err)
+		t.Errorf("a collection freed %+v, %v", freed, err)
 	}
 	if blobs, snaps, _ := imagetest.Objects(t, s); blobs != 5 || snaps != 2 {
 		t.Errorf("%d blobs, %d snapshots", blobs, snaps)
@@ -386,7 +386,7 @@ func TestHistory(t *testing.T) {
 	h := img.History()
 	if len(h) != 3 || h[0].ID != string(img.ID) || h[0].CreatedBy != "CMD" || h[0].Size != 0 || !slices.Equal(h[0].Tags, []string{"a:1", "a:2"}) ||
 		h[1].ID != "<missing>" || h[1].Size != 3 || h[2].Size != 4 {
-		t.Errorf("%+v", h)
+		t.Errorf("the history is %+v", h)
 	}
 }
 
@@ -406,7 +406,7 @@ func TestChange(t *testing.T) {
 		!slices.Equal(c.Env, []string{"A=1", "B=2", "C=x y", "D=q", "OLD=form of it"}) || len(c.ExposedPorts) != 3 || c.Labels["c.d"] != "e f" ||
 		c.User != "1:2" || len(c.Volumes) != 2 || c.WorkingDir != "/x/y" || c.StopSignal != "SIGQUIT" || c.OnBuild[0] != "RUN x" ||
 		c.Healthcheck.Retries != 3 || c.Healthcheck.Test[0] != "CMD-SHELL" {
-		t.Errorf("%+v %+v", c, c.Healthcheck)
+		t.Errorf("the configuration after all changes: %+v %+v", c, c.Healthcheck)
 	}
 	if old[0] != "A=0" {
 		t.Error("the old environment was changed")

@@ -194,7 +194,7 @@ func TestPull(t *testing.T) {
 		t.Fatal(err)
 	}
 	if img.ID != b.ID || img.Manifest.Digest != b.Desc.Digest || len(img.Names) != 1 || len(img.Digests) != 1 {
-		t.Errorf("%+v", img)
+		t.Errorf("the image that was pulled: %+v", img)
 	}
 	if lines[0] != "v1: Pulling from a/b" {
 		t.Errorf("began with %q", lines[0])
@@ -263,7 +263,7 @@ func TestPullIndex(t *testing.T) {
 	r := ref(t, f.host+"/a/b:multi")
 	img, _, err := pull(t, c, r, registry.PullOptions{})
 	if err != nil || img.ID != images[2].ID || img.Target.Digest != desc.Digest || img.Digests[0].Digest != digest.Digest(desc.Digest) {
-		t.Fatalf("%+v, %v", img, err)
+		t.Fatalf("the platform of this machine from an index: %+v, %v", img, err)
 	}
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	if img, _, err = pull(t, c, r, registry.PullOptions{Platform: &arm}); err != nil || img.ID != images[1].ID {
@@ -276,7 +276,7 @@ func TestPullIndex(t *testing.T) {
 	}
 	info, err := c.Inspect(t.Context(), r, nil)
 	if err != nil || info.Descriptor.Digest != desc.Digest || len(info.Platforms) != 3 {
-		t.Errorf("%+v, %v", info, err)
+		t.Errorf("an inspected index: %+v, %v", info, err)
 	}
 }
 
@@ -366,7 +366,7 @@ func TestPullErrors(t *testing.T) {
 		}
 		_, _, err = pull(t, client(t, imagetest.New(t), nil), ref(t, host+"/a/b"), registry.PullOptions{})
 		if errdefs.KindOf(err) != errdefs.Unavailable || !strings.Contains(err.Error(), "connection refused") {
-			t.Errorf("%v", err)
+			t.Errorf("a registry that nobody serves: %v", err)
 		}
 	})
 }
@@ -454,7 +454,7 @@ func TestResumeLater(t *testing.T) {
 		t.Fatal("not cancelled")
 	}
 	if errdefs.KindOf(err) != errdefs.Canceled {
-		t.Errorf("%v", err)
+		t.Errorf("a pull that was cancelled: %v", err)
 	}
 	end()
 
@@ -575,10 +575,10 @@ func TestMirror(t *testing.T) {
 	c := client(t, s, func(c *registry.Config) { c.Mirrors = []string{"http://127.0.0.1:1", f.server.URL} })
 	img, lines, err := pull(t, c, ref(t, "a/b:v1"), registry.PullOptions{})
 	if err != nil || img.Names[0].Familiar() != "a/b:v1" {
-		t.Fatalf("%v, %v", img, err)
+		t.Fatalf("a pull by way of a mirror: %v, %v", img, err)
 	}
 	if last := lines[len(lines)-1]; last != "Status: Downloaded newer image for a/b:v1" {
-		t.Errorf("%q", last)
+		t.Errorf("the last line is %q", last)
 	}
 	for _, bad := range []string{"ftp://x", "nonsense", "http://x/?query"} {
 		if _, err := registry.New(registry.Config{Images: s, Mirrors: []string{bad}}); errdefs.KindOf(err) != errdefs.Invalid {
@@ -640,7 +640,7 @@ func TestRealRegistry(t *testing.T) {
 	c := client(t, s, nil)
 	img, _, err := pull(t, c, ref(t, host+"/a/b:v1"), registry.PullOptions{})
 	if err != nil || img.ID != b.ID || img.Manifest.Digest != b.Desc.Digest {
-		t.Fatalf("%+v, %v", img, err)
+		t.Fatalf("a pull of what was pushed: %+v, %v", img, err)
 	}
 	_, _, err = pull(t, c, ref(t, host+"/a/b:none"), registry.PullOptions{})
 	if want := "manifest for " + host + "/a/b:none not found: manifest unknown: manifest unknown"; err == nil || err.Error() != want {
@@ -768,7 +768,7 @@ func TestMirrorFails(t *testing.T) {
 	r := ref(t, "registry.test/a/b:v1")
 	img, _, err := pull(t, with(registry.Host{Mirrors: []string{bad.server.URL, good.server.URL}}, ""), r, registry.PullOptions{})
 	if err != nil || img.Names[0] != r {
-		t.Fatalf("%+v, %v", img, err)
+		t.Fatalf("a pull by the second mirror: %+v, %v", img, err)
 	}
 	// The same by containerd's file; a mirror at a path of its own, which sends
 	// elsewhere for blobs.
@@ -896,7 +896,7 @@ func TestIdentityToken(t *testing.T) {
 	c := client(t, s, nil)
 	token, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "secret", ServerAddress: f.host})
 	if err != nil || token != "id3nt1ty" {
-		t.Fatalf("%q, %v", token, err)
+		t.Fatalf("a login with an identity token: %q, %v", token, err)
 	}
 	if _, err := c.Login(t.Context(), apiregistry.AuthConfig{Username: "me", Password: "wrong", ServerAddress: f.host}); errdefs.KindOf(err) != errdefs.Unauthorized {
 		t.Errorf("a wrong password: %v", err)
@@ -924,15 +924,15 @@ func TestSearch(t *testing.T) {
 	c := client(t, s, nil)
 	found, err := c.Search(t.Context(), registry.SearchOptions{Term: f.host + "/some/thing", Limit: 7})
 	if err != nil || len(found) != 1 || found[0].Name != "some/thing" || found[0].StarCount != 3 || !found[0].IsOfficial {
-		t.Errorf("%+v, %v", found, err)
+		t.Errorf("found: %+v, %v", found, err)
 	}
 	f.meddle = nil
 	_, err = c.Search(t.Context(), registry.SearchOptions{Term: f.host + "/x"})
 	if want := "registry " + f.host + " has no search: it lacks version 1 of the registry API"; errdefs.KindOf(err) != errdefs.NotImplemented || err.Error() != want {
-		t.Errorf("%v", err)
+		t.Errorf("a registry without search: %v", err)
 	}
 	if _, err = c.Search(t.Context(), registry.SearchOptions{Term: "x", Limit: 101}); errdefs.KindOf(err) != errdefs.Invalid {
-		t.Errorf("%v", err)
+		t.Errorf("more results than there may be: %v", err)
 	}
 }
 
@@ -1009,6 +1009,6 @@ func TestStargz(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(filepath.Join(root.Path, "file")); err != nil || string(got) != "lazy" {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("a file of the layer: %q, %v", got, err)
 	}
 }

@@ -73,21 +73,11 @@ func newAgent(t *testing.T) *agent {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.AcceptUnix()
-			if err != nil {
-				return
-			}
-			go a.serve(c)
-		}
-	}()
+	need.Serve(t, l, a.serve)
 	return a
 }
 
 func (a *agent) serve(c *net.UnixConn) {
-	defer c.Close()
 	body, control := make([]byte, 8192), make([]byte, 256)
 	n, cn, _, _, err := c.ReadMsgUnix(body, control)
 	if err != nil || n == 0 {

@@ -55,10 +55,10 @@ func TestAtRest(t *testing.T) {
 	w = w.reopen(t)
 	got, err := w.Value(Secret, "db")
 	if err != nil || string(got) != value {
-		t.Errorf("%q, %v", got, err)
+		t.Errorf("the value comes back as %q, %v", got, err)
 	}
 	if again, err := w.Find(Secret, o.ID[:5]); err != nil || again.Name != "db" || again.Labels["a"] != "b" || !again.Created.Equal(o.Created) {
-		t.Errorf("%+v, %v", again, err)
+		t.Errorf("found by a part of its id: %+v, %v", again, err)
 	}
 	err = filepath.WalkDir(w.dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -101,7 +101,7 @@ func TestKey(t *testing.T) {
 			}
 			s := Open(w.records, w.keyFile, slog.New(slog.DiscardHandler))
 			if v, err := s.Value(Secret, "db"); errdefs.KindOf(err) != errdefs.DataLoss {
-				t.Errorf("%q, %v", v, err)
+				t.Errorf("a value whose key is gone or another is opened: %q, %v", v, err)
 			}
 			if name == "missing" {
 				if _, err := s.Create(t.Context(), Secret, "other", nil, []byte("x")); errdefs.KindOf(err) != errdefs.DataLoss {
@@ -132,7 +132,7 @@ func TestExchange(t *testing.T) {
 	forged := *a
 	forged.Sealed = b.Sealed
 	if v, err := w.open(&forged); errdefs.KindOf(err) != errdefs.DataLoss {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("a value moved to another secret is opened: %q, %v", v, err)
 	}
 }
 
@@ -251,10 +251,10 @@ func TestParse(t *testing.T) {
 	two := map[string]string{SecretsAnnotation: "db,target=x;other,target=/run/secrets/x"}
 	refs, err := Asked(two)
 	if err != nil || len(refs) != 2 || refs[0].target("db") != refs[1].target("other") {
-		t.Errorf("%+v, %v", refs, err)
+		t.Errorf("two secrets asked for: %+v, %v", refs, err)
 	}
 	c, err := Asked(map[string]string{ConfigsAnnotation: "c;d,target=etc/d"})
 	if err != nil || len(c) != 2 || c[0].target("c") != "/c" || c[1].target("d") != "/etc/d" {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("two configs asked for: %+v, %v", c, err)
 	}
 }

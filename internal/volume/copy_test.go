@@ -59,11 +59,11 @@ func TestCopies(t *testing.T) {
 	}
 	c, err := v.Clone(ctx, "orig", Copy{Name: "clone"})
 	if err != nil || c.Labels["a"] != "b" || c.Status != nil {
-		t.Fatalf("%+v, %v", c, err)
+		t.Fatalf("a clone: %+v, %v", c, err)
 	}
 	s, err := v.Clone(ctx, "orig", Copy{Name: "snap", Snapshot: true})
 	if err != nil || s.Labels[SnapshotOf] != "orig" || s.Status["ReadOnly"] != true || !v.ReadOnly("snap") {
-		t.Fatalf("%+v, %v", s, err)
+		t.Fatalf("a snapshot: %+v, %v", s, err)
 	}
 	write(t, vol.Mountpoint+"/f", strings.Repeat("2", 3000))
 	expect(t, c.Mountpoint+"/f", "1")
@@ -74,16 +74,16 @@ func TestCopies(t *testing.T) {
 	}
 	i, err := v.Import(ctx, "imported", map[string]string{"x": "y"}, bytes.NewReader(tar.Bytes()))
 	if err != nil || i.Labels["x"] != "y" {
-		t.Fatalf("%+v, %v", i, err)
+		t.Fatalf("an import: %+v, %v", i, err)
 	}
 	expect(t, i.Mountpoint+"/f", strings.Repeat("2", 3000))
 	if fi, err := os.Stat(i.Mountpoint + "/f"); err != nil || fi.Mode().Perm() != 0o640 {
-		t.Errorf("%v, %v", fi, err)
+		t.Errorf("the mode of an imported file: %v, %v", fi, err)
 	}
 	// A snapshot of a snapshot is one of its own; a clone of it can be written.
 	again, err := v.Clone(ctx, "snap", Copy{Name: "thawed"})
 	if err != nil || again.Labels[SnapshotOf] != "" || v.ReadOnly("thawed") {
-		t.Errorf("%+v, %v", again, err)
+		t.Errorf("a clone of a snapshot: %+v, %v", again, err)
 	}
 
 	before := len(v.List())
@@ -180,7 +180,7 @@ func TestSize(t *testing.T) {
 	plain := fresh(t, t.TempDir())
 	_, _, err := plain.Create(t.Context(), volume.CreateRequest{Name: "small", DriverOpts: options("size=1m")})
 	if errdefs.KindOf(err) != errdefs.Invalid || !strings.HasPrefix(err.Error(), "quota size requested but no quota support") || len(plain.List()) != 0 {
-		t.Errorf("%v", err)
+		t.Errorf("a size where there are no quotas: %v", err)
 	}
 	snapshottest.Projects(t, func(t *testing.T, root string) {
 		sizes(t, root)

@@ -20,6 +20,7 @@ import (
 
 	"lade/internal/linux/netlink"
 	"lade/internal/linux/netns"
+	"lade/internal/need"
 	"lade/test/harness"
 )
 
@@ -170,29 +171,19 @@ func sink(t *testing.T, ns *os.File, addr string) *atomic.Int64 {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
+	need.Serve(t, l, func(c net.Conn) {
+		buf := make([]byte, 256<<10)
+		for first := true; ; first = false {
+			n, err := c.Read(buf)
+			got.Add(int64(n))
 			if err != nil {
 				return
 			}
-			go func() {
-				defer c.Close()
-				buf := make([]byte, 256<<10)
-				for first := true; ; first = false {
-					n, err := c.Read(buf)
-					got.Add(int64(n))
-					if err != nil {
-						return
-					}
-					if first {
-						c.Write(buf[:1])
-					}
-				}
-			}()
+			if first {
+				c.Write(buf[:1])
+			}
 		}
-	}()
+	})
 	return &got
 }
 

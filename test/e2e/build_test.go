@@ -1,13 +1,11 @@
 package e2e
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -69,7 +67,7 @@ func TestBuildKilled(t *testing.T) {
 			e.Launch()
 		}},
 	} {
-		var out said
+		var out need.Buffer
 		c := e.Command("lade", "build", "--progress", "plain", "-f", slow, filepath.Dir(slow))
 		c.Stdout, c.Stderr = &out, &out
 		if err := c.Start(); err != nil {
@@ -90,24 +88,6 @@ func TestBuildKilled(t *testing.T) {
 	if out, err := after.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-}
-
-// said is what a program has printed so far.
-type said struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
 
 func killPid(t *testing.T, pid int) {

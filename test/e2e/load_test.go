@@ -133,19 +133,7 @@ func echoIn(t testing.TB, e *harness.Engine, container, addr string) {
 		if err != nil {
 			return err
 		}
-		t.Cleanup(func() { s.Close() })
-		go func() {
-			for {
-				c, err := s.Accept()
-				if err != nil {
-					return
-				}
-				go func() {
-					io.Copy(c, c)
-					c.Close()
-				}()
-			}
-		}()
+		need.Serve(t, s, func(c net.Conn) { io.Copy(c, c) })
 		return nil
 	})
 	if err != nil {

@@ -1,13 +1,11 @@
 package e2e
 
 import (
-	"bytes"
 	"io"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,8 +20,7 @@ type screen struct {
 	t      *testing.T
 	master *os.File
 	cmd    *exec.Cmd
-	mu     sync.Mutex
-	out    bytes.Buffer
+	out    need.Buffer
 	ended  chan struct{}
 }
 
@@ -63,16 +60,7 @@ func show(t *testing.T, e *harness.Engine, client string, args ...string) *scree
 	}
 	go func() {
 		defer close(s.ended)
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf)
-			s.mu.Lock()
-			s.out.Write(buf[:n])
-			s.mu.Unlock()
-			if err != nil { // EIO: nobody has the other side
-				return
-			}
-		}
+		_, _ = io.Copy(&s.out, master) // until EIO: nobody has the other side
 	}()
 	t.Cleanup(func() {
 		if s.cmd.ProcessState == nil {
@@ -100,20 +88,10 @@ func (s *screen) typed(keys string) {
 	}
 }
 
-func (s *screen) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.out.String()
-}
-
 // until waits until the screen shows text.
 func (s *screen) until(text string) {
 	s.t.Helper()
-	for end := time.Now().Add(need.Patience(30 * time.Second)); !strings.Contains(s.text(), text); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			s.t.Fatalf("%q is not on the screen:\n%s", text, s.text())
-		}
-	}
+	s.out.Await(s.t, text)
 }
 
 // code waits for the client's end and returns its exit code.
@@ -126,7 +104,7 @@ func (s *screen) code() int {
 		<-s.ended
 		return code
 	case <-time.After(need.Patience(30 * time.Second)):
-		s.t.Fatalf("the client does not end:\n%s", s.text())
+		s.t.Fatalf("the client does not end:\n%s", s.out.String())
 		return -1
 	}
 }
@@ -134,7 +112,7 @@ func (s *screen) code() int {
 func (s *screen) wants(code int) {
 	s.t.Helper()
 	if got := s.code(); got != code {
-		s.t.Errorf("exit code %d, want %d:\n%s", got, code, s.text())
+		s.t.Errorf("exit code %d, want %d:\n%s", got, code, s.out.String())
 	}
 }
 
@@ -250,8 +228,8 @@ func TestTerminal(t *testing.T) {
 				s := show(t, e, client, "run", "-t", "--rm", image, "sh", "-c", "echo out; echo err >&2; test -t 1 && echo terminal")
 				s.wants(0)
 				for _, want := range []string{"out\r", "err\r", "terminal\r"} {
-					if !strings.Contains(s.text(), want) {
-						t.Errorf("no %q in %q", want, s.text())
+					if !strings.Contains(s.out.String(), want) {
+						t.Errorf("no %q in %q", want, s.out.String())
 					}
 				}
 			})

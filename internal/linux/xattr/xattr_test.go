@@ -33,10 +33,10 @@ func TestAttributes(t *testing.T) {
 	}
 	defer unix.Close(fd)
 	if _, err := Get(int(f.Fd()), "user.a"); !Absent(err) {
-		t.Fatalf("%v", err)
+		t.Fatalf("an attribute that is not there: %v", err)
 	}
 	if l, err := ListAt(fd, "f"); len(l) != 0 || err != nil {
-		t.Fatalf("%v, %v", l, err)
+		t.Fatalf("a file without attributes lists %v, %v", l, err)
 	}
 	large := bytes.Repeat([]byte("x"), 2000)
 	for _, err := range []error{
@@ -50,18 +50,18 @@ func TestAttributes(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(v), err)
 	}
 	if v, err := GetAt(fd, "f", "user.a"); string(v) != "1" || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("GetAt of user.a: %q, %v", v, err)
 	}
 	if v, err := GetAt(fd, "", "user.top"); len(v) != 0 || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("GetAt of the directory itself: %q, %v", v, err)
 	}
 	if v, err := GetAt(fd, "sub", "user.s"); string(v) != "\x00" || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("GetAt of a directory below: %q, %v", v, err)
 	}
 	l, err := List(int(f.Fd()))
 	slices.Sort(l)
 	if !slices.Equal(l, []string{"user.a", "user.large"}) || err != nil {
-		t.Errorf("%v, %v", l, err)
+		t.Errorf("List: %v, %v", l, err)
 	}
 	l, err = ListAt(fd, "f")
 	slices.Sort(l)
@@ -93,7 +93,7 @@ func TestLinks(t *testing.T) {
 		t.Errorf("the link was followed: %v", err)
 	}
 	if v, err := GetAt(fd, "l", "trusted.lade"); string(v) != "link" || err != nil {
-		t.Errorf("%q, %v", v, err)
+		t.Errorf("GetAt of a link: %q, %v", v, err)
 	}
 }
 
