@@ -26,6 +26,9 @@ func TestChanges(t *testing.T) {
 		`{"labels": ["a=b"], "log-opts": {"max-size": "2m"}, "icc": false, "default-shm-size": "1M"}`:               {live: "log-opts default-shm-size", restart: "icc"},
 		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "registry-mirrors": ["https://m"], "max-transfers": 3, "registries": {"ghcr.io": {"mirrors": ["https://m"]}}}`: {
 			live: "registry-mirrors max-transfers registries"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "cdi-spec-dirs": ["/x"], "features": {"cdi": false}}`: {live: "cdi-spec-dirs features"},
+		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "allow-direct-routing": true, "bridge-accept-fwmark": "1", "apparmor-profile": "x"}`: {
+			restart: "allow-direct-routing bridge-accept-fwmark apparmor-profile"},
 		`{"labels": ["a=b"], "log-opts": {"max-size": "1m"}, "hosts": ["tcp://127.0.0.1:1"], "mtu": 1400}`: {restart: "hosts mtu"},
 	} {
 		before, said := load(was), load(file)
