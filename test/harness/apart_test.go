@@ -23,7 +23,7 @@ func TestApart(t *testing.T) {
 	for process := range 14 { // 2 each are 28
 		b := &blocks{name: fmt.Sprintf("@lade-test/of-%d-", os.Getpid()) + "%d", of: of, most: 8}
 		all = append(all, b)
-		if claim(b, process) == claim(b, process) {
+		if first, second := claim(b, process), claim(b, process); first == second {
 			t.Errorf("process %d: two engines share a block", process)
 		}
 	}
