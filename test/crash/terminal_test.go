@@ -175,6 +175,11 @@ func TestTerminalOutlivesBoth(t *testing.T) {
 	for _, name := range []string{"lines", "shell", "ends"} {
 		pids[name] = inspect(e, name, ".State.Pid")
 	}
+	at := terminal(t, e, "shell")
+	e.Kill() // the daemon alone: who is attached does not notice
+	converse(t, at, "echo $((70+2))\n", "72\r\n")
+	at.Close()
+	e.Launch()
 	for round := range 2 {
 		last := broken(t, "before", e.Run("logs", "lines")+"\n", 4)
 		killBoth(t, e)
@@ -206,14 +211,27 @@ func TestTerminalOutlivesBoth(t *testing.T) {
 // typed types into a container's terminal until it shows something.
 func typed(t *testing.T, e *harness.Engine, name, text, want string) {
 	t.Helper()
+	at := terminal(t, e, name)
+	defer at.Close()
+	converse(t, at, text, want)
+}
+
+// terminal attaches to a container's terminal.
+func terminal(t *testing.T, e *harness.Engine, name string) client.HijackedResponse {
+	t.Helper()
 	at, err := api(t, e).ContainerAttach(t.Context(), name, client.ContainerAttachOptions{Stream: true, Stdin: true, Stdout: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer at.Close()
 	if err := at.Conn.SetDeadline(time.Now().Add(need.Patience(30 * time.Second))); err != nil {
 		t.Fatal(err)
 	}
+	return at.HijackedResponse
+}
+
+// converse types into a terminal until it shows something.
+func converse(t *testing.T, at client.HijackedResponse, text, want string) {
+	t.Helper()
 	if _, err := at.Conn.Write([]byte(text)); err != nil {
 		t.Fatal(err)
 	}
