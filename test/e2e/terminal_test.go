@@ -144,7 +144,7 @@ func TestTerminal(t *testing.T) {
 				s.resize(20, 70)
 				s.typed("sleep 0.3; stty size\r")
 				s.until("20 70")
-				s.typed("echo $((6*7)) sleeps; sleep 1000\r")
+				s.typed("sh -c 'echo $((6*7)) sleeps; exec sleep 1000'\r") // what writes has the terminal's foreground
 				s.until("42 sleeps")
 				s.typed(ctrlC)
 				s.typed("echo code $?\r")
