@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -292,6 +293,9 @@ func mergeImage(c *apicontainer.Config, img *oci.Image) error {
 		c.Entrypoint = nil // --entrypoint "" clears the image's
 	}
 	c.Healthcheck = mergeHealthcheck(c.Healthcheck, ic.Healthcheck)
+	if path.IsAbs(c.WorkingDir) {
+		c.WorkingDir = path.Clean(c.WorkingDir)
+	}
 	if c.WorkingDir == "" {
 		c.WorkingDir = ic.WorkingDir
 	}

@@ -113,8 +113,7 @@ func containerRows() []Row {
 			})
 		}),
 
-		// A limit of 0 meant "unchanged" before it meant "none".
-		body("ContainerUpdate", 40, func(u *engine.UpdateConfig) { u.PidsLimit = positive(u.PidsLimit) }),
+		body("ContainerUpdate", 40, func(u *engine.UpdateConfig) { u.PidsLimit = nil }), // was ignored
 
 		query("ContainerStop", 42, drop("signal")),
 		query("ContainerRestart", 42, drop("signal")),
