@@ -1,7 +1,9 @@
 package cdi
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -34,7 +36,7 @@ func Read(dirs []string) *Registry {
 	for _, dir := range dirs {
 		names, err := os.ReadDir(dir)
 		if err != nil {
-			if !os.IsNotExist(err) {
+			if !errors.Is(err, fs.ErrNotExist) {
 				r.wrong = append(r.wrong, err.Error())
 			}
 			continue
