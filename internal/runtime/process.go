@@ -230,6 +230,9 @@ func (b *builder) install(f filter) {
 	o := b.p.Sys("seccomp", "", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, uint64(f.flags), prog)
 	if b.listener != nil {
 		b.sendListener(o)
+		// execve may be a call that is handed over: with this descriptor open it would
+		// wait for ever once the listener has gone (seccomp_unotify(2)).
+		b.sys("close", "seccomp listener", unix.SYS_CLOSE, result(o)).AllowAll()
 	}
 }
 
