@@ -54,6 +54,13 @@ SOAK ?= 30m
 soak: all      # as root: churn, upgrades and restarts under load, random histories (SOAK each: 30m), power cuts, bursts
 	LADE_SOAK=$(SOAK) LADE_TEST_REQUIRE=1 go test -count=1 -v -timeout 0 -run '^Test(Churn|Upgrade|Histories|PowerCut|Burst|RestartsUnderLoad)$$' ./test/crash ./test/e2e ./internal/supervisor/server
 
+# What shares memory between goroutines. The detector needs cgo, and a C compiler;
+# tests that compare times or memory with limits are not among these packages'.
+RACE := ./internal/engine/... ./internal/daemon ./internal/server/... ./internal/supervisor ./internal/events ./internal/logs/... \
+	./internal/dns ./internal/registry ./internal/store ./internal/content ./internal/image ./internal/volume ./internal/plugin ./internal/cli/...
+race: all      # as root: the engine's tests with the race detector
+	CGO_ENABLED=1 LADE_TEST_REQUIRE=1 go test -race -count=1 -p 1 -timeout 15m $(RACE)
+
 OLDER ?= HEAD~100
 test-older: all # as root: down to the programs of the commit OLDER and up again, under load
 	scripts/test-older $(OLDER)
@@ -76,4 +83,4 @@ test-deb: all  # install, upgrade and remove the package where systemd runs: in 
 clean:
 	rm -rf bin $(ASSET)
 
-.PHONY: all man run check lint test test-vm conformance bench soak test-older fuzz sizes install deb test-deb clean
+.PHONY: all man run check lint test test-vm conformance bench soak race test-older fuzz sizes install deb test-deb clean

@@ -84,6 +84,8 @@ func TestTogether(t *testing.T) {
 			m.Watch(id, after)
 		}
 		time.Sleep(2 * time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		for id, want := range map[string]time.Duration{
 			"first": 3200 * time.Millisecond, "with it": 3200 * time.Millisecond, "too early": 3310 * time.Millisecond,
 			"slow": 60 * time.Second, "with slow": 60 * time.Second, "after slow": 60251 * time.Millisecond,
@@ -93,7 +95,7 @@ func TestTogether(t *testing.T) {
 			}
 		}
 		cancel()
-		m.Wait()
+		m.Wait() // nothing is checked any more that would wait for mu
 	})
 }
 
