@@ -133,8 +133,9 @@ func checkBridge(name string) error {
 
 // choose returns the bridge's address: as configured, as it is, as it was, or
 // from the first pool that collides with nothing: neither with others, the
-// subnets of other networks, nor with what the host has.
-func choose(rt *netlink.Conn, c Config, was netip.Prefix, others []netip.Prefix) (netip.Prefix, error) {
+// subnets of other networks, nor with what the host has. was is what is recorded
+// of it.
+func choose(rt *netlink.Conn, c Config, was networkRecord, others []netip.Prefix) (netip.Prefix, error) {
 	bridge, err := rt.Link(0, c.Bridge)
 	if err != nil && !errors.Is(err, unix.ENODEV) {
 		return netip.Prefix{}, err
@@ -149,18 +150,26 @@ func choose(rt *netlink.Conn, c Config, was netip.Prefix, others []netip.Prefix)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
+	var have []netip.Prefix
 	for _, a := range addrs {
 		if bridge.Index != 0 && a.Index == bridge.Index {
-			return a.Prefix, nil
+			have = append(have, a.Prefix)
 		}
+	}
+	// A bridge that is not ours keeps its addresses.
+	if c.FixedCIDR.IsValid() && (was.Made || len(have) == 0) {
+		return around(c.FixedCIDR, append(have, was.BIP), others)
+	}
+	if len(have) > 0 {
+		return have[0], nil
 	}
 	taken, err := hostPrefixes(rt, bridge.Index)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	taken = append(taken, others...)
-	if was.IsValid() && !slices.ContainsFunc(taken, was.Overlaps) {
-		return was, nil
+	if was.BIP.IsValid() && !slices.ContainsFunc(taken, was.BIP.Overlaps) {
+		return was.BIP, nil
 	}
 	subnet, err := ipam.Choose(c.pools(), taken)
 	if err != nil {

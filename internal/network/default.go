@@ -65,6 +65,22 @@ func (n *Networks) inet6(b *bridge, bip netip.Prefix) error {
 	return b.v6.open(n.c.FixedCIDR6, bip.Addr(), b.v6.gateway)
 }
 
+// around returns the default bridge's IPv4 address where only a part of its subnet
+// is said, by --fixed-cidr: the first of those that it has or had with that part in
+// their subnets, or else the first address of the part, which is the whole then.
+func around(part netip.Prefix, had, others []netip.Prefix) (netip.Prefix, error) {
+	for _, bip := range had {
+		if bip.IsValid() && bip.Bits() <= part.Bits() && bip.Contains(part.Addr()) {
+			return bip, unused("fixed-cidr", bip, others)
+		}
+	}
+	bip := netip.PrefixFrom(part.Masked().Addr().Next(), part.Bits())
+	if !bip.Addr().Is4() || bip.Bits() > 30 {
+		return bip, errdefs.Invalidf("invalid fixed-cidr %s: without bip, it is the bridge's subnet: want an IPv4 subnet with two hosts at least", part)
+	}
+	return bip, unused("fixed-cidr", bip, others)
+}
+
 // unused refuses an address of the default bridge that was asked for (by option)
 // and whose subnet overlaps another network's. That the host reaches the subnet by
 // another link is told (see Conflicts), and the administrator's to decide.

@@ -125,6 +125,30 @@ func TestDefault6(t *testing.T) {
 	answers(t, "a container without rules", b.other, "tcp6", "["+four.IPv6.Addr().String()+"]:80", outside6.String())
 }
 
+// TestFixedCIDR starts engines of which only the part of the default bridge's subnet
+// is said that containers get.
+func TestFixedCIDR(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.FixedCIDR = netip.MustParsePrefix("10.63.50.0/24") })
+	serve(t, b.other, "tcp", ":80")
+	for _, c := range []struct{ what, part, bip string }{
+		{"at first", "10.63.50.0/24", "10.63.50.1/24"},
+		{"a part of what the bridge has", "10.63.50.128/25", "10.63.50.1/24"},
+		{"somewhere else", "10.64.0.0/25", "10.64.0.1/25"},
+		{"more than the bridge has", "10.64.0.0/24", "10.64.0.1/24"},
+	} {
+		b.crash()
+		part, bip := netip.MustParsePrefix(c.part), netip.MustParsePrefix(c.bip)
+		b.c.FixedCIDR = part
+		b.start()
+		got := b.connect(Request{Name: "one"})
+		if !part.Contains(got.IPv4.Addr()) || got.IPv4.Bits() != bip.Bits() || got.Gateway != bip.Addr() {
+			t.Errorf("%s: endpoint %+v", c.what, got.Endpoint)
+		}
+		answers(t, c.what, got.NetNS, "tcp", outside.String()+":80", machine.String())
+		got.release()
+	}
+}
+
 // TestDefaultRefused asks for addresses that the default bridge cannot have.
 func TestDefaultRefused(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.PoolSize = -1 })
@@ -140,6 +164,8 @@ func TestDefaultRefused(t *testing.T) {
 	}{
 		{func(c *Config) { c.BIP = netip.MustParsePrefix("10.61.0.9/16") }, errdefs.Conflict, "invalid bip 10.61.0.9/16: it overlaps the subnet 10.61.0.0/24 of a network"},
 		{func(c *Config) { c.BIP = netip.MustParsePrefix("10.60.0.0/24") }, errdefs.Invalid, "want the address of a host"},
+		{func(c *Config) { c.FixedCIDR = netip.MustParsePrefix("10.61.0.128/25") }, errdefs.Conflict, "invalid fixed-cidr 10.61.0.129/25: it overlaps the subnet 10.61.0.0/24 of a network"},
+		{func(c *Config) { c.FixedCIDR = netip.MustParsePrefix("10.62.0.0/31") }, errdefs.Invalid, "want an IPv4 subnet with two hosts at least"},
 		{func(c *Config) { c.IPv6, c.BIP6 = true, netip.MustParsePrefix("fd61::9/64") }, errdefs.Conflict, "invalid bip6 fd61::9/64: it overlaps"},
 		{func(c *Config) { c.IPv6, c.FixedCIDR6 = true, netip.MustParsePrefix("fd61::/64") }, errdefs.Conflict, "invalid fixed-cidr-v6 fd61::1/64: it overlaps"},
 		{func(c *Config) { c.IPv6, c.BIP6 = true, netip.MustParsePrefix("fe80::9/64") }, errdefs.Invalid, "want the address of a host in an IPv6 subnet"},

@@ -26,7 +26,7 @@ type Config struct {
 	Logger *slog.Logger
 
 	Bridge      string       // name of the link: "docker0"
-	BIP         netip.Prefix // its address; zero: as before, else a free default pool
+	BIP         netip.Prefix // its address; zero: as before, else the first of FixedCIDR, else a free default pool
 	FixedCIDR   netip.Prefix // addresses of containers come from here; zero: the whole subnet
 	Gateway     netip.Addr   // default route of containers; zero: the bridge
 	MTU         int          // 0: 1500, or that of a bridge that is there

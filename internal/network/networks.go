@@ -141,7 +141,7 @@ func (n *Networks) load(ctx context.Context) error {
 			r.ID, r.Created = ids.New(), time.Now().UTC()
 		}
 		if name == network.NetworkBridge {
-			bip, err := choose(n.rt, n.c, r.BIP, n.subnets())
+			bip, err := choose(n.rt, n.c, r, n.subnets())
 			if err != nil {
 				return err
 			}
