@@ -116,10 +116,7 @@ func merge(id string, hc *apicontainer.HostConfig, u apicontainer.UpdateConfig) 
 		hc.OomKillDisable = u.OomKillDisable
 	}
 	if u.PidsLimit != nil {
-		hc.PidsLimit = u.PidsLimit
-		if *u.PidsLimit <= 0 {
-			hc.PidsLimit = new(int64(-1))
-		}
+		hc.PidsLimit = new(max(*u.PidsLimit, 0)) // 0: as Docker shows that there is none
 	}
 	mergeDevices(&hc.Resources, &u.Resources)
 	if p := u.RestartPolicy; p.Name != "" {
