@@ -64,7 +64,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	}
 	args := slices.Concat(w.config.Entrypoint, w.config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]
-	if err := e.createAs(ctx, &rec, img, w.size); err != nil {
+	if err := e.createAs(ctx, &rec, img, w.files); err != nil {
 		e.secrets.Release(id)
 		e.ranges.free(id)
 		e.containers.free(name, id)
@@ -85,14 +85,20 @@ type wanted struct {
 	networks map[string]*network.EndpointSettings
 	rates    netrate.Asked
 	secrets  []secret.Reference
-	size     int64 // of its own files; 0: no limit
+	files    fileOptions
 	warnings []string
+}
+
+// fileOptions are what a request says of files and the record does not keep.
+type fileOptions struct {
+	size    int64 // limit of the container's own, in bytes; 0: none
+	shallow bool  // read-only binds of Binds leave the mounts below them as they are
 }
 
 // wanted completes and checks a request for the container of that id. Nothing is
 // made or held. Errors: Invalid, and NotFound for what the request names.
 func (e *Engine) wanted(id string, img *image.Image, o CreateOptions) (w wanted, err error) {
-	w.config = *o.Config
+	w.config, w.files.shallow = *o.Config, o.ReadOnlyNonRecursive
 	if o.HostConfig != nil {
 		w.host = *o.HostConfig
 	}
@@ -123,7 +129,7 @@ func (e *Engine) wanted(id string, img *image.Image, o CreateOptions) (w wanted,
 	if w.secrets, err = e.askedSecrets(w.host.Annotations); err != nil {
 		return w, err
 	}
-	if w.size, err = e.askedSize(w.host.StorageOpt); err != nil {
+	if w.files.size, err = e.askedSize(w.host.StorageOpt); err != nil {
 		return w, err
 	}
 	if w.warnings, err = spec.Validate(&w.config, &w.host, e.Facts); err != nil {
@@ -158,7 +164,7 @@ func (e *Engine) wanted(id string, img *image.Image, o CreateOptions) (w wanted,
 
 // createAs gives a container its ids and labels, and creates it with these. What
 // it holds after an error the caller releases.
-func (e *Engine) createAs(ctx context.Context, rec *container.Record, img *image.Image, size int64) (err error) {
+func (e *Engine) createAs(ctx context.Context, rec *container.Record, img *image.Image, o fileOptions) (err error) {
 	if rec.UserNS, err = e.ranges.choose(rec.ID, rec.Config, rec.HostConfig, e.sharedWith(rec.HostConfig)); err != nil {
 		return err
 	}
@@ -169,7 +175,7 @@ func (e *Engine) createAs(ctx context.Context, rec *container.Record, img *image
 		return err
 	}
 	e.prepareUser(rec)
-	if err := e.create(ctx, rec, img, size); err != nil {
+	if err := e.create(ctx, rec, img, o); err != nil {
 		e.unlabel(rec)
 		return err
 	}
@@ -186,9 +192,8 @@ func missingPart(err error) error {
 	return err
 }
 
-// create makes what the record needs, and last the record itself. size limits
-// the container's own files; 0: no limit.
-func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image, size int64) (err error) {
+// create makes what the record needs, and last the record itself.
+func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.Image, o fileOptions) (err error) {
 	parent, err := e.Images.Ground(ctx, img, e.MountPoints)
 	if err != nil {
 		return err
@@ -203,12 +208,12 @@ func (e *Engine) create(ctx context.Context, rec *container.Record, img *image.I
 			err = errors.Join(err, e.Snapshots.Remove(ctx, rec.ID), os.RemoveAll(e.dir(rec.ID)))
 		}
 	}()
-	if size > 0 {
-		if err = e.limitSize(ctx, rec.ID, size); err != nil {
+	if o.size > 0 {
+		if err = e.limitSize(ctx, rec.ID, o.size); err != nil {
 			return err
 		}
 	}
-	ms, undo, err := e.mounts(ctx, rec.ID, rec.Config, rec.HostConfig)
+	ms, undo, err := e.mounts(ctx, rec, o.shallow)
 	if err != nil {
 		return err
 	}

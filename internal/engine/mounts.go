@@ -20,8 +20,9 @@ import (
 // mounts resolves all that a create request says about mounts, in Docker's
 // order of precedence: volumes of other containers, binds, mounts, and the
 // image's anonymous volumes where nothing else is mounted. Volumes are made;
-// undo removes those that did not exist before.
-func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, hc *apicontainer.HostConfig) (out []container.Mount, undo func(), err error) {
+// undo removes those that did not exist before. shallow is as in askedMounts.
+func (e *Engine) mounts(ctx context.Context, rec *container.Record, shallow bool) (out []container.Mount, undo func(), err error) {
+	id, c, hc := rec.ID, rec.Config, rec.HostConfig
 	var made []string
 	release := func() {
 		e.volumes.Release(id)
@@ -47,7 +48,7 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 			put(m)
 		}
 	}
-	asked, err := askedMounts(hc)
+	asked, err := askedMounts(hc, shallow)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -91,8 +92,9 @@ func (e *Engine) mounts(ctx context.Context, id string, c *apicontainer.Config, 
 	return out, release, nil
 }
 
-// askedMounts reads Binds and Mounts. Errors: Invalid, also for two at one place.
-func askedMounts(hc *apicontainer.HostConfig) (all []container.Mount, err error) {
+// askedMounts reads Binds and Mounts. With shallow, a read-only bind of Binds leaves
+// the mounts below it as they are. Errors: Invalid, also for two at one place.
+func askedMounts(hc *apicontainer.HostConfig, shallow bool) (all []container.Mount, err error) {
 	seen := map[string]bool{}
 	add := func(m container.Mount, err error) error {
 		if err != nil {
@@ -106,7 +108,11 @@ func askedMounts(hc *apicontainer.HostConfig) (all []container.Mount, err error)
 		return nil
 	}
 	for _, b := range hc.Binds {
-		if err := add(parseBind(b)); err != nil {
+		m, err := parseBind(b)
+		if shallow && m.Type == mount.TypeBind && !m.RW {
+			m.Options = append(m.Options, "ro")
+		}
+		if err := add(m, err); err != nil {
 			return nil, err
 		}
 	}

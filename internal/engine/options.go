@@ -25,6 +25,9 @@ type CreateOptions struct {
 	Networking *network.NetworkingConfig
 	// AdjustCPUShares is set for API versions before 1.22, which clamp.
 	AdjustCPUShares bool
+	// ReadOnlyNonRecursive is set for API versions before 1.44: read-only binds in
+	// HostConfig.Binds leave the mounts below them as they are.
+	ReadOnlyNonRecursive bool
 }
 
 // StopOptions is the request of ContainerStop and ContainerRestart.

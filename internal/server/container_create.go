@@ -29,6 +29,8 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 		Platform:   platform,
 		Config:     req.Config,
 		Networking: req.NetworkingConfig,
+
+		ReadOnlyNonRecursive: req.ReadOnlyNonRecursive,
 	}
 	if h := req.HostConfig; h != nil {
 		o.HostConfig, o.NetRates = &h.HostConfig, h.Asked

@@ -174,6 +174,8 @@ func TestCreateVersions(t *testing.T) {
 		"1.51": func(f *fake) bool {
 			return f.create.Networking.EndpointsConfig["n1"].MacAddress.String() == "02:00:00:00:00:01" && f.create.HostConfig.Annotations["a"] == "b"
 		},
+		"1.44": func(f *fake) bool { return !f.create.ReadOnlyNonRecursive },
+		"1.43": func(f *fake) bool { return f.create.ReadOnlyNonRecursive },
 		"1.41": func(f *fake) bool {
 			h := f.create.HostConfig
 			return h.ConsoleSize == [2]uint{} && h.Annotations == nil && h.CgroupnsMode == "" && f.create.Platform != nil

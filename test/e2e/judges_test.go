@@ -92,6 +92,20 @@ func TestFoundByJudges(t *testing.T) {
 	if got := e.Run("images", "-q", "--filter", "reference=docker.io/lade/hello"); got == "" {
 		t.Error("an image by its whole name")
 	}
+
+	// Below a read-only bind, before 1.44 and since; no limit of processes any more.
+	for version, want := range map[string]string{"v1.43": " /dev/shm rw,", "v1.44": " /dev/shm ro,"} {
+		_, got := ask("POST", "/"+version+"/containers/create?name="+version, `{"Image":"lade/hello","Cmd":["grep","/dev/shm","/proc/self/mountinfo"],"HostConfig":{"Binds":["/dev:/dev:ro"]}}`)
+		if out := e.Run("start", "-a", version); !strings.Contains(out, want) {
+			t.Errorf("-v of %s: %s\n%s", version, got, out)
+		}
+		e.Run("rm", version)
+	}
+	e.Run("update", "--pids-limit", "32", "web")
+	e.Run("update", "--pids-limit", "0", "web")
+	if got := e.Run("inspect", "-f", "{{.HostConfig.PidsLimit}}", "web"); got != "0" {
+		t.Errorf("limit of processes: %s", got)
+	}
 	e.Run("rm", "-f", "web", "still")
 	e.Run("volume", "rm", "parts")
 }

@@ -26,6 +26,8 @@ type CreateRequest struct {
 	NetworkingConfig *network.NetworkingConfig
 	// MacAddress was container-wide before 1.52.
 	MacAddress network.HardwareAddr
+	// ReadOnlyNonRecursive is set before 1.44: mounts below a read-only -v are as they are.
+	ReadOnlyNonRecursive bool `json:"-"`
 }
 
 // containerInspect is the answer of ContainerInspect before 1.52.
@@ -68,6 +70,7 @@ func containerRows() []Row {
 				r.Healthcheck.StartInterval = 0
 			}
 			// Read-only binds were not recursive.
+			r.ReadOnlyNonRecursive = true
 			eachMount(r, func(m *mount.Mount) {
 				if m.Type == mount.TypeBind && m.ReadOnly {
 					if m.BindOptions == nil {
