@@ -69,8 +69,8 @@ func appArmorDefault(ctx context.Context, name string, log *slog.Logger) (string
 	switch name {
 	case "", apparmor.Default:
 		return defaultProfile(ctx, log), nil
-	case "unconfined":
-		return "", nil
+	case "unconfined": // said to the kernel, so that the supervisor's own profile is not inherited
+		return name, nil
 	}
 	there, err := apparmor.Loaded(name)
 	if err != nil {

@@ -41,7 +41,7 @@ func (e *Engine) ContainerInspect(ctx context.Context, name string, size bool) (
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Path: r.Path, Args: r.Args, Image: r.ImageID, Name: "/" + r.Name,
 		RestartCount: r.RestartCount, Driver: r.Driver, Platform: "linux", Config: r.Config,
 		ProcessLabel: e.labels(r).Process, MountLabel: e.labels(r).Mount,
-		AppArmorProfile: spec.AppArmorProfile(r.HostConfig, e.Facts, e.settings().Defaults.Security),
+		AppArmorProfile: e.appArmor(r),
 		Mounts:          mountPoints(r), ExecIDs: e.execs.alive(r.ID), NetworkSettings: e.networkSettings(r),
 		GraphDriver: e.graphDriver(ctx, r.ID),
 		State: &apicontainer.State{

@@ -135,7 +135,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
-	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath, Pipes: pipesOf(got)}, nil
+	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath, AppArmor: out.Spec.Process.ApparmorProfile, Pipes: pipesOf(got)}, nil
 }
 
 // laps are the times that the steps of a start took, for the debug log.
@@ -400,6 +400,7 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	if err != nil {
 		return nil, nil, err
 	}
+	p.ApparmorProfile = e.appArmor(r)
 	filter, err := e.filters.compile(profile)
 	return p, filter, err
 }

@@ -3,12 +3,15 @@ package escape
 import (
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/apparmor"
+	"lade/internal/need"
 	"lade/test/harness"
 )
 
@@ -113,4 +116,84 @@ func TestAppArmor(t *testing.T) {
 		t.Errorf("inspect: %q", got)
 	}
 	e.Run("stop", "-t", "5", "box")
+}
+
+// TestAppArmorProfile: containers that name no profile have the one that the
+// daemon is configured with, by what it denies; one that runs keeps its own, and
+// with it what is executed in it, when the daemon is configured anew.
+func TestAppArmorProfile(t *testing.T) {
+	if !apparmor.Enabled() {
+		t.Skip("the kernel has no AppArmor: see scripts/test-vm")
+	}
+	mine := fmt.Sprintf("lade-test-%d", os.Getpid())
+	e := harness.Start(t)
+	e.Import()
+	configure := func(profile string) {
+		t.Helper()
+		e.Stop()
+		if err := os.WriteFile(filepath.Join(e.Dir, "daemon.json"), []byte(`{"apparmor-profile": "`+profile+`"}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := func(args ...string) {
+		t.Helper()
+		e.Run(append(append([]string{"run", "-d", "--network", "none"}, args...), harness.Image, "sleep", "1000")...)
+	}
+	// keeps holds a container to a profile: that of its first process, of a further
+	// one, in inspect, and by whether it denies what mine does.
+	keeps := func(name, profile, mode string) {
+		t.Helper()
+		want := strings.TrimSpace(profile + " " + mode)
+		raw, err := os.ReadFile("/proc/" + e.Run("inspect", "--format", "{{.State.Pid}}", name) + "/attr/current")
+		if got := strings.TrimSpace(string(raw)); got != want || err != nil {
+			t.Errorf("%s has the label %q, want %q; %v", name, got, want, err)
+		}
+		if got := e.Run("exec", name, "cat", "/proc/self/attr/current"); got != want {
+			t.Errorf("an exec in %s has the label %q, want %q", name, got, want)
+		}
+		if got := e.Run("inspect", "--format", "{{.AppArmorProfile}}", name); got != profile {
+			t.Errorf("inspect says that %s has %q, want %q", name, got, profile)
+		}
+		_, stderr, code := e.Try("exec", name, "touch", "/locked")
+		if denied := code != 0 && strings.Contains(stderr, "Permission denied"); denied != (profile == mine) || !denied && code != 0 {
+			t.Errorf("%s under %s: exit code %d, %s", name, profile, code, stderr)
+		}
+	}
+	run("--name", "before")
+	keeps("before", apparmor.Default, "(enforce)")
+
+	configure(mine)
+	if said := e.Refused(); !strings.Contains(said, `AppArmor profile \"`+mine+`\" is not loaded`) && !strings.Contains(said, `AppArmor profile "`+mine+`" is not loaded`) {
+		t.Errorf("with a profile that is not loaded: %s", said)
+	}
+	parser := func(text string, args ...string) {
+		t.Helper()
+		cmd := exec.Command(need.Program(t, "apparmor_parser", "Debian's apparmor"), append(args, "--skip-cache")...)
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("apparmor_parser: %v\n%s", err, out)
+		}
+	}
+	const rules = "flags=(attach_disconnected,mediate_deleted) {\n  network,\n  capability,\n  file,\n  signal,\n  ptrace,\n  deny /locked w,\n}\n"
+	text := "profile " + mine + " " + rules
+	parser(text, "--replace")
+	t.Cleanup(func() { parser(text, "--remove") })
+	e.Launch()
+	run("--name", "mine")
+	run("--name", "other", "--security-opt", "apparmor="+apparmor.Default)
+	run("--name", "privileged", "--privileged")
+	keeps("before", apparmor.Default, "(enforce)")
+	keeps("mine", mine, "(enforce)")
+	keeps("other", apparmor.Default, "(enforce)")
+	keeps("privileged", "unconfined", "")
+	// It is the default of the next start, as in Docker.
+	e.Run("restart", "-t", "0", "before")
+	keeps("before", mine, "(enforce)")
+
+	configure("unconfined")
+	e.Launch()
+	run("--name", "free")
+	keeps("free", "unconfined", "")
+	keeps("mine", mine, "(enforce)")
+	e.Run("rm", "-f", "before", "mine", "other", "privileged", "free")
 }

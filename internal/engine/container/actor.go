@@ -32,6 +32,7 @@ type Launched struct {
 	Pid       int
 	StartedAt time.Time
 	Cgroup    string    // as Record.Cgroup
+	AppArmor  string    // as Record.AppArmor
 	Pipes     [3]uint64 // as Record.Pipes
 }
 

@@ -40,6 +40,9 @@ type Record struct {
 	State  State  `json:"state"`
 	Pid    int    `json:"pid,omitempty"`
 	Cgroup string `json:"cgroup,omitempty"` // its control group at the last start, as spec.linux.cgroupsPath
+	// AppArmor is the profile that it was given at the last start; empty: none was
+	// named to the kernel.
+	AppArmor string `json:"apparmor,omitempty"`
 	// Pipes are the inode numbers of its standard streams at the last start, 0
 	// where one is no pipe: by them they are found in its processes.
 	Pipes        [3]uint64 `json:"pipes,omitzero"`
