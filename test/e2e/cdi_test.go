@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,15 +40,19 @@ devices:
     - { hookName: createRuntime, path: `+dir+`/hook }
 `)
 	e := harness.Start(t, "--cdi-spec-dir="+dir)
-	try := func(args ...string) (string, error) {
-		out, err := e.Command(docker, args...).CombinedOutput()
-		return strings.TrimSpace(string(out)), err
+	// The two streams come by themselves: in which order is anybody's guess.
+	try := func(args ...string) (stdout, stderr string, err error) {
+		var out, messages bytes.Buffer
+		cmd := e.Command(docker, args...)
+		cmd.Stdout, cmd.Stderr = &out, &messages
+		err = cmd.Run()
+		return strings.TrimSpace(out.String()), messages.String(), err
 	}
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := try(args...)
+		out, stderr, err := try(args...)
 		if err != nil {
-			t.Fatalf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
+			t.Fatalf("docker %s: %v\n%s%s", strings.Join(args, " "), err, out, stderr)
 		}
 		return out
 	}
@@ -76,11 +81,11 @@ devices:
 	if got := run("info"); !strings.Contains(got, "cdi: vendor.example/hooked=0") {
 		t.Errorf("no devices in info:\n%s", got)
 	}
-	if out, err := try("run", "--rm", "--device", "vendor.example/thing=none", "lade/hello"); err == nil || !strings.Contains(out, "CDI device injection failed: unresolvable CDI devices vendor.example/thing=none") {
-		t.Errorf("unknown: %s", out)
+	if _, stderr, err := try("run", "--rm", "--device", "vendor.example/thing=none", "lade/hello"); err == nil || !strings.Contains(stderr, "CDI device injection failed: unresolvable CDI devices vendor.example/thing=none") {
+		t.Errorf("unknown: %v, %s", err, stderr)
 	}
-	if out, err := try("run", "--rm", "--gpus", "all", "lade/hello"); err == nil || !strings.Contains(out, `could not select device driver "" with capabilities: [[gpu]]`) {
-		t.Errorf("no card: %s", out)
+	if _, stderr, err := try("run", "--rm", "--gpus", "all", "lade/hello"); err == nil || !strings.Contains(stderr, `could not select device driver "" with capabilities: [[gpu]]`) {
+		t.Errorf("no card: %v, %s", err, stderr)
 	}
 	write("gpu.json", `{"cdiVersion": "0.6.0", "kind": "nvidia.com/gpu", "devices": [{"name": "all", "containerEdits": {"env": ["CARDS=all"]}}, {"name": "0", "containerEdits": {"env": ["CARDS=0"]}}]}`)
 	for flag, want := range map[string]string{"all": "all", "1": "0", "device=0": "0"} {
