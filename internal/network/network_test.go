@@ -262,19 +262,7 @@ func accept(t testing.TB, network, addr string, serve func(net.Conn)) error {
 	if err != nil {
 		return err
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				serve(c)
-			}()
-		}
-	}()
+	need.Serve(t, l, serve)
 	return nil
 }
 

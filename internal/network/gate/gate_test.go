@@ -113,20 +113,10 @@ func backend(t *testing.T) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				said, _ := io.ReadAll(c)
-				io.WriteString(c, strings.ToUpper(string(said)))
-			}()
-		}
-	}()
+	need.Serve(t, l, func(c net.Conn) {
+		said, _ := io.ReadAll(c)
+		io.WriteString(c, strings.ToUpper(string(said)))
+	})
 	return addrPort(l.Addr())
 }
 

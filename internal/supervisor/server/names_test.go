@@ -181,7 +181,7 @@ func (b *sandbox) upstream(ns *os.File, ip string, code dnsmessage.RCode, silent
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { pc.Close(); l.Close() })
+	b.t.Cleanup(func() { pc.Close() })
 	answer := func(msg []byte, stream bool) []byte {
 		count.Add(1)
 		var m dnsmessage.Message
@@ -218,28 +218,19 @@ func (b *sandbox) upstream(ns *os.File, ip string, code dnsmessage.RCode, silent
 			}
 		}
 	}()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				var head [2]byte
-				if _, err := io.ReadFull(c, head[:]); err != nil {
-					return
-				}
-				in := make([]byte, binary.BigEndian.Uint16(head[:]))
-				if _, err := io.ReadFull(c, in); err != nil {
-					return
-				}
-				if out := answer(in, true); out != nil {
-					_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...))
-				}
-			}()
+	need.Serve(b.t, l, func(c net.Conn) {
+		var head [2]byte
+		if _, err := io.ReadFull(c, head[:]); err != nil {
+			return
 		}
-	}()
+		in := make([]byte, binary.BigEndian.Uint16(head[:]))
+		if _, err := io.ReadFull(c, in); err != nil {
+			return
+		}
+		if out := answer(in, true); out != nil {
+			_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(out))), out...))
+		}
+	})
 	return &count
 }
 
