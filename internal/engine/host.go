@@ -221,9 +221,7 @@ func (e *host) Release(r *container.Record) {
 	defer cancel()
 	e.sup.drop(r.ID, "")
 	eps := e.Networks.Endpoints(r.ID)
-	if !r.HostConfig.AutoRemove {
-		e.had.keep(r.ID, eps)
-	}
+	e.had.keep(r.ID, eps)
 	if err := e.Networks.Release(ctx, r.ID); err != nil {
 		e.log.Warn("the network connection could not be given back", "container", r.ID, "error", err)
 	}

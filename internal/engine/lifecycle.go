@@ -89,20 +89,18 @@ func stopSignal(r *container.Record, asked string) (int, error) {
 	return int(s), nil
 }
 
-// ContainerRestart stops a container if it runs, and starts it.
+// ContainerRestart stops a container if it runs, and starts it. Errors: NotFound,
+// Invalid for a bad signal, and those of ContainerStart.
 func (e *Engine) ContainerRestart(ctx context.Context, name string, o StopOptions) error {
 	a, err := e.containers.find(name)
 	if err != nil {
 		return err
 	}
-	if err := e.stop(ctx, a, o); err != nil && errdefs.KindOf(err) != errdefs.NotModified {
+	sig, timeout, err := e.stopping(a.View(), o)
+	if err != nil {
 		return err
 	}
-	if err := a.Start(ctx); err != nil && errdefs.KindOf(err) != errdefs.NotModified {
-		return err
-	}
-	e.Publish(a.View(), events.ActionRestart, nil)
-	return nil
+	return a.Restart(ctx, sig, timeout)
 }
 
 // ContainerKill sends a signal, SIGKILL if none is named. Errors: NotFound,

@@ -257,6 +257,19 @@ func (p *player) stop(o *object) {
 	}
 }
 
+// restart stops and starts a container; one that removes itself is there
+// afterwards, unless the daemon has ended in between.
+func (p *player) restart(o *object) {
+	zero := 0
+	ended := o.ended()
+	o.pid = 0
+	p.do(o, "restart", running, []string{ended}, func(ctx context.Context) error {
+		_, err := p.c.ContainerRestart(ctx, o.name, client.ContainerRestartOptions{Timeout: &zero})
+		return err
+	})
+	p.check(o)
+}
+
 func (p *player) kill(o *object) {
 	p.do(o, "kill", o.ended(), []string{exited}, func(ctx context.Context) error {
 		_, err := p.c.ContainerKill(ctx, o.name, client.ContainerKillOptions{Signal: "KILL"})

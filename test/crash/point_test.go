@@ -164,6 +164,7 @@ func script(p *player, base string) {
 	p.kill(b)
 	p.create(auto, base, "")
 	p.start(auto)
+	p.restart(auto)
 	p.stop(auto)
 	p.remove(b, true)
 	copied, named := p.object("volume", "copy"), p.object("volume", "named")

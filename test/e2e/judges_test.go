@@ -106,6 +106,18 @@ func TestFoundByJudges(t *testing.T) {
 	if got := e.Run("inspect", "-f", "{{.HostConfig.PidsLimit}}", "web"); got != "0" {
 		t.Errorf("limit of processes: %s", got)
 	}
+
+	// What removes itself keeps its files over a restart, and goes with a stop.
+	e.Run("run", "-d", "--rm", "--name", "passing", "-v", "/anonymous", "lade/hello", "sleep", "1000")
+	e.Run("exec", "passing", "sh", "-c", "echo one >/own; echo two >/anonymous/file; rm /etc/passwd; mkdir /dir")
+	e.Run("restart", "-t", "0", "passing")
+	e.Run("exec", "passing", "sh", "-c", "mkdir /dir/more")
+	e.Run("restart", "-t", "0", "passing")
+	if got := e.Run("exec", "passing", "sh", "-c", "cat /own /anonymous/file; ls /dir; [ -e /etc/passwd ] || echo gone"); got != "one\ntwo\nmore\ngone" {
+		t.Errorf("after restarts: %s", got)
+	}
+	e.Run("stop", "-t", "0", "passing")
+	need.Eventually(t, "passing is gone", func() bool { _, _, code := e.Try("inspect", "passing"); return code != 0 })
 	e.Run("rm", "-f", "web", "still")
 	e.Run("volume", "rm", "parts")
 }

@@ -111,6 +111,8 @@ type Actor struct {
 	backoff  time.Duration // before the next restart
 	timer    *time.Timer   // of Restarting
 	halting  bool          // the next end is none that the restart policy answers
+	kept     bool          // the next end is none that removes it,
+	doomed   bool          // unless somebody has asked for that by force
 	work     sync.WaitGroup
 }
 

@@ -247,6 +247,67 @@ func TestAutoRemove(t *testing.T) {
 	})
 }
 
+// TestRestartAutoRemove: what removes itself is there after a restart, and goes with
+// a stop, with a removal while it is being restarted, and with a start that fails.
+func TestRestartAutoRemove(t *testing.T) {
+	stop := func(t *testing.T, a *Actor, f *fake) error { return a.Stop(t.Context(), 15, time.Second) }
+	for what, end := range map[string]func(*testing.T, *Actor, *fake) error{
+		"stop": stop,
+		"stop while it is restarted": func(t *testing.T, a *Actor, f *fake) error {
+			f.ignore = true
+			again := make(chan error)
+			go func() { again <- a.Restart(t.Context(), 15, time.Minute) }()
+			synctest.Wait()
+			err := stop(t, a, f)
+			return errors.Join(err, want(<-again, errdefs.NotFound))
+		},
+		"remove while it is restarted": func(t *testing.T, a *Actor, f *fake) error {
+			f.ignore = true
+			again := make(chan error)
+			go func() { again <- a.Restart(t.Context(), 15, time.Minute) }()
+			synctest.Wait()
+			err := a.Remove(t.Context(), "c", true, true)
+			return errors.Join(err, want(<-again, errdefs.NotFound))
+		},
+		"a start that fails": func(t *testing.T, a *Actor, f *fake) error {
+			f.launch = func() error { return errdefs.Invalidf("no") }
+			return want(a.Restart(t.Context(), 15, time.Second), errdefs.Invalid)
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fake{}
+				a := make1(t, f, container.HostConfig{AutoRemove: true})
+				if err := a.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel() // who has asked does not wait
+				for range 2 {
+					if err := a.Restart(ctx, 15, time.Second); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if a.View().State != Running || len(f.starts) != 3 {
+					t.Errorf("after two restarts %s, started at %v", a.View().State, f.starts)
+				}
+				if err := end(t, a, f); err != nil {
+					t.Error(err)
+				}
+				<-a.Done()
+			})
+		})
+	}
+}
+
+// want answers nil for an error of that kind.
+func want(err error, kind errdefs.Kind) error {
+	if errdefs.KindOf(err) == kind {
+		return nil
+	}
+	return fmt.Errorf("%w, want %s", err, kind)
+}
+
 // TestBackoff: restarts are delayed by 100 ms, doubled up to a minute.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,7 +26,7 @@ func (a *Actor) Remove(ctx context.Context, name string, force, volumes bool) er
 				case s.Alive() && !force, s == Restarting && !force:
 					reply(errdefs.Conflictf("cannot remove container %q: container is %s", name, advice(s)))
 				case s.Alive():
-					running = true
+					running, a.doomed = true, true
 					reply(nil)
 				case s == Removing:
 					reply(errdefs.Conflictf("removal of container %s is already in progress", name))
@@ -72,6 +72,15 @@ func advice(s State) string {
 		return "restarting: stop the container before removing or force remove"
 	}
 	return "running: stop the container before removing or force remove"
+}
+
+// autoRemove deletes a container that removes itself at its end.
+func (a *Actor) autoRemove() {
+	a.remove(true, func(err error) {
+		if err != nil {
+			a.log.Warn("automatic removal failed", "error", err)
+		}
+	})
 }
 
 // remove deletes the container outside the loop.

@@ -33,6 +33,8 @@ func (a *Actor) start(reply func(error)) {
 		reply(errdefs.NotModifiedf("container %s is already running", a.rec.ID))
 	case Paused:
 		reply(errdefs.Conflictf("cannot start a paused container, try unpause instead"))
+	case Gone:
+		reply(a.noSuch())
 	case Removing, Dead:
 		reply(errdefs.Conflictf("container is marked for removal and cannot be started"))
 	default:
@@ -94,11 +96,7 @@ func (a *Actor) launched(got Launched, err error) error {
 	}
 	a.notify(container.WaitConditionNotRunning)
 	if a.rec.HostConfig.AutoRemove {
-		a.remove(true, func(err error) {
-			if err != nil {
-				a.log.Warn("automatic removal failed", "error", err)
-			}
-		})
+		a.autoRemove()
 	}
 	return err
 }
@@ -145,7 +143,8 @@ func (a *Actor) ended(e Exit) {
 	if a.halting && next.State == Restarting {
 		next.State, next.RestartCount = Exited, a.rec.RestartCount
 	}
-	a.halting = false
+	kept := a.kept && !a.doomed
+	a.halting, a.kept = false, false
 	if next.OOMKilled && !a.rec.OOMKilled { // the end overtook the notice
 		a.host.Publish(a.View(), events.ActionOOM, nil)
 	}
@@ -167,15 +166,9 @@ func (a *Actor) ended(e Exit) {
 		}
 		a.backoff = min(max(2*a.backoff, firstDelay), lastDelay)
 		a.timer = time.AfterFunc(a.backoff, func() { a.post(func() { a.idle(a.again) }) })
-	case a.rec.HostConfig.AutoRemove:
+	case a.rec.HostConfig.AutoRemove && !kept:
 		a.notify(container.WaitConditionNotRunning)
-		a.idle(func() {
-			a.remove(true, func(err error) {
-				if err != nil {
-					a.log.Warn("automatic removal failed", "error", err)
-				}
-			})
-		})
+		a.idle(a.autoRemove)
 	default:
 		a.notify(container.WaitConditionNotRunning)
 	}

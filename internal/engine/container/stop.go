@@ -20,16 +20,25 @@ const patience = 10 * time.Second
 // process to end, then kills it. It returns when the container has ended.
 // Errors: NotModified if it does not run.
 func (a *Actor) Stop(ctx context.Context, signal int, timeout time.Duration) error {
-	return a.stop(ctx, signal, timeout, false)
+	return a.stop(ctx, signal, timeout, forGood)
 }
 
 // Halt is Stop with the engine's end as its reason: the restart policy does not
 // start the container again now, but the next engine's Resume may.
 func (a *Actor) Halt(ctx context.Context, signal int, timeout time.Duration) error {
-	return a.stop(ctx, signal, timeout, true)
+	return a.stop(ctx, signal, timeout, forEngine)
 }
 
-func (a *Actor) stop(ctx context.Context, signal int, timeout time.Duration, halt bool) error {
+// reason is why a container is stopped, which decides what comes after its end.
+type reason int
+
+const (
+	forGood    reason = iota // somebody wants it stopped
+	forEngine                // the engine ends
+	forRestart               // it is started again at once
+)
+
+func (a *Actor) stop(ctx context.Context, signal int, timeout time.Duration, why reason) error {
 	var exited <-chan struct{}
 	var thaw bool
 	err := a.call(ctx, func(reply func(error)) {
@@ -37,7 +46,7 @@ func (a *Actor) stop(ctx context.Context, signal int, timeout time.Duration, hal
 			if a.rec.State == Restarting {
 				a.stopTimer()
 				next := a.rec
-				next.State, next.Stopped = Exited, !halt
+				next.State, next.Stopped = Exited, why != forEngine
 				err := a.commit(next, true, events.ActionStop, nil)
 				a.notify(container.WaitConditionNotRunning)
 				reply(err)
@@ -49,8 +58,8 @@ func (a *Actor) stop(ctx context.Context, signal int, timeout time.Duration, hal
 			}
 			thaw = a.rec.State == Paused
 			exited = a.nextExit()
-			if halt {
-				a.halting = true
+			a.halting, a.kept = why == forEngine, why == forRestart
+			if a.halting {
 				reply(nil)
 				return
 			}
