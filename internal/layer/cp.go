@@ -143,12 +143,15 @@ type PackOptions struct {
 	// IDs, if not empty, is the map of the user namespace in which the stream's
 	// owners are meant.
 	IDs idmap.Map
+	// Bare are directories, absolute in the root, of which nothing but themselves is
+	// packed if another file system is mounted there.
+	Bare []string
 }
 
 // Pack writes a tar stream, not compressed, of path in the directory root to w:
 // a file, or a directory with all that is in it. Names begin with the last
 // name of the path, as Docker's archives have them. If w is a tarpass.Sender,
-// large files are passed to it.
+// large files are passed to it. What is deleted meanwhile is passed over.
 //
 // Errors: NotFound, Invalid for a path through something that is no directory,
 // what w returns, the context's.
@@ -175,10 +178,44 @@ func Pack(ctx context.Context, root *os.File, p string, o PackOptions, w io.Writ
 	pk := newPacker(ctx, w, "")
 	pk.ids = o.IDs
 	pk.pass, _ = w.(tarpass.Sender)
+	if pk.bare, err = mountedOn(root, o.Bare); err != nil {
+		return err
+	}
 	if err := pk.tree(fd, base, name, &st); err != nil {
 		return err
 	}
 	return pk.close()
+}
+
+// mountedOn identifies those of the directories, absolute in root, that are of
+// another file system than root is.
+func mountedOn(root *os.File, dirs []string) (map[inode]bool, error) {
+	if len(dirs) == 0 {
+		return nil, nil
+	}
+	top, err := lstat(int(root.Fd()), "")
+	if err != nil {
+		return nil, err
+	}
+	out := map[inode]bool{}
+	for _, dir := range dirs {
+		fd, err := openIn(int(root.Fd()), dir, dirFlags, noFollow)
+		if vanished(err) == nil {
+			if err != nil {
+				continue // nothing can be mounted there
+			}
+			var st unix.Stat_t
+			st, err = lstat(fd, "")
+			unix.Close(fd)
+			if st.Dev != top.Dev {
+				out[inode{st.Dev, st.Ino}] = true
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // UnpackOptions says how Unpack treats what exists and who owns what is new.

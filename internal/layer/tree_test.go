@@ -4,9 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -320,7 +322,7 @@ func TestStat(t *testing.T) {
 			t.Errorf("%s: %v", tc.path, err)
 			continue
 		}
-		if got.Name != tc.name || got.LinkTarget != tc.target || tc.mode != fs.ModeDir && got.Mode != tc.mode || !got.Mode.IsDir() && tc.mode.IsDir() {
+		if got.Name != tc.name || got.LinkTarget != tc.target || got.Mode.Type() != tc.mode.Type() || tc.mode.Perm() != 0 && got.Mode != tc.mode {
 			t.Errorf("%s: %+v, want %q %q %v", tc.path, got, tc.name, tc.target, tc.mode)
 		}
 	}
@@ -365,6 +367,48 @@ func TestPack(t *testing.T) {
 	}
 	if err := Pack(t.Context(), root, "/nope", PackOptions{}, &b); errdefs.KindOf(err) != errdefs.NotFound {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestPackMounts packs what has other file systems in it, and a process that has
+// ended: its links are there, and lead nowhere.
+func TestPackMounts(t *testing.T) {
+	need.Root(t)
+	zombie := exec.Command("true")
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Wait()
+	dir := fmt.Sprintf("/proc/%d", zombie.Process.Pid)
+	need.Eventually(t, "a process that has ended", func() bool {
+		stat, err := os.ReadFile(dir + "/stat")
+		return err == nil && bytes.Contains(stat, []byte(") Z "))
+	})
+	top := openDir(t, "/")
+	pack := func(path string, o PackOptions) string {
+		var b bytes.Buffer
+		if err := Pack(t.Context(), top, path, o, &b); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		return names(t, b.Bytes())
+	}
+	if got := pack(dir+"/exe", PackOptions{}); got != "" {
+		t.Errorf("the program of a process that has ended:\n%s", got)
+	}
+	if got := pack(dir+"/ns", PackOptions{}); !strings.HasPrefix(got, "5 ns/") || strings.Contains(got, "ns/mnt") {
+		t.Errorf("the namespaces of a process that has ended:\n%s", got)
+	}
+	bare := PackOptions{Bare: []string{"/nope", "/etc", "/proc"}}
+	for _, path := range []string{"/proc", "/proc/"} {
+		if got := pack(path, bare); got != "5 proc/" {
+			t.Errorf("%s alone:\n%s", path, got)
+		}
+	}
+	if got := pack(dir+"/status", bare); got != "0 status" {
+		t.Errorf("a file in it:\n%s", got)
+	}
+	if got := pack("/etc", bare); !strings.Contains(got, "etc/passwd") {
+		t.Errorf("nothing is mounted there:\n%s", got)
 	}
 }
 

@@ -232,9 +232,10 @@ func openSub(fd int, base string) (int, error) {
 	return sub, pathError("openat", base, err)
 }
 
-// vanished forgives what a container deleted or replaced meanwhile.
+// vanished forgives what a container deleted or replaced meanwhile; ESRCH is what
+// proc says of a process that has ended.
 func vanished(err error) error {
-	if absent(err) || errors.Is(err, unix.ELOOP) {
+	if absent(err) || errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	return err

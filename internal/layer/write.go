@@ -32,6 +32,7 @@ type packer struct {
 	seen    map[inode]string // files with several names, by the name in the stream
 	ids     idmap.Map        // that owners are translated by, to the inside; may be empty
 	pass    tarpass.Sender   // takes large files as descriptors; may be nil
+	bare    map[inode]bool   // directories of which nothing else is packed; may be nil
 	buf     []byte
 }
 
@@ -64,11 +65,8 @@ func (p *packer) tree(fd int, base, name string, st *unix.Stat_t) error {
 		return p.file(fd, base, name, st)
 	}
 	d, err := unix.Openat(fd, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP {
-		return nil
-	}
 	if err != nil {
-		return pathError("openat", name, err)
+		return vanished(pathError("openat", name, err))
 	}
 	defer unix.Close(d)
 	if name != "" {
@@ -76,18 +74,21 @@ func (p *packer) tree(fd int, base, name string, st *unix.Stat_t) error {
 			return err
 		}
 	}
+	if p.bare[inode{st.Dev, st.Ino}] {
+		return nil
+	}
 	names, err := entries(d, "")
 	if err != nil {
-		return err
+		return vanished(err)
 	}
 	slices.Sort(names)
 	for _, n := range names {
 		st, err := lstat(d, n)
-		if errors.Is(err, unix.ENOENT) {
-			continue
-		}
 		if err != nil {
-			return err
+			if err = vanished(err); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := p.tree(d, n, child(name, n), &st); err != nil {
 			return err
@@ -151,8 +152,11 @@ func (p *packer) file(fd int, base, name string, st *unix.Stat_t) error {
 	case unix.S_IFLNK:
 		h.Typeflag = tar.TypeSymlink
 		link, err := readlink(fd, base)
+		if errors.Is(err, unix.EINVAL) {
+			return nil // it is no link any more
+		}
 		if err != nil {
-			return err
+			return vanished(err)
 		}
 		h.Linkname = link
 	case unix.S_IFIFO:
@@ -170,26 +174,30 @@ func (p *packer) file(fd int, base, name string, st *unix.Stat_t) error {
 			h.Typeflag, h.Linkname = tar.TypeLink, first
 			return p.w.WriteHeader(h)
 		}
-		p.seen[id] = name
 	}
 	if h.Typeflag != tar.TypeReg {
 		if _, err := p.attributes(fd, base, h); err != nil {
 			return err
 		}
-		return p.w.WriteHeader(h)
+		return p.written(h, st, p.w.WriteHeader(h))
 	}
-	return p.regular(fd, base, h)
+	return p.regular(fd, base, h, st)
 }
 
-// regular writes a file with its content.
-func (p *packer) regular(fd int, base string, h *tar.Header) error {
+// written notes the name in the stream of a file that has more names.
+func (p *packer) written(h *tar.Header, st *unix.Stat_t, err error) error {
+	if err == nil && st.Nlink > 1 {
+		p.seen[inode{st.Dev, st.Ino}] = h.Name
+	}
+	return err
+}
+
+// regular writes a file with its content. was is what it was a moment ago.
+func (p *packer) regular(fd int, base string, h *tar.Header, was *unix.Stat_t) error {
 	// O_NONBLOCK: what was a file a moment ago may be a pipe now.
 	f, err := unix.Openat(fd, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT || err == unix.ELOOP {
-		return nil
-	}
 	if err != nil {
-		return pathError("openat", h.Name, err)
+		return vanished(pathError("openat", h.Name, err))
 	}
 	defer unix.Close(f)
 	st, err := lstat(f, "")
@@ -204,12 +212,12 @@ func (p *packer) regular(fd int, base string, h *tar.Header) error {
 		return err
 	}
 	if p.pass != nil && st.Size >= tarpass.Least && tarpass.Passable(f) {
-		return p.passed(f, h)
+		return p.written(h, was, p.passed(f, h))
 	}
 	if err := p.w.WriteHeader(h); err != nil {
 		return err
 	}
-	return p.content(f, h)
+	return p.written(h, was, p.content(f, h))
 }
 
 // passed writes the header of the file f, and sends f with it.

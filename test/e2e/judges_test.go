@@ -93,6 +93,30 @@ func TestFoundByJudges(t *testing.T) {
 		t.Error("an image by its whole name")
 	}
 
+	// The whole of a container that runs: its own files and volumes, and not what
+	// the runtime mounts.
+	e.Run("run", "-d", "--name", "busy", "-v", "parts:/parts", "lade/hello", "sh", "-c", "echo of the volume >/parts/file; while :; do true | true; done")
+	need.Eventually(t, "a file in the volume", func() bool { _, _, code := e.Try("exec", "busy", "ls", "/parts/file"); return code == 0 })
+	_, whole := ask("GET", "/containers/busy/archive?path=/", "")
+	has := map[string]bool{}
+	files := tar.NewReader(strings.NewReader(whole))
+	h, err := files.Next()
+	for ; err == nil; h, err = files.Next() {
+		has[h.Name] = true
+	}
+	for name, want := range map[string]bool{
+		"/parts/file": true, "/etc/hosts": true, "/bin/sh": true, "/dev/": true, "/proc/": true, "/sys/": true,
+		"/dev/null": false, "/proc/self": false, "/sys/kernel/": false,
+	} {
+		if has[name] != want {
+			t.Errorf("%s in the whole: %v", name, has[name])
+		}
+	}
+	if err != io.EOF {
+		t.Errorf("the whole of a container: %v", err)
+	}
+	e.Run("rm", "-f", "busy")
+
 	// Below a read-only bind, before 1.44 and since; no limit of processes any more.
 	for version, want := range map[string]string{"v1.43": " /dev/shm rw,", "v1.44": " /dev/shm ro,"} {
 		_, got := ask("POST", "/"+version+"/containers/create?name="+version, `{"Image":"lade/hello","Cmd":["grep","/dev/shm","/proc/self/mountinfo"],"HostConfig":{"Binds":["/dev:/dev:ro"]}}`)

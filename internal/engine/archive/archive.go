@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	apicontainer "github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
@@ -101,8 +102,19 @@ func pathStat(s layer.PathStat) apicontainer.PathStat {
 	return apicontainer.PathStat{Name: s.Name, Size: s.Size, Mode: s.Mode, Mtime: s.Mtime, LinkTarget: s.LinkTarget}
 }
 
+// kernelDirs are the directories on which the runtime mounts what are no files of
+// the container: to Docker, which looks at a container from outside, they are empty.
+// What a user has mounted in such a place is the container's.
+func kernelDirs(r *container.Record) []string {
+	return slices.DeleteFunc([]string{"/dev", "/proc", "/sys"}, func(dir string) bool {
+		_, tmpfs := r.HostConfig.Tmpfs[dir]
+		return tmpfs || slices.ContainsFunc(r.Mounts, func(m container.Mount) bool { return m.Destination == dir })
+	})
+}
+
 // ContainerArchive reads a path in a container as a tar stream, which the
-// caller closes. Errors: NotFound.
+// caller closes. Of /dev, /proc and /sys it has the directories alone, but what is
+// in there can be read by name. Errors: NotFound.
 func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archive, error) {
 	r, root, ids, err := c.openRoot(ctx, name, path)
 	if err != nil {
@@ -115,7 +127,7 @@ func (c *Copier) ContainerArchive(ctx context.Context, name, path string) (Archi
 	}
 	c.host.Publish(r, events.ActionArchivePath, nil)
 	content := &stream{from: root, produce: func(w io.Writer) error {
-		return layer.Pack(ctx, root, path, layer.PackOptions{IDs: ids}, w)
+		return layer.Pack(ctx, root, path, layer.PackOptions{IDs: ids, Bare: kernelDirs(r)}, w)
 	}}
 	return Archive{Stat: pathStat(s), Content: content}, nil
 }
