@@ -92,9 +92,17 @@ func (r *index) remove(id string) {
 	}
 }
 
-// find returns the container of that id, name, or unique prefix of an id.
-// Errors: NotFound, Invalid for an ambiguous prefix.
+// find returns the container of that id, name, unique prefix of an id, or name by
+// another's link. Errors: NotFound, Invalid for an ambiguous prefix.
 func (r *index) find(ref string) (*container.Actor, error) {
+	if other, alias, ok := strings.Cut(strings.TrimPrefix(ref, "/"), "/"); ok {
+		return r.findLinked(ref, other, alias)
+	}
+	return r.findOwn(ref)
+}
+
+// findOwn is find without the names that links give.
+func (r *index) findOwn(ref string) (*container.Actor, error) {
 	if a, err, done := r.look(ref); done {
 		return a, err
 	}
@@ -118,6 +126,16 @@ func (r *index) find(ref string) (*container.Actor, error) {
 	defer r.mu.RUnlock()
 	if a := r.byID[sorted[i]]; a != nil {
 		return a.Actor, nil
+	}
+	return nil, errdefs.NotFoundf("No such container: %s", ref)
+}
+
+// findLinked returns the container that another one has a link to. Errors: NotFound.
+func (r *index) findLinked(ref, other, alias string) (*container.Actor, error) {
+	if a, _, done := r.look(other); done && a != nil && a.View().Name == other {
+		if name, ok := namedLinks(a.View())[alias]; ok {
+			return r.findOwn(name)
+		}
 	}
 	return nil, errdefs.NotFoundf("No such container: %s", ref)
 }

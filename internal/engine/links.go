@@ -33,6 +33,43 @@ func splitLink(s string) (name, alias string, err error) {
 	return name, alias, nil
 }
 
+// namedLinks are the links of a container by their alias: those that give what they
+// lead to another name, "other/alias", as links on the default network do.
+func namedLinks(r *container.Record) map[string]string {
+	if len(r.HostConfig.Links) == 0 || r.HostConfig.NetworkMode.IsUserDefined() {
+		return nil
+	}
+	out := map[string]string{}
+	for _, l := range r.HostConfig.Links {
+		if name, alias, err := splitLink(l); err == nil {
+			out[alias] = name
+		}
+	}
+	return out
+}
+
+// linkNames are the names that containers have by the links of others, in order, by
+// their ids.
+func (e *host) linkNames() map[string][]string {
+	if !e.linked.Load() {
+		return nil
+	}
+	out := map[string][]string{}
+	for _, a := range e.containers.list() {
+		r := a.View()
+		for alias, name := range namedLinks(r) {
+			if to, err := e.containers.find(name); err == nil {
+				id := to.View().ID
+				out[id] = append(out[id], "/"+r.Name+"/"+alias)
+			}
+		}
+	}
+	for _, names := range out {
+		slices.Sort(names)
+	}
+	return out
+}
+
 // checkLinks refuses links that lead nowhere. Errors: Invalid, in Docker's words.
 func (e *host) checkLinks(hc *apicontainer.HostConfig) error {
 	for _, l := range hc.Links {

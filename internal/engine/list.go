@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,7 @@ type sources struct {
 	record     *container.Record
 	connection network.Connection
 	image      *image.Image // nil: it is gone
+	linkNames  string       // one after another
 }
 
 // ContainerList returns the containers that match, newest first. It makes anew
@@ -68,7 +70,7 @@ func (e *Engine) ContainerList(ctx context.Context, o ListOptions) ([]*Listed, e
 	}
 	all := e.containers.list()
 	out := make([]*Listed, 0, len(all))
-	l := lister{viewer: e.viewer, now: time.Now(), images: map[string]*image.Image{}}
+	l := lister{viewer: e.viewer, now: time.Now(), images: map[string]*image.Image{}, linkNames: q.linkNames}
 	for _, a := range all {
 		r := a.View()
 		if r.State == container.Gone || !q.match(e, r) {
@@ -103,12 +105,14 @@ type lister struct {
 	*viewer
 	now    time.Time
 	images map[string]*image.Image // by id: many containers have few
+	// linkNames are by the ids of containers.
+	linkNames map[string][]string
 }
 
 // show returns what is shown of a container. What it is made of is looked at
 // before it is made: a change meanwhile shows in the next list at the latest.
 func (l *lister) show(a *indexed, r *container.Record) *Listed {
-	from := sources{record: r, connection: l.Networks.Connection(r.ID), image: l.image(r)}
+	from := sources{record: r, connection: l.Networks.Connection(r.ID), image: l.image(r), linkNames: strings.Join(l.linkNames[r.ID], "")}
 	was := a.listing.Load()
 	same := was != nil && was.sources == from
 	if same && !l.now.Before(was.from) && (was.until.IsZero() || l.now.Before(was.until)) {
@@ -118,7 +122,7 @@ func (l *lister) show(a *indexed, r *container.Record) *Listed {
 	now := &listing{sources: from, from: l.now, until: until}
 	switch {
 	case !same:
-		now.shown = &Listed{Summary: l.summary(r, from.image, text)}
+		now.shown = &Listed{Summary: l.summary(r, from.image, text, l.linkNames[r.ID])}
 	case was.shown.Status == text:
 		now.shown = was.shown
 	default: // only time has passed

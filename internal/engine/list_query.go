@@ -27,6 +27,7 @@ type query struct {
 	images        map[string]bool
 	published     map[network.Port]bool
 	exposed       map[network.Port]bool
+	linkNames     map[string][]string // by the ids of containers
 }
 
 func (e *Engine) listQuery(o ListOptions) (*query, error) {
@@ -35,6 +36,7 @@ func (e *Engine) listQuery(o ListOptions) (*query, error) {
 		return nil, err
 	}
 	q := &query{filters: f, all: o.All || o.Limit > 0 || f.Has("status") || f.Has("exited") || f.Has("before") || f.Has("since")}
+	q.linkNames = e.linkNames()
 	for _, s := range f["status"] {
 		if err := apicontainer.ValidateContainerState(apicontainer.ContainerState(s)); err != nil {
 			return nil, errdefs.Invalidf("invalid filter 'status=%s': %w", s, err)
@@ -108,7 +110,7 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 	case !q.all && !r.State.Alive() && !r.Returning(),
 		f.Has("status") && !slices.Contains(f["status"], string(r.API())),
 		f.Has("id") && !f.Prefix("id", r.ID),
-		f.Has("name") && !f.Match("name", r.Name) && !f.Match("name", "/"+r.Name),
+		f.Has("name") && !q.named("/"+r.Name) && !slices.ContainsFunc(q.linkNames[r.ID], q.named),
 		!f.Labels("label", r.Config.Labels),
 		!f.Labels("annotation", r.HostConfig.Annotations),
 		!q.before.IsZero() && !r.Created.Before(q.before),
@@ -144,6 +146,11 @@ func (q *query) match(e *Engine, r *container.Record) bool {
 		return false
 	}
 	return true
+}
+
+// named reports whether a name is asked for, with its first slash or without.
+func (q *query) named(name string) bool {
+	return q.filters.Match("name", name[1:]) || q.filters.Match("name", name)
 }
 
 func anyPort(wanted map[network.Port]bool, have func(func(network.Port) bool)) bool {

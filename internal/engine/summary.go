@@ -19,14 +19,14 @@ func (e *viewer) Summary(r *container.Record) apicontainer.Summary {
 		img = nil // it is gone
 	}
 	text, _ := status(r, time.Now())
-	return e.summary(r, img, text)
+	return e.summary(r, img, text, e.linkNames()[r.ID])
 }
 
 // summary is that of a container of an image, nil if that is gone, whose state in
-// words is known.
-func (e *viewer) summary(r *container.Record, img *image.Image, status string) apicontainer.Summary {
+// words is known, and which has more names by links of others.
+func (e *viewer) summary(r *container.Record, img *image.Image, status string, linkNames []string) apicontainer.Summary {
 	s := apicontainer.Summary{
-		ID: r.ID, Names: []string{"/" + r.Name}, Image: r.Config.Image, ImageID: r.ImageID,
+		ID: r.ID, Names: append([]string{"/" + r.Name}, linkNames...), Image: r.Config.Image, ImageID: r.ImageID,
 		Command: commandLine(r), Created: r.Created.Unix(), Ports: []apicontainer.PortSummary{}, Labels: r.Config.Labels,
 		State: r.API(), Status: status, Mounts: mountPoints(r),
 		NetworkSettings: &apicontainer.NetworkSettingsSummary{Networks: e.endpointSettings(r)},

@@ -96,7 +96,7 @@ func TestFoundByJudges(t *testing.T) {
 	// The whole of a container that runs: its own files and volumes, and not what
 	// the runtime mounts.
 	e.Run("run", "-d", "--name", "busy", "-v", "parts:/parts", "lade/hello", "sh", "-c", "echo of the volume >/parts/file; while :; do true | true; done")
-	need.Eventually(t, "a file in the volume", func() bool { _, _, code := e.Try("exec", "busy", "ls", "/parts/file"); return code == 0 })
+	need.Eventually(t, "a file in the volume", func() bool { out, _, _ := e.Try("exec", "busy", "cat", "/parts/file"); return strings.Contains(out, "volume") })
 	_, whole := ask("GET", "/containers/busy/archive?path=/", "")
 	has := map[string]bool{}
 	files := tar.NewReader(strings.NewReader(whole))
@@ -116,6 +116,38 @@ func TestFoundByJudges(t *testing.T) {
 		t.Errorf("the whole of a container: %v", err)
 	}
 	e.Run("rm", "-f", "busy")
+
+	// Names by a link: in lists, wherever a container is named, and as they change.
+	e.Run("run", "-d", "--name", "linking", "--link", "web:site", "lade/hello", "sleep", "1000")
+	names := func(want string) {
+		t.Helper()
+		for _, args := range [][]string{{"ps"}, {"ps", "--filter", "name=site$"}} {
+			if got := e.Run(append(args, "--no-trunc", "--filter", "id="+e.Run("inspect", "-f", "{{.Id}}", "web"), "--format", "{{.Names}}")...); got != want {
+				t.Errorf("%v: %s, want %s", args, got, want)
+			}
+		}
+	}
+	names("web,linking/site")
+	if got := e.Run("ps", "--filter", "name=web", "--format", "{{.Names}}"); got != "web" {
+		t.Errorf("short names: %s", got)
+	}
+	e.Run("rename", "linking", "linked")
+	names("web,linked/site")
+	for name, want := range map[string]string{"linked/site": "/web", "/linked/site": "/web", "web": "/web"} {
+		if got := e.Run("inspect", "--type", "container", "-f", "{{.Name}}", name); got != want {
+			t.Errorf("%s is %s", name, got)
+		}
+	}
+	for _, name := range []string{"linking/site", "linked/other", "linked/site/site"} {
+		if _, said, code := e.Try("inspect", "--type", "container", name); code != 1 || !strings.Contains(said, "No such container: "+name) {
+			t.Errorf("%s: %d %s", name, code, said)
+		}
+	}
+	e.Run("rm", "--link", "linked/site")
+	if got := e.Run("ps", "--no-trunc", "--filter", "name=web", "--format", "{{.Names}}"); got != "web" {
+		t.Errorf("names without the link: %s", got)
+	}
+	e.Run("rm", "-f", "linked")
 
 	// Below a read-only bind, before 1.44 and since; no limit of processes any more.
 	for version, want := range map[string]string{"v1.43": " /dev/shm rw,", "v1.44": " /dev/shm ro,"} {
