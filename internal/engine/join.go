@@ -108,21 +108,22 @@ func (e *host) named(r *container.Record) (*container.Record, error) {
 	return &out, nil
 }
 
-// checkShared refuses to share namespaces with containers that are not there;
-// that they run is asked for at the start. Errors: Invalid.
+// checkShared refuses to share namespaces with containers that are not there, as
+// Docker does when it looks for their labels; that they run is asked for at the
+// start. Errors: Invalid.
 func (e *host) checkShared(hc *apicontainer.HostConfig) error {
 	for _, of := range []struct {
-		what, name string
-		shared     bool
+		name   string
+		shared bool
 	}{
-		{"PID", hc.PidMode.Container(), hc.PidMode.IsContainer()},
-		{"IPC", hc.IpcMode.Container(), hc.IpcMode.IsContainer()},
+		{hc.PidMode.Container(), hc.PidMode.IsContainer()},
+		{hc.IpcMode.Container(), hc.IpcMode.IsContainer()},
 	} {
 		if !of.shared {
 			continue
 		}
 		if _, err := e.containers.find(of.name); err != nil {
-			return errdefs.Invalidf("invalid %s mode: %w", of.what, err)
+			return errdefs.Invalidf("%w", err)
 		}
 	}
 	return nil
@@ -190,7 +191,7 @@ func (e *host) sharesIPC(name string) (*container.Record, error) {
 		return nil, err
 	}
 	if mode := r.HostConfig.IpcMode; mode.IsPrivate() || mode.IsNone() {
-		return nil, errdefs.Invalidf("container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", name)
+		return nil, errdefs.Invalidf("container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", r.ID)
 	}
 	return r, nil
 }
