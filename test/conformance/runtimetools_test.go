@@ -26,9 +26,9 @@ import (
 
 const (
 	validation = "github.com/opencontainers/runtime-tools/validation/"
-	// most is how long one of the programs may take. The longest makes 32 containers,
-	// which takes seven seconds at best, and with a tenth of a CPU, as a
-	// busy one may have for it, a minute.
+	// most is how long one of the programs may take. The longest makes 32 containers:
+	// seven seconds at best, a minute with the tenth of a CPU that a busy machine has
+	// for it.
 	most = 10 * time.Minute
 	// tries is how often a program is run that races by itself.
 	tries = 8
