@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 )
 
@@ -19,12 +20,28 @@ func Apart() []string {
 // apart are those of this process. It claims another one for each engine, up to as
 // many as it may run at a time, so that processes with an engine or two leave room
 // for tens of them.
-var apart = blocks{name: "@lade-test/apart-%d", of: 64, most: 8}
+var apart = blocks{name: "@lade-test/apart-%d", of: 64, most: 8, taken: linked}
+
+// linked reports whether a link of the host has an address of an engine's part: one
+// whose test was killed has left its bridge, to which the host would send what is for
+// another one.
+func linked(n int) bool {
+	addrs, _ := net.InterfaceAddrs()
+	return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		ip, _ := a.(*net.IPNet)
+		if ip == nil || ip.IP.To4() == nil {
+			return false
+		}
+		b := ip.IP.To4()
+		return b[0] == 198 && (b[1] == 18 || b[1] == 19) && int(b[2])/4 == n
+	})
+}
 
 // blocks are what one process has of things that all processes of the machine share.
 type blocks struct {
-	name     string // of the socket that is the claim to one
-	of, most int    // how many there are, and how many a process may have
+	name     string         // of the socket that is the claim to one
+	of, most int            // how many there are, and how many a process may have
+	taken    func(int) bool // whether the machine has one already; nil: it cannot
 
 	mu     sync.Mutex
 	own    []int
@@ -41,6 +58,9 @@ func (b *blocks) take() int {
 	if len(b.own) < b.most {
 		for k := range b.of {
 			i := (k + 2*b.most) % b.of // what people start by hand is at the ends
+			if b.taken != nil && b.taken(i) {
+				continue
+			}
 			if l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf(b.name, i), Net: "unix"}); err == nil {
 				b.own, b.claims = append(b.own, i), append(b.claims, l)
 				return i

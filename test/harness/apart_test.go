@@ -2,8 +2,15 @@ package harness
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/linux/netlink"
+	"lade/internal/linux/netns"
+	"lade/internal/need"
 )
 
 // TestApart has more processes than there were blocks of eight for: none of them
@@ -49,4 +56,33 @@ func TestApart(t *testing.T) {
 	}
 	claim(all[1], 1)
 	claim(all[2], 2)
+}
+
+// TestLinked: a block of which a link has an address is passed over.
+func TestLinked(t *testing.T) {
+	need.Root(t)
+	ns, err := netns.New(func(*os.File) error {
+		c, err := netlink.Dial(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		var r netlink.Request
+		r.AddAddr(1, netip.MustParsePrefix("198.18.68.1/22")) // of 17
+		if err := c.Do(&r); err != nil {
+			return err
+		}
+		b := &blocks{name: apart.name, of: 64, most: 8, taken: linked} // names of sockets belong to the namespace
+		if first, second := b.take(), b.take(); first != 16 || second != 18 {
+			t.Errorf("blocks %d and %d are taken", first, second)
+		}
+		for _, l := range b.claims {
+			l.Close()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Close()
 }
