@@ -155,6 +155,9 @@ func (c *Containers) cdiDirs() []string {
 	if on, said := c.Features[cdiFeature]; said && !on {
 		return nil
 	}
+	if len(c.CDIDirs) == 1 && c.CDIDirs[0] == "" { // Docker's other way to say so
+		return nil
+	}
 	return append([]string{}, c.CDIDirs...)
 }
 

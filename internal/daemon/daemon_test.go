@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -54,6 +55,27 @@ func config(t *testing.T, text string) string {
 		t.Fatal(err)
 	}
 	return "--config-file=" + p
+}
+
+// TestCDIDirs: how the Container Device Interface is switched off.
+func TestCDIDirs(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "[/etc/cdi /var/run/cdi]"},
+		{[]string{"--cdi-spec-dir=/a", "--cdi-spec-dir=/b"}, "[/a /b]"},
+		{[]string{"--cdi-spec-dir="}, "[]"},
+		{[]string{"--cdi-spec-dir=/a", "--feature=cdi=false"}, "[]"},
+	} {
+		c, err := Load(append(tc.args, config(t, `{}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(c.cdiDirs()); got != tc.want {
+			t.Errorf("%v: %s, want %s", tc.args, got, tc.want)
+		}
+	}
 }
 
 func TestLoad(t *testing.T) {

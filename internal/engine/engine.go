@@ -67,7 +67,7 @@ type Defaults struct {
 	DNS          []string
 	DNSSearch    []string
 	DNSOptions   []string
-	HostGateway  []netip.Addr // what host-gateway stands for; none: the default bridge's address
+	HostGateway  []netip.Addr // what host-gateway stands for; none: the default bridge's addresses
 	// NetworkOptions are those that new networks get of a driver.
 	NetworkOptions map[string]map[string]string
 	Security       spec.SecurityDefaults

@@ -97,7 +97,7 @@ func (e *Engine) ImageList(_ context.Context, o ImageListOptions) ([]apiimage.Su
 			!f.Labels("label", img.Config.Config.Labels),
 			hasBefore && !img.Created.Before(before),
 			hasSince && !img.Created.After(since),
-			!until.IsZero() && img.Created.After(until),
+			!until.IsZero() && !img.Created.Before(until),
 			!o.All && e.secondary(img):
 			continue
 		}

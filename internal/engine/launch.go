@@ -419,8 +419,8 @@ func (e *host) hostsFile(r *container.Record) (hosts []byte, err error) {
 			continue
 		}
 		gateways := e.settings().Defaults.HostGateway
-		if gw := e.Networks.Gateway(); len(gateways) == 0 && gw.IsValid() {
-			gateways = []netip.Addr{gw}
+		if len(gateways) == 0 {
+			gateways = e.Networks.HostGateway()
 		}
 		if len(gateways) == 0 {
 			return nil, errdefs.Invalidf("unable to derive the IP value for host-gateway")

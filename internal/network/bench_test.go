@@ -78,7 +78,7 @@ func BenchmarkPort(b *testing.B) {
 	for _, others := range []int{0, 10000} {
 		b.Run(fmt.Sprintf("others=%d", others), func(b *testing.B) {
 			e := newBench(b, quiet)
-			to := netip.AddrPortFrom(e.n.Gateway(), 80)
+			to := netip.AddrPortFrom(e.n.HostGateway()[0], 80)
 			at := func(p int) hostPort {
 				return hostPort{"tcp", netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(p))}
 			}

@@ -56,7 +56,7 @@ func TestConnect(t *testing.T) { onBothBridges(t, testConnect) }
 
 func testConnect(t *testing.T) {
 	b := newBench(t, nil)
-	gw := b.n.Gateway().String()
+	gw := b.gateway().String()
 	one := b.connect(Request{Name: "one", Ports: []Publish{
 		{Proto: "tcp", Port: 80, HostPort: 8080},
 		{Proto: "udp", Port: 53, HostPort: 8053},
@@ -101,7 +101,7 @@ func testIsolatedContainers(t *testing.T) {
 	two := b.connect(Request{Name: "two"})
 	serve(t, one.NetNS, "tcp", ":80")
 	serve(t, b.other, "tcp", ":80")
-	gw := b.n.Gateway().String()
+	gw := b.gateway().String()
 	silent(t, "container to container", two.NetNS, "tcp", one.IPv4.Addr().String()+":80")
 	answers(t, "host to container", nil, "tcp", one.IPv4.Addr().String()+":80", gw)
 	answers(t, "outside to published", b.other, "tcp", machine.String()+":8080", outside.String())
@@ -210,7 +210,7 @@ func TestRestart(t *testing.T) {
 	goes := b.connect(Request{Name: "goes", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8081}}})
 	serve(t, stays.NetNS, "tcp", ":80")
 	networks := b.n.List()
-	gw := b.n.Gateway()
+	gw := b.gateway()
 	b.crash()
 	goes.NetNS.Close()
 	answers(t, "while the engine is away", b.other, "tcp", machine.String()+":8080", outside.String())
@@ -219,7 +219,7 @@ func TestRestart(t *testing.T) {
 	if err := b.n.Restore(t.Context(), map[string]bool{stays.id: true}); err != nil {
 		t.Fatal(err)
 	}
-	if b.n.Gateway() != gw || !reflect.DeepEqual(b.n.List(), networks) {
+	if b.gateway() != gw || !reflect.DeepEqual(b.n.List(), networks) {
 		t.Errorf("networks changed: %v, before %v", b.n.List(), networks)
 	}
 	got, ok := b.n.Endpoint(stays.id)
@@ -389,7 +389,7 @@ func TestHostAndNone(t *testing.T) {
 	none := b.connect(Request{ContainerID: "n", Name: "n", Network: "none"})
 	serve(t, none.NetNS, "tcp", "127.0.0.1:80")
 	answers(t, "own loopback", none.NetNS, "tcp", "127.0.0.1:80", "127.0.0.1")
-	silent(t, "bridge", none.NetNS, "tcp", b.n.Gateway().String()+":80")
+	silent(t, "bridge", none.NetNS, "tcp", b.gateway().String()+":80")
 	for name, id := range map[string]string{"host": "h", "none": "n"} {
 		in, err := b.n.Inspect(name)
 		if err != nil || in.Containers[id].Name != id {
@@ -427,7 +427,7 @@ func TestInside(t *testing.T) {
 			t.Errorf("eth0 = %+v, %v", eth0, err)
 		}
 		routes, err := rt.Routes()
-		if err != nil || !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst.Bits() == 0 && r.Gateway == b.n.Gateway() }) {
+		if err != nil || !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst.Bits() == 0 && r.Gateway == b.gateway() }) {
 			t.Errorf("routes %v, %v", routes, err)
 		}
 		for name, want := range map[string]string{

@@ -59,6 +59,9 @@ func TestDefault6(t *testing.T) {
 	if !subnet.IsValid() || subnet.Bits() != 64 || subnet.Addr().As16()[0] != 0xfd {
 		t.Fatalf("subnet %s", subnet)
 	}
+	if got := b.n.HostGateway(); len(got) != 2 || got[0] != b.gateway() || got[1] != subnet.Addr().Next() {
+		t.Errorf("host-gateway: %v", got)
+	}
 	one := b.connect(Request{Name: "one", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
 	two := b.connect(Request{Name: "two"})
 	serve(t, one.NetNS, "tcp", ":80")

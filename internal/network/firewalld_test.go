@@ -108,7 +108,7 @@ func TestFirewalld(t *testing.T) {
 	// The zone of the uplink is the default one, public, which lets nobody in.
 	silent(t, "a zone that does not have the port", b.other, "tcp", gated)
 	reaches(t, "a translated port", b.other, "tcp", plain, outside.String())
-	reaches(t, "this host itself", nil, "tcp", "127.0.0.1:8080", b.n.Gateway().String())
+	reaches(t, "this host itself", nil, "tcp", "127.0.0.1:8080", b.gateway().String())
 	silent(t, "a container goes outside", one.NetNS, "tcp", outgoing)
 
 	// What firewall-cmd --permanent writes: see docs/ports.md.

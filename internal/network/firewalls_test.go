@@ -91,7 +91,7 @@ func TestFirewalls(t *testing.T) {
 	defer command(t, "nft", "delete", "table", "ip6", "filter")
 	outsideTo("ufw denies what nobody allowed", gated, false)
 	outsideTo("ufw denies forwarding", plain, false)
-	answers(t, "ufw and the host itself", nil, "tcp", "127.0.0.1:8080", b.n.Gateway().String())
+	answers(t, "ufw and the host itself", nil, "tcp", "127.0.0.1:8080", b.gateway().String())
 	ufw("allow", "from", outside.String(), "to", "any", "port", "8080", "proto", "tcp")
 	outsideTo("ufw allow", gated, true)
 	ufw("route", "allow", "out", "on", b.c.Bridge)

@@ -128,7 +128,7 @@ func TestGate(t *testing.T) { onBothBridges(t, testGated) }
 
 func testGated(t *testing.T) {
 	b := newBench(t, nil)
-	gw := b.n.Gateway().String()
+	gw := b.gateway().String()
 	local := netip.MustParseAddr("127.0.0.1")
 	b.create(network.CreateRequest{Name: "other", IPAM: subnet("10.61.0.0/24")})
 	b.create(network.CreateRequest{Name: "in", IPAM: subnet("10.63.0.0/24"), Internal: true})

@@ -182,13 +182,18 @@ func (n *Networks) tell(networks ...string) {
 	}
 }
 
-// Gateway returns the address of the default bridge, which "host-gateway"
-// stands for; zero when there is none.
-func (n *Networks) Gateway() netip.Addr {
+// HostGateway returns the addresses of the default bridge, IPv4 first, for which
+// "host-gateway" stands; none without that bridge.
+func (n *Networks) HostGateway() (out []netip.Addr) {
 	if n.def == nil {
-		return netip.Addr{}
+		return nil
 	}
-	return n.def.v4.address.Addr()
+	for _, s := range []side{n.def.v4, n.def.v6} {
+		if a := s.address.Addr(); a.IsValid() {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // Endpoint returns a container's first endpoint, without NetNS.

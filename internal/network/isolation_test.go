@@ -95,7 +95,7 @@ func TestIsolatedMode(t *testing.T) {
 	serve(t, nil, "tcp", ":8099")
 	serve(t, two.NetNS, "tcp", ":80")
 	serve(t, def.NetNS, "tcp", ":80")
-	gw := b.n.Gateway().String()
+	gw := b.gateway().String()
 	answers(t, "the host's service, from another network", def.NetNS, "tcp", gw+":8099", def.IPv4.Addr().String())
 	answers(t, "a neighbour", one.NetNS, "tcp", two.IPv4.Addr().String()+":80", one.IPv4.Addr().String())
 	unreachable := func(when string) {

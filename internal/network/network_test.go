@@ -151,6 +151,9 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	return b
 }
 
+// gateway is the IPv4 address of the default bridge.
+func (b *bench) gateway() netip.Addr { return b.n.HostGateway()[0] }
+
 // start opens the store and the networks, as the daemon does.
 func (b *bench) start() {
 	b.t.Helper()

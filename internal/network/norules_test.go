@@ -33,7 +33,7 @@ func TestWithoutRules(t *testing.T) {
 	serve(t, one.NetNS, "tcp", ":80")
 	serve(t, one.NetNS, "udp", ":53")
 	serve(t, b.other, "tcp", ":80")
-	gw := b.n.Gateway().String()
+	gw := b.gateway().String()
 	for _, port := range []string{":8080", ":8081"} {
 		reaches(t, "outside to published", b.other, "tcp", machine.String()+port, gw)
 		reaches(t, "localhost", nil, "tcp", "127.0.0.1"+port, gw)
@@ -66,7 +66,7 @@ func TestWithoutRules(t *testing.T) {
 		}
 		var r netlink.Request
 		r.DelAddr(1, netip.MustParsePrefix("127.0.0.1/8"))
-		r.AddRoute(eth0.Index, netip.MustParsePrefix("127.0.0.1/32"), b.n.Gateway())
+		r.AddRoute(eth0.Index, netip.MustParsePrefix("127.0.0.1/32"), b.gateway())
 		return c.Do(&r)
 	})
 	if err != nil {
@@ -83,7 +83,7 @@ func TestWithoutProxy(t *testing.T) {
 		{Proto: "tcp", Port: 80, HostPort: 8082, HostIP: netip.IPv6Loopback()},
 	}})
 	serve(t, one.NetNS, "tcp", ":80")
-	reaches(t, "the gate", b.other, "tcp", machine.String()+":8081", b.n.Gateway().String())
+	reaches(t, "the gate", b.other, "tcp", machine.String()+":8081", b.gateway().String())
 	silent(t, "without rules", b.other, "tcp", machine.String()+":8080")
 	silent(t, "from IPv6 to IPv4", nil, "tcp6", "[::1]:8082")
 	if got := fmt.Sprint(one.Ports); strings.Contains(got, "8082") || !strings.Contains(got, "8080") {
@@ -98,7 +98,7 @@ func TestWithoutProxy(t *testing.T) {
 	b.c.NoRules4 = false
 	b.start()
 	reaches(t, "with rules", b.other, "tcp", machine.String()+":8080", outside.String())
-	reaches(t, "localhost", nil, "tcp", "127.0.0.1:8080", b.n.Gateway().String())
+	reaches(t, "localhost", nil, "tcp", "127.0.0.1:8080", b.gateway().String())
 }
 
 // TestNoForwarding leaves the host's forwarding as it is, which is off.
@@ -120,5 +120,5 @@ func TestNoForwarding(t *testing.T) {
 	silent(t, "container to outside", one.NetNS, "tcp", outside.String()+":80")
 	silent(t, "outside to what is translated", b.other, "tcp", machine.String()+":8080")
 	reaches(t, "outside to the gate", b.other, "tcp", machine.String()+":8081", outside.String())
-	reaches(t, "this host", nil, "tcp", "127.0.0.1:8080", b.n.Gateway().String())
+	reaches(t, "this host", nil, "tcp", "127.0.0.1:8080", b.gateway().String())
 }

@@ -56,7 +56,7 @@ func TestPortRange(t *testing.T) {
 			reaches(t, "outside to a port of a range", b.other, "tcp", at(p), outside.String())
 		}
 		reaches(t, "outside to a port of a range, UDP", b.other, "udp", at(13015), outside.String())
-		reaches(t, "this host", nil, "tcp", "127.0.0.1:11999", b.n.Gateway().String())
+		reaches(t, "this host", nil, "tcp", "127.0.0.1:11999", b.gateway().String())
 		reaches(t, "the port behind a range is the host's", b.other, "tcp", at(12000), outside.String())
 	}
 	ranges("[10000-11999 13000-13015]")

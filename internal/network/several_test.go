@@ -154,7 +154,7 @@ func TestGateway(t *testing.T) {
 	x.attach(Request{Name: "x", Network: "a"})
 	published("a before b", "10.61.0.1")
 	x.attach(Request{Name: "x", Network: "bridge", Priority: 1})
-	published("the highest priority", b.n.Gateway().String())
+	published("the highest priority", b.gateway().String())
 	for _, step := range []struct{ leave, gateway string }{{"bridge", "10.61.0.1"}, {"in", "10.61.0.1"}, {"a", "10.62.0.1"}, {"b", ""}} {
 		if err := b.n.Detach(t.Context(), x.id, step.leave, x.NetNS); err != nil {
 			t.Fatal(err)

@@ -136,7 +136,7 @@ func (x *box) udp(out bool) (first, all float64) {
 	t := x.b.t
 	t.Helper()
 	var from, to *os.File
-	addr := x.b.n.Gateway()
+	addr := x.b.gateway()
 	if out {
 		from = x.NetNS
 	} else {

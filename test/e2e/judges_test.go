@@ -96,7 +96,10 @@ func TestFoundByJudges(t *testing.T) {
 	// The whole of a container that runs: its own files and volumes, and not what
 	// the runtime mounts.
 	e.Run("run", "-d", "--name", "busy", "-v", "parts:/parts", "lade/hello", "sh", "-c", "echo of the volume >/parts/file; while :; do true | true; done")
-	need.Eventually(t, "a file in the volume", func() bool { out, _, _ := e.Try("exec", "busy", "cat", "/parts/file"); return strings.Contains(out, "volume") })
+	need.Eventually(t, "a file in the volume", func() bool {
+		out, _, _ := e.Try("exec", "busy", "cat", "/parts/file")
+		return strings.Contains(out, "volume")
+	})
 	_, whole := ask("GET", "/containers/busy/archive?path=/", "")
 	has := map[string]bool{}
 	files := tar.NewReader(strings.NewReader(whole))
@@ -148,6 +151,15 @@ func TestFoundByJudges(t *testing.T) {
 		t.Errorf("names without the link: %s", got)
 	}
 	e.Run("rm", "-f", "linked")
+
+	// Images until: from before then.
+	e.Run("commit", "still", "dated:1")
+	e.Run("commit", "still", "dated:2")
+	made := e.Run("inspect", "-f", "{{.Created}}", "dated:2")
+	if got := e.Run("images", "--filter", "reference=dated", "--filter", "until="+made, "--format", "{{.Tag}}"); got != "1" {
+		t.Errorf("images until %s: %s", made, got)
+	}
+	e.Run("rmi", "dated:2", "dated:1")
 
 	// Below a read-only bind, before 1.44 and since; no limit of processes any more.
 	for version, want := range map[string]string{"v1.43": " /dev/shm rw,", "v1.44": " /dev/shm ro,"} {
