@@ -18,7 +18,6 @@ var mobyEngine = upstream{
 		module: "github.com/moby/moby/v2", version: "v2.0.0-beta.24",
 		sum: "h1:sWv7EckkDJhpraR9yUjkw1XeVf39+MWd58E22PYloNA=",
 	},
-	without:  []string{"TestCDIInfoDiscoveredDevices"}, // it ends the program
 	packages: []string{"integration/container", "integration/image", "integration/volume", "integration/system", "integration/network"},
 	prepare: func(t *testing.T, st *stage) {
 		ownHost(t)
