@@ -130,12 +130,14 @@ func (h *listHistory) post(path, body string) {
 	h.do("POST", "/v1.56"+path, body, nil)
 }
 
-// summaries are containers by id, without sizes.
+// summaries are containers by id, without sizes and without what disk usage does
+// not show.
 func summaries(list []map[string]any) map[string]map[string]any {
 	out := map[string]map[string]any{}
 	for _, s := range list {
 		delete(s, "SizeRw")
 		delete(s, "SizeRootFs")
+		delete(s, "ImageManifestDescriptor")
 		out[s["Id"].(string)] = s
 	}
 	return out
