@@ -176,7 +176,8 @@ func TestTerminalOutlivesBoth(t *testing.T) {
 		pids[name] = inspect(e, name, ".State.Pid")
 	}
 	at := terminal(t, e, "shell")
-	e.Kill() // the daemon alone: who is attached does not notice
+	converse(t, at, "echo $((50+2))\n", "52\r\n") // the supervisor has the connection by then
+	e.Kill()                                      // the daemon alone: who is attached does not notice
 	converse(t, at, "echo $((70+2))\n", "72\r\n")
 	at.Close()
 	e.Launch()
