@@ -50,7 +50,7 @@ var rows = [][]string{
 	{"internal/server"},
 	{"internal/daemon"},
 	// the client, which shares only words with the rest
-	{"client"},
+	{"client", "packaging"},
 	{"internal/cli/terminal", "internal/cli/opt", "internal/cli/format"},
 	{"internal/cli/..."},
 	{"internal/cli/app"},

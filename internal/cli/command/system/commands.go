@@ -9,6 +9,7 @@ func Group() app.Command {
 		{Use: "dial-stdio", Short: "Proxy the stdio stream to the daemon connection. Should not be invoked manually.", Hidden: true, Args: app.None(), Build: buildDial},
 		{Use: "events [OPTIONS]", Short: "Get real time events from the server", Args: app.None(), Paths: []string{"system events", "events"}, Build: buildEvents},
 		{Use: "info [OPTIONS]", Short: "Display system-wide information", Args: app.None(), Paths: []string{"system info", "info"}, Top: 12, Build: buildInfo},
+		{Use: "install [OPTIONS]", Short: "Install the programs beside this one, and the units of systemd", Own: true, Args: app.None(), Build: buildInstall},
 		{Use: "prune [OPTIONS]", Short: "Remove unused data", Args: app.None(), Build: buildPrune},
 		{Use: "reclaim [OPTIONS]", Short: "Remove what was not used for longest, by the policy for the disk", Args: app.None(), Build: buildReclaim},
 		{Use: "shutdown [OPTIONS]", Short: "Stop all containers, until the engine is started again", Own: true, Args: app.None(), Build: buildShutdown},
