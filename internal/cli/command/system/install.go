@@ -92,10 +92,14 @@ func (i *installation) run() error {
 		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 			return err
 		}
-		if err := os.Remove(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		next := at + ".new" // put in place by a rename, too; an installation that was killed may have left one
+		if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		if err := os.Symlink("../libexec/lade/"+p, at); err != nil {
+		if err := os.Symlink("../libexec/lade/"+p, next); err != nil {
+			return err
+		}
+		if err := os.Rename(next, at); err != nil {
 			return err
 		}
 	}

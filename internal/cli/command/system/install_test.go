@@ -36,6 +36,9 @@ func TestInstall(t *testing.T) {
 			}
 		}
 	}
+	if bin, err := os.ReadDir(filepath.Join(dest, "opt/lade/bin")); err != nil || len(bin) != 2 {
+		t.Errorf("bin has %v: %v", bin, err)
+	}
 	raw, err := os.ReadFile(filepath.Join(dest, "opt/lade/lib/systemd/system/lade.service"))
 	if err != nil || !strings.Contains(string(raw), "ExecStart=/opt/lade/sbin/laded ") || strings.Contains(string(raw), "@") {
 		t.Errorf("%v\n%s", err, raw)
