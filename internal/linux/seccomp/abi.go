@@ -3,7 +3,6 @@ package seccomp
 import (
 	"iter"
 	"strconv"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -51,14 +50,20 @@ func (a abi) all() iter.Seq2[string, uint32] {
 	return func(yield func(string, uint32) bool) {
 		text := map[string]string{"amd64": tableAMD64, "386": table386, "arm64": tableARM64, "arm": tableARM}[a.goarch]
 		x32 := a.base == x32Bit
+		missing := map[string]bool{}
+		if x32 {
+			for word := range words(not32) {
+				missing[word] = true
+			}
+		}
 		var nr uint32
-		for word := range strings.FieldsSeq(text) {
+		for word := range words(text) {
 			if word[0] <= '9' {
 				n, _ := strconv.ParseUint(word, 10, 32)
 				nr = uint32(n)
 				continue
 			}
-			if !x32 || !strings.Contains(not32, " "+word+" ") {
+			if !x32 || !missing[word] {
 				if !yield(word, a.base+nr) {
 					return
 				}
@@ -67,7 +72,7 @@ func (a abi) all() iter.Seq2[string, uint32] {
 		}
 		if x32 {
 			nr = only32First
-			for word := range strings.FieldsSeq(only32) {
+			for word := range words(only32) {
 				if !yield(word, a.base+nr) {
 					return
 				}
@@ -83,6 +88,22 @@ func (a abi) all() iter.Seq2[string, uint32] {
 				}
 			}
 			yield("sync_file_range2", 341)
+		}
+	}
+}
+
+// words yields what stands between blanks, in ASCII.
+func words(text string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		begin := 0
+		for i := 0; i <= len(text); i++ {
+			if i < len(text) && text[i] > ' ' {
+				continue
+			}
+			if i > begin && !yield(text[begin:i]) {
+				return
+			}
+			begin = i + 1
 		}
 	}
 }
@@ -122,7 +143,7 @@ func multiplexed() (list []multiplexedCall) {
 		{"ipc", 117, 11, "msgsnd msgrcv msgget msgctl"},
 		{"ipc", 117, 21, "shmat shmdt shmget shmctl"},
 	} {
-		for name := range strings.FieldsSeq(m.names) {
+		for name := range words(m.names) {
 			list = append(list, multiplexedCall{name, m.by, m.nr, m.first})
 			m.first++
 		}

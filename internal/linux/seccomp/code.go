@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"fmt"
 	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -37,8 +36,26 @@ const (
 // of a microsecond for each instruction, twice what running one does; therefore
 // what is equal is shared.
 type assembler struct {
-	code   []insn         // the last instruction first
-	leaves map[string]int // by content: where a leaf begins that was emitted
+	code   []insn // the last instruction first
+	leaves []placed
+}
+
+// leaf is code that does not go on to what follows it: rules, each of which
+// returns its value or goes on to the next, and what is returned after them.
+type leaf struct {
+	rules []insn
+	ret   uint32
+}
+
+func (l leaf) equal(other leaf) bool {
+	return l.ret == other.ret && slices.Equal(l.rules, other.rules)
+}
+
+// placed is a leaf that was emitted, and where it begins. A filter has few: a
+// profile's actions, and its conditions.
+type placed struct {
+	leaf
+	at int
 }
 
 // reach is how many instructions a conditional jump skips at most.
@@ -50,20 +67,21 @@ func (a *assembler) emit(i insn) int {
 	return len(a.code) - 1
 }
 
-// leaf returns the place of code that does not go on to what follows it.
-func (a *assembler) leaf(code []insn) int {
-	key := fmt.Sprint(code)
-	if at, there := a.leaves[key]; there && len(a.code)-at < reach {
-		return at
+// leaf returns the place of a leaf.
+func (a *assembler) leaf(l leaf) int {
+	i := slices.IndexFunc(a.leaves, func(p placed) bool { return p.equal(l) })
+	if i >= 0 && len(a.code)-a.leaves[i].at < reach {
+		return a.leaves[i].at
 	}
-	at := 0
-	for _, i := range slices.Backward(code) {
+	at := a.emit(insn{code: retK, k: l.ret})
+	for _, i := range slices.Backward(l.rules) {
 		at = a.emit(i)
 	}
-	if a.leaves == nil {
-		a.leaves = map[string]int{}
+	if i < 0 {
+		a.leaves = append(a.leaves, placed{l, at})
+	} else {
+		a.leaves[i].at = at
 	}
-	a.leaves[key] = at
 	return at
 }
 
@@ -74,7 +92,7 @@ func (a *assembler) near(at, more int) int {
 		return at
 	}
 	if i := a.code[at]; i.code == retK {
-		return a.leaf([]insn{i})
+		return a.leaf(leaf{ret: i.k})
 	}
 	return a.emit(insn{code: ja, k: uint32(len(a.code) - at - 1)})
 }
@@ -118,13 +136,13 @@ func (a *assembler) search(list []interval, end uint32) int {
 
 // exceptions returns the intervals without the usual answer, if they are few
 // single numbers.
-func exceptions(list []interval, usual []insn, end uint32) (singles []interval, ok bool) {
+func exceptions(list []interval, usual leaf, end uint32) (singles []interval, ok bool) {
 	for i, e := range list {
 		last := end
 		if i+1 < len(list) {
 			last = list[i+1].first - 1
 		}
-		if slices.Equal(e.leaf, usual) {
+		if e.leaf.equal(usual) {
 			continue
 		}
 		if last != e.first || len(singles) == few {

@@ -135,15 +135,16 @@ type rule struct {
 // decides whatever the conditional ones say; else the first conditional one
 // that matches; else the default action.
 type call struct {
-	final *uint32
-	rules []rule
+	decided bool // by an unconditional rule, whose value is final
+	final   uint32
+	rules   []rule
 }
 
 func (c *call) add(r rule) {
 	switch {
-	case c.final != nil:
+	case c.decided:
 	case len(r.args) == 0:
-		c.final, c.rules = &r.ret, nil
+		c.decided, c.final, c.rules = true, r.ret, nil
 	default:
 		c.rules = append(c.rules, r)
 	}
@@ -152,7 +153,8 @@ func (c *call) add(r rule) {
 // profile is a validated LinuxSeccomp.
 type profile struct {
 	def   uint32
-	calls map[string]*call
+	calls []call
+	index map[string]int // in calls, by name
 	// enosys says that calls newer than all that the profile names answer
 	// ENOSYS, so that a libc falls back to older ones.
 	enosys bool
@@ -166,7 +168,11 @@ func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &profile{def: def, calls: make(map[string]*call, 512)}
+	names := 0
+	for i := range s.Syscalls {
+		names += len(s.Syscalls[i].Names)
+	}
+	p := &profile{def: def, calls: make([]call, 0, names), index: make(map[string]int, names)}
 	switch s.DefaultAction {
 	case specs.ActAllow, specs.ActLog, specs.ActTrace:
 	default:
@@ -183,20 +189,28 @@ func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
 			return nil, err
 		}
 		for _, name := range sc.Names {
-			c := p.calls[name]
-			if c == nil {
-				c = &call{}
-				p.calls[name] = c
+			at, there := p.index[name]
+			if !there {
+				at = len(p.calls)
+				p.calls, p.index[name] = append(p.calls, call{}), at
 			}
 			if r == def { // says nothing, as libseccomp has it
 				continue
 			}
 			for _, r := range rules {
-				c.add(r)
+				p.calls[at].add(r)
 			}
 		}
 	}
 	return p, nil
+}
+
+// call returns what the profile says of a system call; nil if nothing.
+func (p *profile) call(name string) *call {
+	if at, there := p.index[name]; there {
+		return &p.calls[at]
+	}
+	return nil
 }
 
 // split checks conditions. Two on the same argument are alternatives, one rule
@@ -276,38 +290,39 @@ func (p *profile) sister(a *assembler, entry int) int {
 // interval is a range of numbers, up to the next one's first, with one answer.
 type interval struct {
 	first uint32
-	leaf  []insn
+	leaf  leaf
 }
 
 // intervals lists what happens to each number of an ABI, in order, from a first
 // one on. sister says that x32 calls are known, too.
 func (p *profile) intervals(a abi, from uint32, sister bool) []interval {
-	def := []insn{{code: retK, k: p.def}}
-	out := []interval{{from, def}}
-	put := func(first uint32, leaf []insn) {
+	def := leaf{ret: p.def}
+	known := p.resolve(a, from)
+	out := make([]interval, 1, len(known)+4)
+	out[0] = interval{from, def}
+	put := func(first uint32, l leaf) {
 		if n := len(out); out[n-1].first == first {
 			out = out[:n-1]
 		}
-		if n := len(out); n == 0 || !slices.Equal(out[n-1].leaf, leaf) {
-			out = append(out, interval{first, leaf})
+		if n := len(out); n == 0 || !out[n-1].leaf.equal(l) {
+			out = append(out, interval{first, l})
 		}
 	}
 	newer := def
-	known := p.resolve(a)
-	for _, e := range known {
-		if leaf := e.leaf(a, p.def); leaf != nil && e.nr >= from {
-			put(e.nr, leaf)
+	for i := range known {
+		if e := &known[i]; e.nr >= from && (e.decided || e.rules != nil) {
+			put(e.nr, e.leaf(a, p.def))
 			put(e.nr+1, def)
 		}
 	}
 	if p.enosys && len(known) > 0 {
-		newer = []insn{{code: retK, k: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}}
+		newer = leaf{ret: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}
 		put(max(known[len(known)-1].nr+1, from), newer)
 	}
-	if a.oci == specs.ArchX86_64 && !sister && slices.Equal(newer, def) {
+	if a.oci == specs.ArchX86_64 && !sister && newer.equal(def) {
 		// x32 calls when the profile does not have x32; −1 is a call that a
 		// tracer has skipped.
-		put(x32Bit, []insn{{code: retK, k: unix.SECCOMP_RET_KILL_THREAD}})
+		put(x32Bit, leaf{ret: unix.SECCOMP_RET_KILL_THREAD})
 		put(^uint32(0), def)
 	}
 	return out
@@ -319,29 +334,40 @@ type entry struct {
 	call
 }
 
-// resolve looks the profile's names up in an ABI's table and returns the
-// entries by number. An entry without rules only shows that the profile knows
-// the call.
-func (p *profile) resolve(a abi) []entry {
-	var out []entry
-	byNr := map[uint32]int{}
-	at := func(nr uint32) *entry {
-		i, ok := byNr[nr]
-		if !ok {
-			i = len(out)
-			byNr[nr] = i
-			out = append(out, entry{nr: nr})
-		}
-		return &out[i]
+// numbered is a list of entries in the order of their numbers.
+type numbered []entry
+
+// at returns the entry of a number, made if it is not there; the next call may
+// move it. Tables come in order: nearly always the number is the last one's or
+// beyond it.
+func (l *numbered) at(nr uint32) *entry {
+	i := len(*l)
+	for i > 0 && (*l)[i-1].nr > nr {
+		i--
 	}
+	if i == 0 || (*l)[i-1].nr != nr {
+		*l = slices.Insert(*l, i, entry{nr: nr})
+		i++
+	}
+	return &(*l)[i-1]
+}
+
+// resolve looks the profile's names up in an ABI's table and returns the
+// entries by number, of those below the first one wanted at most one. An entry
+// without rules only shows that the profile knows the call.
+func (p *profile) resolve(a abi, from uint32) numbered {
+	out := make(numbered, 0, len(p.calls))
 	for name, nr := range a.all() {
-		c := p.calls[name]
+		if nr < from && len(out) > 0 {
+			continue
+		}
+		c := p.call(name)
 		if c == nil {
 			continue
 		}
-		e := at(nr)
-		if c.final != nil {
-			e.add(rule{ret: *c.final})
+		e := out.at(nr)
+		if c.decided {
+			e.add(rule{ret: c.final})
 		}
 		for _, r := range c.rules {
 			e.add(r)
@@ -351,30 +377,26 @@ func (p *profile) resolve(a abi) []entry {
 		// What socketcall(2) and ipc(2) do by number follows the rules of the
 		// calls' names; conditions on the real arguments cannot be checked there.
 		for _, m := range multiplexed() {
-			c := p.calls[m.name]
-			if c == nil || c.final == nil || p.calls[m.by] != nil && p.calls[m.by].final != nil {
+			c, by := p.call(m.name), p.call(m.by)
+			if c == nil || !c.decided || by != nil && by.decided {
 				continue
 			}
-			at(m.nr).add(rule{*c.final, []specs.LinuxSeccompArg{{Op: specs.OpMaskedEqual, Value: 0xffff, ValueTwo: m.number}}})
+			out.at(m.nr).add(rule{c.final, []specs.LinuxSeccompArg{{Op: specs.OpMaskedEqual, Value: 0xffff, ValueTwo: m.number}}})
 		}
 	}
-	slices.SortFunc(out, func(a, b entry) int { return int(int64(a.nr) - int64(b.nr)) })
 	return out
 }
 
-// leaf is the code that decides one call; nil means the default.
-func (c *call) leaf(a abi, def uint32) []insn {
-	if c.final != nil {
-		return []insn{{code: retK, k: *c.final}}
+// leaf is the code that decides one call.
+func (c *call) leaf(a abi, def uint32) leaf {
+	if c.decided {
+		return leaf{ret: c.final}
 	}
-	var out []insn
+	l := leaf{ret: def}
 	for _, r := range c.rules {
-		out = append(out, r.code(a.bits)...)
+		l.rules = append(l.rules, r.code(a.bits)...)
 	}
-	if out == nil {
-		return nil
-	}
-	return append(out, insn{code: retK, k: def})
+	return l
 }
 
 // chosen returns the machine's ABIs that the profile covers, the native one
