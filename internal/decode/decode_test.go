@@ -20,7 +20,9 @@ func TestSpec(t *testing.T) {
 		Hooks:   &specs.Hooks{Poststop: []specs.Hook{{Path: "/h"}}},
 		Linux: &specs.Linux{
 			Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}, Unified: map[string]string{"a": "b"}},
-			Seccomp:   &specs.LinuxSeccomp{DefaultAction: specs.ActErrno},
+			Seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(38)), Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86},
+				Syscalls: []specs.LinuxSyscall{{Names: []string{"read", "write"}, Action: specs.ActAllow},
+					{Names: []string{"clone"}, Action: specs.ActErrno, ErrnoRet: new(uint(1)), Args: []specs.LinuxSeccompArg{{Index: 1, Value: 1 << 40, ValueTwo: 2, Op: specs.OpMaskedEqual}}}}},
 		},
 	}
 	compact, err := json.Marshal(want)
