@@ -49,9 +49,8 @@ const ociArches = " SCMP_ARCH_X86 SCMP_ARCH_X86_64 SCMP_ARCH_X32 SCMP_ARCH_ARM S
 func (a abi) all() iter.Seq2[string, uint32] {
 	return func(yield func(string, uint32) bool) {
 		text := map[string]string{"amd64": tableAMD64, "386": table386, "arm64": tableARM64, "arm": tableARM}[a.goarch]
-		x32 := a.base == x32Bit
 		missing := map[string]bool{}
-		if x32 {
+		if a.base == x32Bit {
 			for word := range words(not32) {
 				missing[word] = true
 			}
@@ -63,20 +62,16 @@ func (a abi) all() iter.Seq2[string, uint32] {
 				nr = uint32(n)
 				continue
 			}
-			if !x32 || !missing[word] {
-				if !yield(word, a.base+nr) {
-					return
-				}
+			if !missing[word] && !yield(word, a.base+nr) {
+				return
 			}
 			nr++
 		}
-		if x32 {
-			nr = only32First
-			for word := range words(only32) {
-				if !yield(word, a.base+nr) {
+		if a.base == x32Bit {
+			for word, nr := range own32() {
+				if !yield(word, nr) {
 					return
 				}
-				nr++
 			}
 		}
 		if a.goarch == "arm" {
@@ -88,6 +83,19 @@ func (a abi) all() iter.Seq2[string, uint32] {
 				}
 			}
 			yield("sync_file_range2", 341)
+		}
+	}
+}
+
+// own32 yields the calls that only x32 has.
+func own32() iter.Seq2[string, uint32] {
+	return func(yield func(string, uint32) bool) {
+		nr := uint32(x32Bit + only32First)
+		for word := range words(only32) {
+			if !yield(word, nr) {
+				return
+			}
+			nr++
 		}
 	}
 }

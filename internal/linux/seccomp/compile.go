@@ -2,6 +2,7 @@ package seccomp
 
 import (
 	"encoding/binary"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -155,6 +156,10 @@ type profile struct {
 	def   uint32
 	calls []call
 	index map[string]int // in calls, by name
+	// known and list are those of the ABI that is being compiled, one after the
+	// other in the same memory.
+	known numbered
+	list  []interval
 	// enosys says that calls newer than all that the profile names answer
 	// ENOSYS, so that a libc falls back to older ones.
 	enosys bool
@@ -172,7 +177,10 @@ func newProfile(s *specs.LinuxSeccomp) (*profile, error) {
 	for i := range s.Syscalls {
 		names += len(s.Syscalls[i].Names)
 	}
-	p := &profile{def: def, calls: make([]call, 0, names), index: make(map[string]int, names)}
+	p := &profile{
+		def: def, calls: make([]call, 0, names), index: make(map[string]int, names),
+		known: make(numbered, 0, names), list: make([]interval, 0, names+4),
+	}
 	switch s.DefaultAction {
 	case specs.ActAllow, specs.ActLog, specs.ActTrace:
 	default:
@@ -258,6 +266,10 @@ func compile(s *specs.LinuxSeccomp, goarch string) ([]insn, error) {
 			last = abis[len(abis)-1]
 			abis = abis[:len(abis)-1]
 		}
+		p.resolve(last.all())
+		if last.goarch == "386" {
+			p.multiplex()
+		}
 		entry := a.search(p.intervals(last, last.base, x32), ^uint32(0))
 		if x32 {
 			entry = p.sister(&a, entry)
@@ -280,6 +292,10 @@ func compile(s *specs.LinuxSeccomp, goarch string) ([]insn, error) {
 // From 512 on x32 has calls of its own.
 func (p *profile) sister(a *assembler, entry int) int {
 	x32 := abis("amd64")[1]
+	p.resolve(own32())
+	if len(p.known) == 0 { // whether it knows any call of x32 counts, too
+		p.resolve(x32.all())
+	}
 	own := a.search(p.intervals(x32, x32.base+only32First, true), ^uint32(0))
 	a.follow(entry)
 	masked := a.emit(insn{code: and, k: ^uint32(x32Bit)})
@@ -293,13 +309,13 @@ type interval struct {
 	leaf  leaf
 }
 
-// intervals lists what happens to each number of an ABI, in order, from a first
-// one on. sister says that x32 calls are known, too.
+// intervals lists what happens to each number of an ABI whose known calls were
+// resolved, in order, from a first one on, until the next ABI's are asked for.
+// sister says that x32 calls are known, too.
 func (p *profile) intervals(a abi, from uint32, sister bool) []interval {
 	def := leaf{ret: p.def}
-	known := p.resolve(a, from)
-	out := make([]interval, 1, len(known)+4)
-	out[0] = interval{from, def}
+	known := p.known
+	out := append(p.list[:0], interval{from, def})
 	put := func(first uint32, l leaf) {
 		if n := len(out); out[n-1].first == first {
 			out = out[:n-1]
@@ -325,6 +341,7 @@ func (p *profile) intervals(a abi, from uint32, sister bool) []interval {
 		put(x32Bit, leaf{ret: unix.SECCOMP_RET_KILL_THREAD})
 		put(^uint32(0), def)
 	}
+	p.list = out
 	return out
 }
 
@@ -352,20 +369,17 @@ func (l *numbered) at(nr uint32) *entry {
 	return &(*l)[i-1]
 }
 
-// resolve looks the profile's names up in an ABI's table and returns the
-// entries by number, of those below the first one wanted at most one. An entry
-// without rules only shows that the profile knows the call.
-func (p *profile) resolve(a abi, from uint32) numbered {
-	out := make(numbered, 0, len(p.calls))
-	for name, nr := range a.all() {
-		if nr < from && len(out) > 0 {
-			continue
-		}
+// resolve looks the names of an ABI's calls up in the profile and keeps what it
+// says of them, by number. An entry without rules only shows that the profile
+// knows the call.
+func (p *profile) resolve(calls iter.Seq2[string, uint32]) {
+	p.known = p.known[:0]
+	for name, nr := range calls {
 		c := p.call(name)
 		if c == nil {
 			continue
 		}
-		e := out.at(nr)
+		e := p.known.at(nr)
 		if c.decided {
 			e.add(rule{ret: c.final})
 		}
@@ -373,18 +387,19 @@ func (p *profile) resolve(a abi, from uint32) numbered {
 			e.add(r)
 		}
 	}
-	if a.goarch == "386" {
-		// What socketcall(2) and ipc(2) do by number follows the rules of the
-		// calls' names; conditions on the real arguments cannot be checked there.
-		for _, m := range multiplexed() {
-			c, by := p.call(m.name), p.call(m.by)
-			if c == nil || !c.decided || by != nil && by.decided {
-				continue
-			}
-			out.at(m.nr).add(rule{c.final, []specs.LinuxSeccompArg{{Op: specs.OpMaskedEqual, Value: 0xffff, ValueTwo: m.number}}})
+}
+
+// multiplex adds what socketcall(2) and ipc(2) of 32-bit x86 do by number, which
+// follows the rules of the calls' names; conditions on the real arguments cannot
+// be checked there.
+func (p *profile) multiplex() {
+	for _, m := range multiplexed() {
+		c, by := p.call(m.name), p.call(m.by)
+		if c == nil || !c.decided || by != nil && by.decided {
+			continue
 		}
+		p.known.at(m.nr).add(rule{c.final, []specs.LinuxSeccompArg{{Op: specs.OpMaskedEqual, Value: 0xffff, ValueTwo: m.number}}})
 	}
-	return out
 }
 
 // leaf is the code that decides one call.
