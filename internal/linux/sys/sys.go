@@ -58,13 +58,26 @@ func ReadFile(path string) ([]byte, error) {
 		if err != nil {
 			return nil, Error("read", path, err)
 		}
-		if n == 0 {
+		b = b[:len(b)+n]
+		switch {
+		case n == 0 && len(b) <= len(first):
 			return bytes.Clone(b), nil
-		}
-		if b = b[:len(b)+n]; len(b) == cap(b) {
-			b = slices.Grow(b, len(b))
+		case n == 0:
+			return b, nil
+		case len(b) == cap(b):
+			b = slices.Grow(b, max(rest(fd, len(b))+1, len(b)))
 		}
 	}
+}
+
+// rest returns how much of a file of a known size is still to be read; 0 where
+// the kernel makes the content as it is read: proc(5).
+func rest(fd, from int) int {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return int(min(st.Size, 1<<30)) - from
 }
 
 // Features tells what the running kernel offers.
