@@ -110,8 +110,8 @@ func parseSpec(b []byte) (*specs.Spec, error) {
 	return &s, checkHooks(s.Hooks)
 }
 
-// request turns a bundle into what the launcher wants.
-func request(c *container, s *specs.Spec, f *createFlags) (*runtime.Container, error) {
+// request turns a bundle into what the launcher wants, but for the filter.
+func request(c *container, s *specs.Spec, f *createFlags) *runtime.Container {
 	for i, m := range s.Mounts {
 		if (m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")) && !filepath.IsAbs(m.Source) {
 			s.Mounts[i].Source = filepath.Join(c.Bundle, m.Source)
@@ -129,13 +129,7 @@ func request(c *container, s *specs.Spec, f *createFlags) (*runtime.Container, e
 		s.Process = &specs.Process{Args: []string{""}, Cwd: "/"}
 	}
 	listen(s.Process)
-	state := c.State
-	state.Version, state.Status = specs.Version, specs.StateCreating
-	var err error
-	if r.Filter, r.FilterFlags, r.Listener, err = filter(s.Linux.Seccomp, state); err != nil {
-		return nil, err
-	}
-	return r, nil
+	return r
 }
 
 // listen tells a process that the first preserved descriptors are sockets to
@@ -266,10 +260,14 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 			return nil, err
 		}
 	}
-	if b.req, err = request(c, s, f); err != nil {
+	b.req = request(c, s, f)
+	state := c.State
+	state.Version, state.Status = specs.Version, specs.StateCreating
+	compile, err := filterLate(b.req, state)
+	if err != nil {
 		return nil, err
 	}
-	if b.l, err = runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true, Ahead: s}); err != nil {
+	if b.l, err = runtime.NewLauncher(runtime.Options{Threads: 1, Logger: a.log, Once: true, Ahead: s, Beside: compile}); err != nil {
 		return nil, err
 	}
 	if err := a.reserve(c, raw); err != nil {

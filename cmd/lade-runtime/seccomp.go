@@ -9,22 +9,53 @@ import (
 	"lade/internal/runtime"
 )
 
-// filter compiles a bundle's seccomp profile; state is what its listener is
+// filter compiles a seccomp profile for an exec; state is what its listener is
 // told of the container.
 func filter(s *specs.LinuxSeccomp, state specs.State) (code []byte, flags uint, l *runtime.Listener, err error) {
 	if s == nil {
 		return nil, 0, nil, nil
 	}
-	if code, err = seccomp.Compile(s); err != nil {
-		return nil, 0, nil, err
-	}
 	if flags, err = seccomp.Flags(s); err != nil {
 		return nil, 0, nil, err
 	}
-	if seccomp.Notifies(s) {
-		l = &runtime.Listener{Path: s.ListenerPath, Metadata: s.ListenerMetadata, State: state}
+	code, err = seccomp.Compile(s)
+	return code, flags, listener(s, state), err
+}
+
+// filterLate prepares a container's seccomp filter: the function that it returns
+// compiles the profile, and the start waits until it has been called. nil means
+// that there is no profile.
+func filterLate(r *runtime.Container, state specs.State) (compile func(), err error) {
+	s := r.Spec.Linux.Seccomp
+	if s == nil {
+		return nil, nil
 	}
-	return code, flags, l, nil
+	if r.FilterFlags, err = seccomp.Flags(s); err != nil {
+		return nil, err
+	}
+	r.Listener = listener(s, state)
+	type result struct {
+		code []byte
+		err  error
+	}
+	made := make(chan result, 1)
+	r.Late = func(r *runtime.Container) error {
+		m := <-made
+		made <- m // a start may be tried twice
+		r.Filter = m.code
+		return m.err
+	}
+	return func() {
+		code, err := seccomp.Compile(s)
+		made <- result{code, err}
+	}, nil
+}
+
+func listener(s *specs.LinuxSeccomp, state specs.State) *runtime.Listener {
+	if !seccomp.Notifies(s) {
+		return nil
+	}
+	return &runtime.Listener{Path: s.ListenerPath, Metadata: s.ListenerMetadata, State: state}
 }
 
 // mayTrace reports whether a process may look at others whatever these are.

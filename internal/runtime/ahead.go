@@ -16,9 +16,11 @@ import (
 //
 // What cannot be made is left to the child, whose failures have their words.
 type ahead struct {
-	kinds uint64         // CLONE_NEW* of what is asked for
-	made  map[uint64]int // descriptors by kind
-	done  chan struct{}  // closed when made is complete
+	kinds  uint64         // CLONE_NEW* of what is asked for
+	made   map[uint64]int // descriptors by kind
+	done   chan struct{}  // closed when made is complete
+	beside func()         // what is done afterwards (Options.Beside); nil: nothing
+	over   chan struct{}  // closed when that is done, too
 }
 
 // aheadKinds returns what of the specification can be made ahead.
@@ -36,23 +38,31 @@ func aheadKinds(s *specs.Spec) (kinds uint64) {
 	return kinds
 }
 
-// newAhead begins to make what s asks for, and returns at once; nil if that is
-// nothing.
-func newAhead(s *specs.Spec) *ahead {
-	if s == nil || s.Linux == nil {
+// newAhead begins to make what s asks for and to do what is to be done beside,
+// and returns at once; nil if that is nothing.
+func newAhead(s *specs.Spec, beside func()) *ahead {
+	a := &ahead{made: map[uint64]int{}, done: make(chan struct{}), beside: beside, over: make(chan struct{})}
+	if s != nil && s.Linux != nil {
+		a.kinds = aheadKinds(s)
+	}
+	if a.kinds == 0 && beside == nil {
 		return nil
 	}
-	a := &ahead{kinds: aheadKinds(s), made: map[uint64]int{}, done: make(chan struct{})}
-	if a.kinds == 0 {
-		return nil
-	}
-	ns.Go(a.make) // whose thread ends with it
+	ns.Go(a.run) // whose thread ends with it
 	return a
+}
+
+func (a *ahead) run() {
+	defer close(a.over)
+	a.make()
+	if a.beside != nil {
+		a.beside()
+	}
 }
 
 func (a *ahead) make() {
 	defer close(a.done)
-	if unix.Unshare(int(a.kinds)) != nil {
+	if a.kinds == 0 || unix.Unshare(int(a.kinds)) != nil {
 		return
 	}
 	for _, kind := range []uint64{unix.CLONE_NEWNET, unix.CLONE_NEWIPC} {
@@ -82,7 +92,7 @@ func (a *ahead) close() {
 	if a == nil {
 		return
 	}
-	<-a.done
+	<-a.over
 	for _, fd := range a.made {
 		sys.CloseAll(fd)
 	}

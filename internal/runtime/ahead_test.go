@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -106,13 +107,41 @@ func TestAheadKinds(t *testing.T) {
 		if got := aheadKinds(s); got != c.want {
 			t.Errorf("%v: %#x, not %#x", c.list, got, c.want)
 		}
-		if a := newAhead(s); (a == nil) != (c.want == 0) {
+		if a := newAhead(s, nil); (a == nil) != (c.want == 0) {
 			t.Errorf("%v: %v", c.list, a)
 		} else {
 			a.close()
 		}
 	}
-	if a := newAhead(nil); a != nil {
+	if a := newAhead(nil, nil); a != nil {
 		t.Errorf("%v for nothing", a)
+	}
+}
+
+// What the caller has done beside the start is done on the thread that makes the
+// namespaces, or without any; the start waits for it as late as it can, and
+// fails as it does.
+func TestBeside(t *testing.T) {
+	s := newSandbox(t)
+	for name, spec := range map[string]*specs.Spec{"with namespaces": s.container("exit").Spec, "alone": nil} {
+		c := s.container("exit")
+		done := make(chan bool, 1)
+		l, err := NewLauncher(Options{Threads: 1, Once: true, Ahead: spec, Beside: func() { done <- true }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		why := errors.New("not today")
+		c.Late = func(late *Container) error {
+			if <-done; late != c {
+				t.Errorf("%s: another container", name)
+			}
+			return why
+		}
+		if _, err := l.Start(t.Context(), c); !errors.Is(err, why) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -27,6 +27,10 @@ type Options struct {
 	// created, with Once: namespaces that it asks for are made from now on, while
 	// the caller goes on. nil: they are made when it is started.
 	Ahead *specs.Spec
+	// Beside is called once the namespaces are made ahead, by their thread: work
+	// of the caller's for which Container.Late waits. nil: none. Close waits for
+	// it.
+	Beside func()
 }
 
 // Rootfs says where a container's root comes from: an overlay to mount
@@ -56,6 +60,9 @@ type Container struct {
 	Filter []byte
 	// FilterFlags are those of seccomp(SECCOMP_SET_MODE_FILTER).
 	FilterFlags uint
+	// Late completes Filter when all else of the start is ready: what takes long
+	// to make can be made until then (Options.Beside). nil: it is complete.
+	Late func(*Container) error
 	// Listener is told of the calls that the filter hands over; nil: it hands
 	// none over.
 	Listener *Listener

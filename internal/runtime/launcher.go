@@ -121,7 +121,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, sys.Error("prctl", "PR_SET_DUMPABLE", err)
 	}
-	l.ahead = newAhead(o.Ahead)
+	l.ahead = newAhead(o.Ahead, o.Beside)
 	if err := l.learn(); err != nil {
 		return nil, err
 	}

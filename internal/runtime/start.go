@@ -296,6 +296,11 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 	}
 	b.preserve = c.Preserve
 	b.standard(streams, id, proc.Terminal)
+	if c.Late != nil {
+		if err := c.Late(c); err != nil {
+			return o, err
+		}
+	}
 	b.become(&proc, id, filter{c.Filter, c.FilterFlags})
 	return o, nil
 }
