@@ -314,6 +314,9 @@ func (p *Program) Strings(list []string) uint64 {
 type Options struct {
 	// Flags are CLONE_NEW*; the rest is the package's business.
 	Flags uint64
+	// Files gives the child the caller's table of descriptors instead of a copy:
+	// what it opens is the caller's, when it has ended too. It must not execute.
+	Files bool
 	// Cgroup is a directory of cgroup v2 to be born in, or -1.
 	Cgroup int
 	// PidNS is a pidfd or namespace descriptor whose pid namespace the child
@@ -371,6 +374,9 @@ func (p *Program) arm(o Options, flags uint64) {
 	}
 	if flags&unix.CLONE_VM != 0 {
 		a.clone.stack, a.clone.stackSize = uint64(uintptr(unsafe.Pointer(&a.stack))), stackSize
+	}
+	if o.Files {
+		a.clone.flags |= unix.CLONE_FILES
 	}
 	if o.Cgroup >= 0 {
 		a.clone.flags |= unix.CLONE_INTO_CGROUP

@@ -12,7 +12,8 @@ import (
 	"lade/internal/linux/ns"
 )
 
-// newOnce returns a launcher for c alone, and what it has made ahead.
+// newOnce returns a launcher for c alone, and what it has made ahead; that stays
+// there.
 func newOnce(t *testing.T, c *Container) (*Launcher, map[uint64]int) {
 	t.Helper()
 	l, err := NewLauncher(Options{Threads: 1, Once: true, Ahead: c.Spec})
@@ -22,8 +23,12 @@ func newOnce(t *testing.T, c *Container) (*Launcher, map[uint64]int) {
 	if l.ahead == nil {
 		return l, nil
 	}
-	<-l.ahead.done
-	return l, l.ahead.made
+	made := map[uint64]int{}
+	for kind, c := range l.ahead.made {
+		made[kind] = <-c
+		c <- made[kind]
+	}
+	return l, made
 }
 
 // A container lives in the namespaces that were made ahead, which are like those
@@ -89,8 +94,9 @@ func TestAheadForNothing(t *testing.T) {
 }
 
 // Only what the container is to have for itself is made, and nothing for one
-// whose user namespace must own the others.
+// whose user namespace, which must own the others, is there already.
 func TestAheadKinds(t *testing.T) {
+	l := newSandbox(t).l
 	const net, ipc = unix.CLONE_NEWNET, unix.CLONE_NEWIPC
 	for _, c := range []struct {
 		list []specs.LinuxNamespace
@@ -101,19 +107,20 @@ func TestAheadKinds(t *testing.T) {
 		{[]specs.LinuxNamespace{{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}}, net | ipc},
 		{[]specs.LinuxNamespace{{Type: specs.IPCNamespace, Path: "/proc/1/ns/ipc"}, {Type: specs.NetworkNamespace}}, net},
 		{[]specs.LinuxNamespace{{Type: specs.NetworkNamespace, Path: "/proc/1/ns/net"}, {Type: specs.IPCNamespace}}, ipc},
-		{[]specs.LinuxNamespace{{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.UserNamespace}}, 0},
+		{[]specs.LinuxNamespace{{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.UserNamespace}}, net | ipc | unix.CLONE_NEWUSER},
+		{[]specs.LinuxNamespace{{Type: specs.IPCNamespace}, {Type: specs.NetworkNamespace}, {Type: specs.UserNamespace, Path: "/proc/1/ns/user"}}, 0},
 	} {
 		s := &specs.Spec{Linux: &specs.Linux{Namespaces: c.list}}
 		if got := aheadKinds(s); got != c.want {
 			t.Errorf("%v: %#x, not %#x", c.list, got, c.want)
 		}
-		if a := newAhead(s, nil); (a == nil) != (c.want == 0) {
+		if a := l.newAhead(s, nil); (a == nil) != (c.want == 0) {
 			t.Errorf("%v: %v", c.list, a)
 		} else {
 			a.close()
 		}
 	}
-	if a := newAhead(nil, nil); a != nil {
+	if a := l.newAhead(nil, nil); a != nil {
 		t.Errorf("%v for nothing", a)
 	}
 }

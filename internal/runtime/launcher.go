@@ -121,7 +121,8 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return nil, sys.Error("prctl", "PR_SET_DUMPABLE", err)
 	}
-	l.ahead = newAhead(o.Ahead, o.Beside)
+	l.host.nested = sys.Nested()
+	l.ahead = l.newAhead(o.Ahead, o.Beside)
 	if err := l.learn(); err != nil {
 		return nil, err
 	}
@@ -139,7 +140,7 @@ func NewLauncher(o Options) (_ *Launcher, err error) {
 }
 
 func (l *Launcher) learn() (err error) {
-	l.host.features, l.host.nested = sync.OnceValue(sys.Probe), sys.Nested()
+	l.host.features = sync.OnceValue(sys.Probe)
 	if !sys.HasMountSetattr() {
 		return errdefs.Unavailablef("the kernel has no mount_setattr(2)")
 	}

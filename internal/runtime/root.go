@@ -19,11 +19,11 @@ type place int
 const (
 	// alone: on "/" of a mount namespace that was empty. The rule.
 	alone place = iota
-	// beside: at its own path in a copy of the host's mounts, which goes away by
-	// pivot_root(2). Hooks may still look at the host then; the copy costs 1.2 µs
-	// for each mount of the host, and as much again at the end. That is also what
-	// it costs to make an empty mount namespace, so a launcher that starts one
-	// container makes none.
+	// beside: in a copy of the host's mounts, which goes away by pivot_root(2): on
+	// "/", or, for hooks that are to find it and may still look at the host, at its
+	// own path. The copy costs 1.2 µs for each mount of the host, and as much again
+	// at the end. That is also what it costs to make an empty mount namespace, so a
+	// launcher that starts one container makes none.
 	beside
 	// foreign: in a mount namespace that is not the container's own. Nothing can
 	// be mounted or hidden there without doing it to others: the root is only
@@ -48,7 +48,7 @@ func (b *builder) placeOf(c *Container) (place, error) {
 		return beside, errdefs.Invalidf("hooks of the creation need a root directory")
 	case c.Prepared != nil:
 		return beside, nil
-	case b.l.o.Once && b.user == nil && !b.l.host.nested && filepath.IsAbs(c.Rootfs.Path) && len(c.Rootfs.Lower) == 0:
+	case b.l.o.Once && !b.l.host.nested && len(c.Rootfs.Lower) == 0 && (b.user == nil || b.user.inSight):
 		return beside, nil
 	}
 	return alone, nil
@@ -115,8 +115,12 @@ func (b *builder) placeRoot(c *Container) {
 	case beside:
 		b.p.Sys("mount", "/ private", unix.SYS_MOUNT, b.addr.empty, b.p.String("/"), b.addr.empty, unix.MS_REC|unix.MS_PRIVATE, 0)
 		b.null = result(b.p.Sys("openat", "/dev/null", unix.SYS_OPENAT, atCWD, b.p.String("/dev/null"), how))
-		b.labelledMasks(c.Rootfs.Path) // the root covers them
-		b.p.Sys("move_mount", c.Rootfs.Path, unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String(c.Rootfs.Path), unix.MOVE_MOUNT_F_EMPTY_PATH)
+		at := "/"
+		if c.Prepared != nil {
+			at = c.Rootfs.Path
+		}
+		b.labelledMasks(at) // the root covers them
+		b.p.Sys("move_mount", at, unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String(at), unix.MOVE_MOUNT_F_EMPTY_PATH)
 	}
 }
 

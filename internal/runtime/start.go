@@ -492,13 +492,15 @@ func (b *builder) joinAhead(kind uint64) bool {
 	return ok
 }
 
-// loopback brings the device lo of a new network namespace up.
-func (b *builder) loopback() {
+// loopback brings the device lo of a new network namespace up, and returns the
+// socket that it needs for that.
+func (b *builder) loopback() ref {
 	s := result(b.p.Sys("socket", "", unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0))
 	req := b.p.Space(40) // struct ifreq
 	copy(req, "lo")
 	req[16], req[17] = unix.IFF_UP|unix.IFF_RUNNING, 0
 	b.sys("ioctl", "SIOCSIFFLAGS lo", unix.SYS_IOCTL, s, unix.SIOCSIFFLAGS, program.Address(req))
+	return s
 }
 
 // addInit puts lade-init into the container and in front of its command.

@@ -15,7 +15,6 @@ import (
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
 	"lade/internal/program"
-	"lade/internal/trace"
 )
 
 // user is a container's user namespace. It exists before the program runs,
@@ -31,7 +30,9 @@ type user struct {
 	ids  idmap.Map
 	uid  uint32 // of its root, in the host
 	gid  uint32
-	news uint64 // the namespaces that are new with it
+	news uint64 // the namespaces that are new and belong to it
+	// inSight says that proc and sysfs are in sight in a copy of our mount namespace.
+	inSight bool
 	// made are file systems and devices that the first part has made, by the
 	// place where they belong.
 	made map[string]ref
@@ -58,7 +59,10 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 			return err
 		}
 	default:
-		if u.fd, _, err = b.l.NewUser(ctx, u.ids, false); err != nil {
+		var ok bool
+		if u.fd, ok = b.l.ahead.take(unix.CLONE_NEWUSER); ok {
+			u.inSight = b.l.ahead.inSight
+		} else if u.fd, _, err = b.l.NewUser(ctx, u.ids, false); err != nil {
 			return err
 		}
 		b.own(u.fd)
@@ -124,42 +128,6 @@ func (b *builder) mapping(ids idmap.Map) int {
 		}
 	}
 	return -1
-}
-
-// NewUser makes a user namespace with a map, and with net a network namespace
-// that belongs to it. The caller closes both; without net the second is -1.
-//
-// A user namespace gets its map from outside while a process lives in it. That
-// process is a program which waits for it.
-//
-// Errors: Invalid for the map; Unavailable when the host has no more.
-func (l *Launcher) NewUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
-	if err := ids.Check(); err != nil {
-		return -1, -1, err
-	}
-	userFD, netFD = -1, -1
-	o := program.Options{Flags: unix.CLONE_NEWUSER, Cgroup: -1, PidNS: -1}
-	if net {
-		o.Flags |= unix.CLONE_NEWNET
-	}
-	span := trace.Begin(trace.Process, "user namespace", "")
-	err = l.hold(ctx, o, nil, func(pid int) (err error) {
-		if err = ids.Write(pid); err != nil {
-			return err
-		}
-		if userFD, err = ns.Open(pid, unix.CLONE_NEWUSER); err == nil && net {
-			netFD, err = ns.Open(pid, unix.CLONE_NEWNET)
-		}
-		return err
-	})
-	if err != nil {
-		sys.CloseAll(userFD, netFD)
-		if oe, ok := errors.AsType[*program.OpError](err); ok && oe.Call == "clone3" {
-			err = errdefs.Unavailablef("cannot make a user namespace (/proc/sys/user/max_user_namespaces, max_net_namespaces): %w", err)
-		}
-		return -1, -1, span.End(err)
-	}
-	return userFD, netFD, span.End(nil)
 }
 
 // idsOf returns the map of a user namespace.

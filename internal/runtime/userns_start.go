@@ -28,6 +28,7 @@ import (
 func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 	u := b.user
 	b.stage("error joining namespaces", "")
+	var ahead uint64 // of the new ones what is made already
 	for _, n := range c.Spec.Linux.Namespaces {
 		flag := ns.Flag(string(n.Type))
 		switch {
@@ -44,6 +45,9 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 			b.time = true
 		default:
 			u.news |= flag
+			if b.joinAhead(flag) {
+				ahead |= flag
+			}
 		}
 	}
 	if b.place == alone {
@@ -63,14 +67,14 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 	} else {
 		o.Cgroup = -1
 	}
-	b.p.Fork(u.news|unix.CLONE_NEWNS, into)
+	b.p.Fork(u.news&^ahead|unix.CLONE_NEWNS, into)
 	b.attachTasks()
 	b.stage("error joining namespaces", "")
 	if slices.ContainsFunc(c.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace && n.Path == "" }) {
 		b.p.Sys("unshare", "cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
 	}
 	b.becomeRoot()
-	if u.news&unix.CLONE_NEWNET != 0 {
+	if u.news&^ahead&unix.CLONE_NEWNET != 0 {
 		b.loopback()
 	}
 	return nil

@@ -66,6 +66,10 @@ func Open(pid int, flag uint64) (int, error) {
 	return fd, sys.Error("open", path, err)
 }
 
+// Own returns the path by which a process without threads opens its own namespace of
+// a kind.
+func Own(flag uint64) string { return "/proc/self/ns/" + file(flag) }
+
 // ID identifies a namespace while it exists.
 type ID struct{ dev, ino uint64 }
 

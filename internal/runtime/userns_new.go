@@ -1,0 +1,132 @@
+package runtime
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
+	"lade/internal/linux/ns"
+	"lade/internal/linux/pidfd"
+	"lade/internal/linux/sys"
+	"lade/internal/program"
+	"lade/internal/trace"
+)
+
+// NewUser makes a user namespace with a map, and with net a network namespace
+// that belongs to it. The caller closes both; without net the second is -1.
+//
+// Errors: Invalid for the map; Unavailable when the host has no more.
+func (l *Launcher) NewUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
+	p, err := l.take()
+	if err != nil {
+		return -1, -1, err
+	}
+	defer l.give(p)
+	userFD, err = l.mapped(ctx, p, ids)
+	if err != nil || !net {
+		return userFD, -1, err
+	}
+	owned, err := l.owned(ctx, p, userFD, false, unix.CLONE_NEWNET)
+	if err != nil {
+		sys.CloseAll(userFD)
+		return -1, -1, err
+	}
+	return userFD, owned[0], nil
+}
+
+// exhausted names the settings that a clone or an unshare may have met.
+func exhausted(err error) error {
+	if oe, ok := errors.AsType[*program.OpError](err); ok && (oe.Call == "clone3" || oe.Call == "unshare") {
+		return errdefs.Unavailablef("cannot make a user namespace (/proc/sys/user/max_user_namespaces, max_net_namespaces): %w", err)
+	}
+	return err
+}
+
+// mapped makes, by p, a user namespace with a map and returns its descriptor, which
+// is the caller's.
+//
+// A user namespace gets its map from outside, through the files of a process that
+// is in it. That one need not live: until it is reaped the kernel knows where it
+// was. So it ends at once, and nobody waits for anybody.
+func (l *Launcher) mapped(ctx context.Context, p *program.Program, ids idmap.Map) (fd int, err error) {
+	if err := ids.Check(); err != nil {
+		return -1, err
+	}
+	span := trace.Begin(trace.Process, "user namespace", "")
+	o := program.Options{Flags: unix.CLONE_NEWUSER, Cgroup: -1, PidNS: -1}
+	give := func(pid int) (err error) {
+		if err = ids.Write(pid); err == nil {
+			fd, err = ns.Open(pid, unix.CLONE_NEWUSER)
+		}
+		return err
+	}
+	if l.host.nested {
+		// What has ended has no memory that says whose it was: its files belong to
+		// the root of the whole host (task_dump_owner in fs/proc/base.c).
+		err = l.hold(ctx, o, nil, give)
+	} else {
+		err = l.ended(ctx, p, o, give)
+	}
+	if err = span.End(exhausted(err)); err != nil {
+		return -1, err
+	}
+	return fd, nil
+}
+
+// ended runs a process that ends at once, and f before it is reaped.
+func (l *Launcher) ended(ctx context.Context, p *program.Program, o program.Options, f func(pid int) error) error {
+	p.Reset()
+	p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
+	r, err := l.run(ctx, p, o, "user namespace")
+	if err != nil {
+		return err
+	}
+	err = f(r.Pid)
+	_, _, werr := pidfd.Wait(r.Pidfd)
+	sys.CloseAll(r.Pidfd)
+	return errors.Join(err, werr)
+}
+
+// owned makes, by p, a namespace of each kind (CLONE_NEW*) that belongs to a user
+// namespace with a map, made by its root, and returns their descriptors, which are
+// the caller's. With lo the device lo of a network namespace is up.
+func (l *Launcher) owned(ctx context.Context, p *program.Program, user int, lo bool, kinds ...uint64) ([]int, error) {
+	p.Reset()
+	b := newBuilder(l, p)
+	var all uint64
+	for _, k := range kinds {
+		all |= k
+	}
+	p.Sys("setns", "user namespace", unix.SYS_SETNS, uint64(user), unix.CLONE_NEWUSER)
+	b.becomeRoot()
+	p.Sys("unshare", "namespaces", unix.SYS_UNSHARE, all)
+	if lo {
+		s := b.loopback()
+		b.sys("close", "", unix.SYS_CLOSE, s)
+	}
+	at := make([][]byte, len(kinds))
+	for i, k := range kinds {
+		at[i] = p.Space(8)
+		binary.NativeEndian.PutUint64(at[i], ^uint64(0))
+		p.Sys("openat", ns.Own(k), unix.SYS_OPENAT, atCWD, p.String(ns.Own(k)), unix.O_RDONLY|unix.O_CLOEXEC).Store(at[i])
+	}
+	p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
+	r, err := l.run(ctx, p, program.Options{Cgroup: -1, PidNS: -1, Files: true}, "namespaces")
+	fds := make([]int, len(kinds))
+	for i := range at {
+		fds[i] = int(int64(binary.NativeEndian.Uint64(at[i])))
+	}
+	if err == nil {
+		_, _, err = pidfd.Wait(r.Pidfd)
+		sys.CloseAll(r.Pidfd)
+	}
+	if err != nil {
+		sys.CloseAll(fds...)
+		return nil, exhausted(err)
+	}
+	return fds, nil
+}
