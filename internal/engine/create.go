@@ -61,6 +61,7 @@ func (e *Engine) ContainerCreate(ctx context.Context, o CreateOptions) (r apicon
 	rec := container.Record{
 		ID: id, Name: name, Created: time.Now().UTC(), Config: &w.config, HostConfig: &w.host, NetRates: w.rates, Secrets: w.secrets, ImageID: img.ID.String(),
 		Networks: w.networks, Driver: e.Snapshots.Name(), State: container.Created,
+		NoNewPrivileges: new(e.settings().Defaults.Security.NoNewPrivileges),
 	}
 	args := slices.Concat(w.config.Entrypoint, w.config.Cmd)
 	rec.Path, rec.Args = args[0], args[1:]

@@ -135,7 +135,8 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
-	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath, AppArmor: out.Spec.Process.ApparmorProfile, Pipes: pipesOf(got)}, nil
+	confined := container.Confinement{Pid: got.Pid, AppArmor: out.Spec.Process.ApparmorProfile, Seccomp: seccompName(in.Security.Seccomp)}
+	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath, Confined: confined, Pipes: pipesOf(got)}, nil
 }
 
 // laps are the times that the steps of a start took, for the debug log.
@@ -257,7 +258,7 @@ func (e *host) writeFiles(r *container.Record) (_ spec.Files, resolver *wire.Res
 func (e *host) specInput(ctx context.Context, r *container.Record, ns spec.Namespaces, files spec.Files) (in spec.Input, err error) {
 	in = spec.Input{
 		ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Files: files, Namespaces: ns,
-		Labels: e.labels(r), CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find,
+		Labels: e.labels(r), CgroupPath: e.cgroupPath(r), Facts: e.Facts, Security: e.security(r), Devices: device.Find,
 	}
 	if r.HostConfig.IpcMode.IsContainer() {
 		in.Shm = sharedMemory(ns.IPC)
@@ -395,7 +396,11 @@ func (e *host) execProcess(r *container.Record, q apicontainer.ExecCreateRequest
 	if linked, err := e.withLinks(r); err == nil {
 		r = linked
 	}
-	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Labels: e.labels(r), Facts: e.Facts, Security: e.settings().Defaults.Security, Devices: device.Find}
+	security, err := e.confined(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	in := spec.Input{ID: r.ID, Config: r.Config, Host: r.HostConfig, Path: r.Path, Args: r.Args, Labels: e.labels(r), Facts: e.Facts, Security: security, Devices: device.Find}
 	p, profile, err := spec.Exec(in, x)
 	if err != nil {
 		return nil, nil, err

@@ -52,6 +52,9 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	if e.id, err = engineID(ctx, c.Store, ids.New()); err != nil {
 		return nil, err
 	}
+	if err := e.keepSeccomp(); err != nil {
+		return nil, err
+	}
 	e.builder = e.newBuilder()
 	if err := e.builder.Recover(ctx); err != nil {
 		e.log.Warn("what an earlier builder has left could not be removed", "error", err)
@@ -316,6 +319,9 @@ const killSignal = 9
 // directories that a record names and a power cut has taken.
 func (e *recovery) sweep(ctx context.Context, records []*container.Record) error {
 	if err := atomicfile.RemoveTemporary(e.Root); err != nil { // of a key of secrets
+		return err
+	}
+	if err := e.sweepSeccomp(records); err != nil {
 		return err
 	}
 	known, missing := maps.Clone(e.damaged), map[string]bool{}

@@ -31,9 +31,9 @@ type Stream struct {
 type Launched struct {
 	Pid       int
 	StartedAt time.Time
-	Cgroup    string    // as Record.Cgroup
-	AppArmor  string    // as Record.AppArmor
-	Pipes     [3]uint64 // as Record.Pipes
+	Cgroup    string      // as Record.Cgroup
+	Confined  Confinement // as Record.Confined
+	Pipes     [3]uint64   // as Record.Pipes
 }
 
 // Exit is how a process ended.

@@ -36,13 +36,15 @@ type Record struct {
 	Driver     string                               `json:"driver"`            // storage driver of the snapshot
 	UserNS     *UserNS                              `json:"user_ns,omitempty"` // nil: the host's
 	Labels     spec.Labels                          `json:"labels,omitzero"`   // of SELinux
+	// NoNewPrivileges is what the daemon's configuration said when it was made, for
+	// a container that does not say itself; nil: not known.
+	NoNewPrivileges *bool `json:"no_new_privileges,omitempty"`
 
 	State  State  `json:"state"`
 	Pid    int    `json:"pid,omitempty"`
 	Cgroup string `json:"cgroup,omitempty"` // its control group at the last start, as spec.linux.cgroupsPath
-	// AppArmor is the profile that it was given at the last start; empty: none was
-	// named to the kernel.
-	AppArmor string `json:"apparmor,omitempty"`
+	// Confined is what the daemon's configuration confined it by at its last start.
+	Confined Confinement `json:"confined,omitzero"`
 	// Pipes are the inode numbers of its standard streams at the last start, 0
 	// where one is no pipe: by them they are found in its processes.
 	Pipes        [3]uint64 `json:"pipes,omitzero"`
@@ -68,6 +70,24 @@ type Record struct {
 	// began is StartedAt as a reading of time.Now, whose differences no setting of
 	// the clock changes; zero: not known.
 	began time.Time
+}
+
+// Confinement are the profiles that a container was started with, where it named
+// none itself.
+type Confinement struct {
+	// Pid is that of the first process then. If that is another by now, a version
+	// that does not know of this made the last start.
+	Pid int `json:"pid"`
+	// AppArmor is empty if no profile was named to the kernel.
+	AppArmor string `json:"apparmor,omitempty"`
+	// Seccomp is empty for the built-in profile, "unconfined", or the digest of a
+	// profile's text.
+	Seccomp string `json:"seccomp,omitempty"`
+}
+
+// IsConfined reports whether the container runs, and Confined tells how.
+func (r *Record) IsConfined() bool {
+	return r.State.Alive() && r.Confined.Pid != 0 && r.Confined.Pid == r.Pid
 }
 
 // Clock finds out when a process that another engine has started began by the

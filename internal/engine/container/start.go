@@ -66,7 +66,7 @@ func (a *Actor) launch(reply func(error)) {
 func (a *Actor) launched(got Launched, err error) error {
 	next := a.rec
 	if err == nil {
-		next.State, next.Pid, next.StartedAt, next.Cgroup, next.AppArmor, next.Pipes = Running, got.Pid, got.StartedAt, got.Cgroup, got.AppArmor, got.Pipes
+		next.State, next.Pid, next.StartedAt, next.Cgroup, next.Confined, next.Pipes = Running, got.Pid, got.StartedAt, got.Cgroup, got.Confined, got.Pipes
 		next.ExitCode, next.Error, next.OOMKilled, next.began = 0, "", false, time.Now()
 		// After a power cut only a restart policy makes a difference between a
 		// container that was running and one that was not.
