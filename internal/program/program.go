@@ -334,8 +334,8 @@ type Result struct {
 	Took  time.Duration // from then until execve
 }
 
-// OpError is an op that failed. The child has ended (exit status 253) but is
-// not reaped.
+// OpError is an op that failed. The child has ended (exit status 253, or by SIGILL
+// where a seccomp filter denies it to exit) but is not reaped.
 type OpError struct {
 	Index        int
 	Call, Object string

@@ -1,6 +1,7 @@
 package program
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,6 +117,35 @@ func TestFailure(t *testing.T) {
 	}
 	if !errors.Is(err, unix.ENOENT) {
 		t.Error("the errno is not in the chain")
+	}
+}
+
+// TestDenied: a filter that denies whatever is asked for, even exit_group(2), ends
+// the child, and the caller learns what failed: it waits in vfork(2).
+func TestDenied(t *testing.T) {
+	// A process that dumps its core takes those along that share its memory, before
+	// Linux 5.16. Who runs programs is not dumpable.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	p := newProgram(t, Vfork)
+	code := make([]byte, unsafe.Sizeof(unix.SockFilter{}))
+	binary.NativeEndian.PutUint16(code, unix.BPF_RET|unix.BPF_K)
+	binary.NativeEndian.PutUint32(code[4:], unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM))
+	p.Sys("prctl", "PR_SET_NO_NEW_PRIVS", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	p.Sys("seccomp", "", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, p.Words(1, p.Bytes(code)))
+	p.exec(self(t), "1")
+	r, err := p.Run(none)
+	if oe, ok := errors.AsType[*OpError](err); !ok || oe.Index != 2 || oe.Errno != unix.EPERM {
+		t.Errorf("err = %v", err)
+	}
+	if ws := reap(t, r); !ws.Signaled() || ws.Signal() != unix.SIGILL {
+		t.Errorf("status %x", ws)
 	}
 }
 

@@ -58,6 +58,34 @@ func TestSecurityDefaults(t *testing.T) {
 	}
 }
 
+// TestSeccompDenies: a profile that denies the end of a process, or all that it can
+// ask for, fails what cannot be executed, at once; nothing is left that runs.
+func TestSeccompDenies(t *testing.T) {
+	e := harness.Start(t)
+	profile := filepath.Join(t.TempDir(), "profile.json")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(profile, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(`{"defaultAction": "SCMP_ACT_ERRNO"}`)
+	for _, cli := range []string{"lade", "docker"} {
+		out, err := e.Command(cli, "run", "--rm", "--security-opt", "seccomp="+profile, "lade/hello", "true").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), `exec: "true": operation not permitted`) {
+			t.Errorf("%s, all is denied: %v %s", cli, err, out)
+		}
+	}
+	write(`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["exit", "exit_group"], "action": "SCMP_ACT_ERRNO"}]}`)
+	e.Run("run", "-d", "--name", "box", "--security-opt", "seccomp="+profile, "lade/hello", "sleep", "1000")
+	if _, stderr, code := e.Try("exec", "box", "/nope"); code != 127 || !strings.Contains(stderr, "no such file or directory") {
+		t.Errorf("exec of what is not there: %d %s", code, stderr)
+	}
+	if top := e.Run("top", "box", "-o", "pid,args"); strings.Count(top, "\n") != 1 {
+		t.Errorf("left in the container: %s", top)
+	}
+}
+
 // TestSeccompNotify gives the docker client a profile with a listener: an agent
 // outside is told of the container, and gets what answers its calls.
 func TestSeccompNotify(t *testing.T) {
