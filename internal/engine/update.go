@@ -88,6 +88,13 @@ func merge(id string, hc *apicontainer.HostConfig, u apicontainer.UpdateConfig) 
 	if why := conflict(hc, &u); why != "" {
 		return errdefs.Conflictf("Cannot update container %s: %s", id, why)
 	}
+	// No limit by the one flag ends what the other has set.
+	if u.CPUQuota < 0 {
+		hc.NanoCPUs = 0
+	}
+	if u.NanoCPUs > 0 && hc.CPUQuota < 0 {
+		hc.CPUQuota = 0
+	}
 	for _, f := range []struct {
 		to   *int64
 		from int64

@@ -44,6 +44,8 @@ func TestMerge(t *testing.T) {
 		{what: "cpus", have: res{CPUQuota: 1}, asked: res{NanoCPUs: 1}, err: "Cannot update container x: Conflicting options: Nano CPUs cannot be updated as CPU Quota has already been set"},
 		{what: "period", have: res{NanoCPUs: 1}, asked: res{CPUPeriod: 1}, err: "Cannot update container x: Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set"},
 		{what: "quota", have: res{NanoCPUs: 1}, asked: res{CPUQuota: 1}, err: "Cannot update container x: Conflicting options: CPU Quota cannot be updated as NanoCPUs has already been set"},
+		{what: "no quota ends cpus", have: res{NanoCPUs: 1}, asked: res{CPUQuota: -1}, get: res{CPUQuota: -1}},
+		{what: "cpus end no quota", have: res{CPUQuota: -1}, asked: res{NanoCPUs: 1}, get: res{NanoCPUs: 1}},
 	} {
 		t.Run(tc.what, func(t *testing.T) {
 			hc := apicontainer.HostConfig{Resources: tc.have}

@@ -139,7 +139,7 @@ func (g groups) status(pid int, key string) string {
 // flags: less than others leave it. It is held back no more as soon as the
 // limit is lifted.
 func (g groups) cpus() {
-	for name, flags := range map[string][]string{"cpus": {"--cpus", "0.05"}, "quota": {"--cpu-period", "50000", "--cpu-quota", "2500"}} {
+	for name, flags := range map[string][]string{"cpus": {"--cpus", "0.05", "--cpu-quota", "-1"}, "quota": {"--cpu-period", "50000", "--cpu-quota", "2500"}} {
 		g.start(name, busy(flags...)...)
 		pid := g.pid(name)
 		if share := g.share(pid, 1500*time.Millisecond); share > 0.1 || share == 0 {
@@ -157,7 +157,18 @@ func (g groups) cpus() {
 			g.t.Errorf("%s: stats say %d ns, the process used %v before and %v after", name, s.CPUUsage.TotalUsage, before, after)
 		}
 	}
-	g.Run("update", "--cpus", "1.9", "cpus")
+	// A limit by the one flag holds again after the other has lifted it.
+	g.Run("update", "--cpu-quota", "-1", "cpus")
+	g.Run("update", "--cpus", "0.05", "cpus")
+	g.soon(func() error {
+		before := g.stats("cpus").CPUStats.ThrottlingData
+		time.Sleep(200 * time.Millisecond)
+		if after := g.stats("cpus").CPUStats.ThrottlingData; after.ThrottledPeriods == before.ThrottledPeriods {
+			return fmt.Errorf("the limit that was lifted and set again: throttling %+v", after)
+		}
+		return nil
+	})
+	g.Run("update", "--cpu-quota", "-1", "cpus")
 	g.Run("update", "--cpu-quota", "-1", "quota")
 	for _, name := range []string{"cpus", "quota"} {
 		// What it gets then depends on who else wants it; it is not held back.
@@ -650,10 +661,12 @@ func (g groups) refused() {
 		{"--memory-swap 64m", "You should always set the Memory limit when using Memoryswap limit, see usage"},
 		{"-m 8m --memory-reservation 16m", "Minimum memory limit can not be less than memory reservation limit, see usage"},
 		{"--cpus 1000", "range of CPUs is from 0.01 to "},
+		{"--cpus 0.009", "range of CPUs is from 0.01 to "},
 		{"--cpuset-cpus 99", "Requested CPUs are not available - requested 99, available: 0"},
 		{"--cpuset-mems 99", "Requested memory nodes are not available - requested 99, available: 0"},
 		{"--cpu-period 1", "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"},
 		{"--cpu-quota 1", "CPU cfs quota can not be less than 1ms (i.e. 1000)"},
+		{"--device-write-iops /dev/null:5", "/dev/null is not a block device"},
 		{"--oom-score-adj 2000", "Invalid value 2000, range for oom score adj is [-1000, 1000]"},
 	} {
 		_, stderr, code := g.try(append(strings.Fields(c.args), harness.Image, "true")...)

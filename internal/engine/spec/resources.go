@@ -83,16 +83,17 @@ func cpu(r *container.Resources) (*specs.LinuxCPU, error) {
 		c.Shares = new(uint64(r.CPUShares))
 	}
 	c.Cpus, c.Mems = r.CpusetCpus, r.CpusetMems
-	if r.NanoCPUs > 0 {
+	if r.NanoCPUs > 0 { // a quota of -1 beside it, which Validate lets pass, lifts nothing
 		period := uint64(100 * time.Millisecond / time.Microsecond)
 		c.Period = &period
 		c.Quota = new(r.NanoCPUs * int64(period) / 1e9)
-	}
-	if r.CPUPeriod != 0 {
-		c.Period = new(uint64(r.CPUPeriod))
-	}
-	if r.CPUQuota != 0 {
-		c.Quota = new(r.CPUQuota)
+	} else {
+		if r.CPUPeriod != 0 {
+			c.Period = new(uint64(r.CPUPeriod))
+		}
+		if r.CPUQuota != 0 {
+			c.Quota = new(r.CPUQuota)
+		}
 	}
 	if r.CPURealtimePeriod != 0 {
 		c.RealtimePeriod = new(uint64(r.CPURealtimePeriod))
@@ -117,8 +118,8 @@ func blockIO(r *container.Resources, find func(string) ([]specs.LinuxDevice, err
 		if err != nil {
 			return d, err
 		}
-		if len(found) != 1 {
-			return d, errdefs.Invalidf("%s is not a device", path)
+		if len(found) != 1 || found[0].Type != "b" {
+			return d, errdefs.Invalidf("%s is not a block device", path)
 		}
 		return specs.LinuxBlockIODevice{Major: found[0].Major, Minor: found[0].Minor}, nil
 	}

@@ -132,7 +132,8 @@ func (v *validator) cpu() error {
 	if r.NanoCPUs > 0 && !f.CPUQuota {
 		return errdefs.Invalidf("NanoCPUs can not be set, as your kernel does not support CPU CFS scheduler or the cgroup is not mounted")
 	}
-	if n := v.facts.CPUs; r.NanoCPUs < 0 || r.NanoCPUs > int64(n)*1e9 {
+	// The kernel takes no quota below a millisecond, here of each 100.
+	if n := v.facts.CPUs; r.NanoCPUs < 0 || r.NanoCPUs > int64(n)*1e9 || r.NanoCPUs > 0 && r.NanoCPUs < 1e7 {
 		return errdefs.Invalidf("range of CPUs is from 0.01 to %[1]d.00, as there are only %[1]d CPUs available", n)
 	}
 	if r.CPUShares < 0 {
