@@ -166,7 +166,11 @@ func (e *Engine) wanted(id string, img *image.Image, o CreateOptions) (w wanted,
 // createAs gives a container its ids and labels, and creates it with these. What
 // it holds after an error the caller releases.
 func (e *Engine) createAs(ctx context.Context, rec *container.Record, img *image.Image, o fileOptions) (err error) {
-	if rec.UserNS, err = e.ranges.choose(rec.ID, rec.Config, rec.HostConfig, e.sharedWith(rec.HostConfig)); err != nil {
+	owner, err := e.sharedWith(rec.HostConfig)
+	if err != nil {
+		return err
+	}
+	if rec.UserNS, err = e.ranges.choose(rec.ID, rec.Config, rec.HostConfig, owner); err != nil {
 		return err
 	}
 	if err := e.secrets.Hold(rec.ID, rec.Secrets); err != nil {

@@ -204,7 +204,8 @@ func parseTmpfsMount(m *container.Mount, s mount.Mount) error {
 		m.Options = append(m.Options, "size="+strconv.FormatInt(o.SizeBytes, 10))
 	}
 	if o.Mode != 0 {
-		m.Options = append(m.Options, "mode="+strconv.FormatUint(uint64(o.Mode.Perm()), 8))
+		// Clients send the bits of chmod(2), also those that are others in an fs.FileMode.
+		m.Options = append(m.Options, "mode="+strconv.FormatUint(uint64(o.Mode)&0o7777, 8))
 	}
 	for _, opt := range o.Options {
 		m.Options = append(m.Options, strings.Join(opt, "="))

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/linux/idmap"
+	"lade/internal/linux/sys"
 	"lade/internal/supervisor"
 )
 
@@ -42,7 +44,8 @@ const rangeAnnotation = "lade.userns-range"
 // idRanges knows the ids of every container with a user namespace, and holds user
 // namespaces that were made in advance.
 type idRanges struct {
-	remap idmap.Map // of containers that say nothing; empty: the host's
+	remap  idmap.Map // of containers that say nothing; empty: the host's
+	nested bool      // the engine is in a user namespace itself
 
 	mu    sync.Mutex
 	taken map[string]*container.UserNS // guarded by mu: by container
@@ -76,9 +79,11 @@ func (u *readyUser) drop() {
 const maxReady = 32
 
 func newIDRanges(remap string) (*idRanges, error) {
-	u := &idRanges{taken: map[string]*container.UserNS{}, ready: map[string]*readyUser{}, next: autoFirst}
+	u := &idRanges{taken: map[string]*container.UserNS{}, ready: map[string]*readyUser{}, next: autoFirst, nested: sys.Nested()}
 	var err error
-	u.remap, err = parseRemap(remap)
+	if u.remap, err = parseRemap(remap); err == nil && u.nested && !u.remap.Empty() {
+		err = fmt.Errorf("userns-remap: %w", errNested())
+	}
 	return u, err
 }
 
@@ -140,7 +145,8 @@ func lookGroup(s string) (*user.Group, error) {
 
 // choose decides about a new container's user namespace, and keeps its ids for
 // it until free; nil: the host's. owner is the container whose other namespaces
-// it shares, or nil. Errors: Invalid; Exhausted without free ids.
+// it shares, or nil. Errors: Invalid; NotImplemented where the engine has no ids
+// to give; Exhausted without free ids.
 func (u *idRanges) choose(id string, c *apicontainer.Config, hc *apicontainer.HostConfig, owner *container.Record) (*container.UserNS, error) {
 	mode, err := spec.ParseUser(string(hc.UsernsMode))
 	if err != nil {
@@ -152,7 +158,7 @@ func (u *idRanges) choose(id string, c *apicontainer.Config, hc *apicontainer.Ho
 	switch {
 	case owner != nil:
 		if mode.Kind != spec.UserDefault && (mode.Kind != spec.UserHost || owner.UserNS != nil) {
-			return nil, errdefs.Invalidf("conflicting options: to share a namespace, the containers must also share a user namespace")
+			return nil, errNotShared()
 		}
 		if ns = owner.UserNS; ns != nil {
 			ns = &container.UserNS{IDs: ns.IDs}
@@ -172,11 +178,27 @@ func (u *idRanges) choose(id string, c *apicontainer.Config, hc *apicontainer.Ho
 	if err := spec.CheckUser(hc); err != nil {
 		return nil, err
 	}
+	if u.nested {
+		return nil, errNested()
+	}
 	if held := u.taken[spareKey]; held != nil && ns.IDs.Overlaps(held.IDs) {
 		u.useSpare(id, ns.IDs.Equal(held.IDs) && !spec.OwnsNetwork(hc))
 	}
 	u.taken[id] = ns
 	return ns, nil
+}
+
+// errNotShared refuses namespaces of which some belong to one user namespace and
+// some to another.
+func errNotShared() error {
+	return errdefs.Invalidf("conflicting options: to share a namespace, the containers must also share a user namespace")
+}
+
+// errNested refuses user namespaces where the engine is in one itself. What it
+// could map are its own ids; but the layers and volumes are on file systems of the
+// host's root, who alone may have them translated (mount_setattr(2), EPERM).
+func errNested() error {
+	return errdefs.NotImplementedf("the engine runs in a user namespace itself, and can give containers no ids of their own: they can have its own (--userns=host), also with --privileged")
 }
 
 // spareKey is the spare namespace's in taken: no container has it.
@@ -350,24 +372,32 @@ func (u *idRanges) close() {
 
 // sharedWith returns the container whose network, pid or ipc namespace another
 // one joins, or nil; also when there is no such container, which is for those to
-// tell that join it.
-func (e *host) sharedWith(hc *apicontainer.HostConfig) *container.Record {
-	name := ""
-	switch {
-	case hc.NetworkMode.IsContainer():
-		name = hc.NetworkMode.ConnectedContainer()
-	case hc.PidMode.IsContainer():
-		name = hc.PidMode.Container()
-	case hc.IpcMode.IsContainer():
-		name = hc.IpcMode.Container()
-	default:
-		return nil
+// tell that join it. Errors: Invalid when it joins those of several, which have
+// different ids.
+func (e *host) sharedWith(hc *apicontainer.HostConfig) (owner *container.Record, err error) {
+	for _, of := range []struct {
+		joins bool
+		name  string
+	}{
+		{hc.NetworkMode.IsContainer(), hc.NetworkMode.ConnectedContainer()},
+		{hc.PidMode.IsContainer(), hc.PidMode.Container()},
+		{hc.IpcMode.IsContainer(), hc.IpcMode.Container()},
+	} {
+		if !of.joins {
+			continue
+		}
+		a, err := e.containers.find(of.name)
+		if err != nil {
+			continue
+		}
+		switch r := a.View(); {
+		case owner == nil:
+			owner = r
+		case !owner.UserNS.Same(r.UserNS):
+			return nil, errNotShared()
+		}
 	}
-	a, err := e.containers.find(name)
-	if err != nil {
-		return nil
-	}
-	return a.View()
+	return owner, nil
 }
 
 // prepareUser makes, beside the caller, the user namespace of a container that is
@@ -376,7 +406,7 @@ func (e *host) prepareUser(r *container.Record) {
 	if r.UserNS == nil {
 		return
 	}
-	if e.sharedWith(r.HostConfig) != nil {
+	if owner, err := e.sharedWith(r.HostConfig); owner != nil || err != nil {
 		return
 	}
 	ready := e.ranges.reserve(r.ID)
@@ -426,9 +456,16 @@ func (u *launchUser) close() { (&readyUser{user: u.user, net: u.net}).close() }
 
 // launchUser returns the user namespace for a start. The caller must close it.
 func (e *host) launchUser(ctx context.Context, r *container.Record) (u launchUser, err error) {
-	if owner := e.sharedWith(r.HostConfig); owner != nil {
+	owner, err := e.sharedWith(r.HostConfig)
+	if err != nil {
+		return u, err
+	}
+	if owner != nil {
 		// Whoever it is by now.
 		if owner.UserNS != nil && owner.State.Alive() && owner.Pid > 0 {
+			if err := spec.CheckUser(r.HostConfig); err != nil {
+				return u, err
+			}
 			u.ids, u.path = owner.UserNS.IDs, filepath.Join("/proc", itoa(owner.Pid), "ns/user")
 		}
 		return u, nil

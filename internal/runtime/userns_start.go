@@ -188,9 +188,9 @@ func (b *builder) giveAway(dir ref, object string, name uint64, uid, gid uint32)
 // can be opened again: only the host's root may do that.
 func (b *builder) giveStreams(streams [3]int, id *identity) error {
 	if b.console < 0 {
-		return GiveStreams(b.user.ids, streams, id.UID, id.GID)
+		return GiveStreams(b.user.ids, streams, id.UID, id.GID, id.Groups)
 	}
-	host, err := hostUser(b.user.ids, id.UID, id.GID)
+	host, err := hostUser(b.user.ids, id.UID, id.GID, id.Groups)
 	if err != nil {
 		return err
 	}
@@ -198,20 +198,25 @@ func (b *builder) giveStreams(streams [3]int, id *identity) error {
 }
 
 // hostUser returns a user as the host has it. Errors: Invalid for one who is not
-// mapped.
-func hostUser(ids idmap.Map, uid, gid uint32) (uint32, error) {
+// mapped, or whose groups are not.
+func hostUser(ids idmap.Map, uid, gid uint32, groups []uint32) (uint32, error) {
 	host, _, ok := ids.Host(uid, 0)
 	if _, _, group := ids.Host(0, gid); !ok || !group {
 		return 0, errdefs.Invalidf("the user %d:%d is not mapped in the container's user namespace", uid, gid)
+	}
+	for _, g := range groups {
+		if _, _, ok := ids.Host(0, g); !ok {
+			return 0, errdefs.Invalidf("the group %d is not mapped in the container's user namespace", g)
+		}
 	}
 	return host, nil
 }
 
 // GiveStreams gives a process's standard streams, as far as they are pipes, to its
 // user, by the numbers inside: runtimes cannot, as the host's root made them. −1 is
-// none. Errors: Invalid for a user who is not mapped.
-func GiveStreams(ids idmap.Map, streams [3]int, uid, gid uint32) error {
-	host, err := hostUser(ids, uid, gid)
+// none. Errors: Invalid for a user or groups that are not mapped.
+func GiveStreams(ids idmap.Map, streams [3]int, uid, gid uint32, groups []uint32) error {
+	host, err := hostUser(ids, uid, gid, groups)
 	if err != nil {
 		return err
 	}

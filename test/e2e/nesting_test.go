@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -181,6 +182,17 @@ func engineInside(n nest, client, daemon, root string, more []string) {
 		}
 	}
 	n.run("exec", "outer", client, "rm", "-f", "web")
+	if client != "lade" || !slices.Contains(more, "nesting=true") {
+		return
+	}
+	// What its kernel does not let it do is told, and has another way.
+	for _, flags := range [][]string{{"--userns", "auto"}, {"--security-opt", "nesting=true"}} {
+		args := append([]string{"exec", "outer", client, "run", "--rm"}, flags...)
+		if _, stderr, err := n.try(nil, append(args, "inner", "true")...); err == nil || !strings.Contains(stderr, "the engine runs in a user namespace itself") {
+			n.t.Errorf("%v in it: %v, %s", flags, err, stderr)
+		}
+	}
+	n.run("exec", "outer", client, "run", "--rm", "--privileged", "inner", "mount", "-t", "tmpfs", "none", "/tmp")
 }
 
 // TestNestingIsNotPrivileged: what a container that may nest still cannot do.

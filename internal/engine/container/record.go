@@ -120,6 +120,11 @@ type UserNS struct {
 	Own bool `json:"own,omitempty"`
 }
 
+// Same reports whether two containers have the same ids; nil: the host's.
+func (u *UserNS) Same(o *UserNS) bool {
+	return u == nil && o == nil || u != nil && o != nil && u.IDs.Equal(o.IDs)
+}
+
 // Mount is a mount of a container: what the user asked for, resolved.
 type Mount struct {
 	container.MountPoint

@@ -10,11 +10,15 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/idmap"
 )
 
 // defaultShmSize is the size of /dev/shm in bytes unless the container says
 // otherwise.
 const defaultShmSize = 64 << 20
+
+// ttyGroup is the group of terminals, in Debian and in most images.
+const ttyGroup = 5
 
 // defaultMounts are the kernel's file systems in a container.
 func defaultMounts(in Input) []specs.Mount {
@@ -25,10 +29,14 @@ func defaultMounts(in Input) []specs.Mount {
 	list := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+	}
+	if _, _, mapped := in.User.Host(0, ttyGroup); mapped || in.User.Empty() {
+		pts := &list[slices.IndexFunc(list, func(m specs.Mount) bool { return m.Type == "devpts" })]
+		pts.Options = append(pts.Options, "gid="+strconv.Itoa(ttyGroup))
 	}
 	shm := in.Shm
 	if shm == "" && in.Namespaces.IPC == "host" {
@@ -93,8 +101,33 @@ func mounts(s *specs.Spec, in Input, sec *security) error {
 		if m.IDMap && !in.User.Empty() {
 			om.Options = append(om.Options, "idmap")
 		}
+		if err := checkOwners(om, in.User); err != nil {
+			return err
+		}
 		s.Mounts = append(s.Mounts, om)
 		s.Linux.RootfsPropagation = rootPropagation(s.Linux.RootfsPropagation, m.Propagation)
+	}
+	return nil
+}
+
+// checkOwners refuses to give a tmpfs to a user or a group that the container's
+// user namespace does not have: of the kernel it would be an invalid argument.
+// Errors: Invalid.
+func checkOwners(m specs.Mount, user idmap.Map) error {
+	if m.Type != "tmpfs" || user.Empty() {
+		return nil
+	}
+	for _, o := range m.Options {
+		kind, value, _ := strings.Cut(o, "=")
+		id, err := strconv.ParseUint(value, 10, 32)
+		if kind != "uid" && kind != "gid" || err != nil {
+			continue
+		}
+		_, _, asUser := user.Host(uint32(id), 0)
+		_, _, asGroup := user.Host(0, uint32(id))
+		if kind == "uid" && !asUser || kind == "gid" && !asGroup {
+			return errdefs.Invalidf("invalid tmpfs option [%q]: the id is not mapped in the container's user namespace", o)
+		}
 	}
 	return nil
 }

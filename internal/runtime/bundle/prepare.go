@@ -118,7 +118,7 @@ func (b *Bundle) GiveStreams(streams Streams, user specs.User) error {
 	if err != nil {
 		return err
 	}
-	return runtime.GiveStreams(ids, streams, user.UID, user.GID)
+	return runtime.GiveStreams(ids, streams, user.UID, user.GID, user.AdditionalGids)
 }
 
 // join makes a namespace one that this process has open.
