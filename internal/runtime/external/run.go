@@ -102,6 +102,8 @@ func explain(msg string) *runtime.StartError {
 		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(low, w) })
 	}
 	switch {
+	case has(`namespace {"time"`): // runc before 1.2
+		e.Op = "this runtime has no time namespaces: " + msg
 	case has("error mounting") && has("not a directory"):
 		e.Code = runtime.NotFound
 	case has("error mounting"):

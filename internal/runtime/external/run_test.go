@@ -25,6 +25,7 @@ func TestExplain(t *testing.T) {
 		`exec: "/x": exec format error`:                                                                           {`exec: "/x": exec format error`, 126},
 		`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`:                                     {`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`, 127},
 		`unable to start container process: error during container init: error mounting "x": permission denied`:   {`error mounting "x": permission denied`, 128},
+		`runc create failed: namespace {"time" ""} does not exist`:                                                {`this runtime has no time namespaces: runc create failed: namespace {"time" ""} does not exist`, 128},
 		"something else": {"something else", 128},
 	} {
 		if got := explain(msg); got.Error() != want.said || got.Code != want.code {

@@ -38,6 +38,7 @@ func (o *flags) spec(image string, args []string) (*spec, error) {
 		return nil, fmt.Errorf("invalid value: %d. Valid memory swappiness range is 0-100", o.swappiness)
 	}
 	s := &spec{}
+	o.userns, o.user = keepCaller(o.userns, o.user, os.Getuid(), os.Getgid())
 	var err error
 	if s.config, err = o.config(image, args); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package container
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -22,6 +23,23 @@ func validUser(mode string) bool {
 		return true
 	}
 	return mode == "" || mode == "host"
+}
+
+// keepCaller says whose ids a bare "keep-id" keeps: those of who calls, who is
+// then the container's user as well, unless --user says otherwise. Root, whose
+// ids inside cannot be the host's, has to tell; so has who asks for a user by
+// number, which the engine reads.
+func keepCaller(mode, user string, uid, gid int) (string, string) {
+	first, _, _ := strings.Cut(user, ":")
+	_, err := strconv.ParseUint(first, 10, 32)
+	if mode != "keep-id" || err == nil || uid <= 0 || gid <= 0 {
+		return mode, user
+	}
+	ids := strconv.Itoa(uid) + ":" + strconv.Itoa(gid)
+	if user == "" {
+		user = ids
+	}
+	return mode + ":" + ids, user
 }
 
 // timeOffsetFlag declares --time-offset, which is kept as an annotation.
