@@ -141,7 +141,7 @@ func (e *host) liveTree(ctx context.Context, r *container.Record, m container.Mo
 		}
 		defer sys.CloseAll(from)
 		o := mounts.Parse(m.Options)
-		if o.IDMap || o.IDMapAll {
+		if slices.ContainsFunc(m.Options, isIDMap) {
 			return -1, errdefs.Invalidf("the option idmap of a mount needs a start of the container")
 		}
 		o.Recursive = true

@@ -66,7 +66,9 @@ func parseBind(spec string) (container.Mount, error) {
 		case opt == "nocopy" && m.Type == mount.TypeVolume:
 			m.NoCopy = true
 		case isIDMap(opt) && m.Type == mount.TypeBind:
-			m.Options = append(m.Options, opt)
+			if err := translateBind(&m, opt); err != nil {
+				return m, err
+			}
 		case slices.Contains(propagations[:], opt) && m.Type == mount.TypeBind:
 			m.Propagation = mount.Propagation(opt)
 		default:

@@ -126,7 +126,7 @@ func askedMounts(hc *apicontainer.HostConfig, shallow bool) (all []container.Mou
 			return nil, errdefs.Invalidf("Duplicate mount point: %s", dest)
 		}
 	}
-	return all, nil
+	return all, annotatedMaps(all, hc.Annotations)
 }
 
 // volumeFor makes or finds the volume of a mount and notes its use.

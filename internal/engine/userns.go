@@ -497,21 +497,6 @@ func (l *link) makeUser(ctx context.Context, ids idmap.Map, net bool) (userNS, n
 	return userNS, netNS, err
 }
 
-// checkIDMaps refuses id-mapped binds of a container whose ids are the host's.
-func checkIDMaps(r *container.Record) error {
-	if r.UserNS != nil {
-		return nil
-	}
-	for _, m := range r.Mounts {
-		if slices.ContainsFunc(m.Options, isIDMap) {
-			return errdefs.Invalidf("invalid mode: idmap: the container of %s has no user namespace", m.Destination)
-		}
-	}
-	return nil
-}
-
-func isIDMap(option string) bool { return option == "idmap" || option == "ridmap" }
-
 // shownHostConfig is a container's configuration with its ids.
 func shownHostConfig(r *container.Record) *apicontainer.HostConfig {
 	if r.UserNS == nil && len(r.HostConfig.Links) == 0 {

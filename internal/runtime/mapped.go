@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -25,13 +26,16 @@ type Mapped struct {
 // Mapped is for containers in the user namespace user, a descriptor that stays
 // the caller's, or, if that is 0, the one that s joins by its path; otherwise it
 // returns nil. The caller must Close. Errors: NotImplemented for a user namespace
-// that the runtime is to make.
+// that the runtime is to make, and for mounts with maps where there is none.
 func (l *Launcher) Mapped(ctx context.Context, s *specs.Spec, user int) (*Mapped, error) {
 	i := -1
 	if s.Linux != nil {
 		i = userNamespace(s.Linux)
 	}
 	if i < 0 {
+		if slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return len(m.UIDMappings)+len(m.GIDMappings) > 0 }) {
+			return nil, errdefs.NotImplementedf("mounts with a map of ids for a container without a user namespace, by another runtime")
+		}
 		return nil, nil
 	}
 	if user <= 0 && s.Linux.Namespaces[i].Path == "" {

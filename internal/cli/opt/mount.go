@@ -17,6 +17,9 @@ import (
 // mount.
 type Mounts struct {
 	values []mount.Mount
+	// IDMaps are the maps of binds whose files are translated, by their targets,
+	// which the API has no field for; "true" is the container's own.
+	IDMaps map[string]string
 	// Deprecated collects uses of options that have a better name.
 	Deprecated []string
 }
@@ -49,7 +52,7 @@ func (m *Mounts) Set(v string) error {
 		if !ok {
 			// The few options that are true by being there.
 			switch key {
-			case "readonly", "ro", "volume-nocopy", "bind-nonrecursive":
+			case "readonly", "ro", "volume-nocopy", "bind-nonrecursive", "idmap":
 				val = "true"
 			default:
 				return fmt.Errorf("invalid field '%s' must be a key=value pair", f)
@@ -71,12 +74,19 @@ func (m *Mounts) Set(v string) error {
 		return err
 	}
 	m.values = append(m.values, p.Mount)
+	if p.idmap != "" {
+		if m.IDMaps == nil {
+			m.IDMaps = map[string]string{}
+		}
+		m.IDMaps[p.Target] = p.idmap
+	}
 	return nil
 }
 
 type mountParser struct {
 	mount.Mount
-	flag *Mounts
+	flag  *Mounts
+	idmap string
 }
 
 func (p *mountParser) bind() *mount.BindOptions {
@@ -127,6 +137,14 @@ func (p *mountParser) set(key, val string) (known bool, err error) {
 	case "readonly", "ro":
 		if p.ReadOnly, err = strconv.ParseBool(val); err != nil {
 			return true, invalid(key, val)
+		}
+	case "idmap":
+		p.idmap = val
+		if on, err := strconv.ParseBool(val); err == nil {
+			p.idmap = ""
+			if on {
+				p.idmap = "true"
+			}
 		}
 	case "consistency":
 		p.Consistency = mount.Consistency(strings.ToLower(val))
@@ -219,6 +237,8 @@ func (p *mountParser) check() error {
 		return errors.New("type is required")
 	case p.Target == "":
 		return errors.New("target is required")
+	case p.idmap != "" && p.Type != mount.TypeBind:
+		return fmt.Errorf("cannot mix 'idmap' with mount type '%s'", p.Type)
 	}
 	for _, o := range []struct {
 		given bool

@@ -46,7 +46,7 @@ type Mount struct {
 	Destination string
 	ReadOnly    bool
 	Propagation string   // rprivate, …; "" for a tmpfs
-	Options     []string // more: tmpfs data ("size=…"), "rro", "bind" for a non-recursive bind, "idmap", "ridmap"
+	Options     []string // more: tmpfs data ("size=…"), "rro", "bind" for a non-recursive bind, "idmap", "ridmap=…"
 	// IDMap says that the files are stored with the ids of inside, if the
 	// container has a user namespace.
 	IDMap bool

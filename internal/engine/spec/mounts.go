@@ -104,6 +104,9 @@ func mounts(s *specs.Spec, in Input, sec *security) error {
 		if err := checkOwners(om, in.User); err != nil {
 			return err
 		}
+		if err := translate(&om, in.User); err != nil {
+			return err
+		}
 		s.Mounts = append(s.Mounts, om)
 		s.Linux.RootfsPropagation = rootPropagation(s.Linux.RootfsPropagation, m.Propagation)
 	}

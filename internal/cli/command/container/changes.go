@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -97,6 +98,9 @@ func (c *changeFlags) need(ctx context.Context, api *moby.Client) error {
 
 // changes is what the flags say.
 func (c *changeFlags) changes() (out changes, err error) {
+	if len(c.mounts.IDMaps) > 0 {
+		return out, errors.New("--mount-add: the option idmap of a mount needs a start of the container")
+	}
 	out = changes{
 		EnvSet: c.env.Values(), EnvRemove: c.envRemove.Values(), LabelsRemove: c.labelsRemove.Values(),
 		MountsAdd: c.mounts.Values(), MountsRemove: c.mountsRemove.Values(), DevicesRemove: c.devicesRemove.Values(),

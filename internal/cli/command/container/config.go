@@ -153,6 +153,9 @@ func (o *flags) hostConfig() (*container.HostConfig, error) {
 	case !h.CgroupnsMode.Valid():
 		return nil, errors.New("--cgroupns: invalid CGROUP mode")
 	}
+	for target, ids := range o.mounts.IDMaps {
+		h.Annotations[idmapPrefix+target] = ids
+	}
 	if h.DNS, err = addrs(o.dns.Values()); err != nil {
 		return nil, err
 	}

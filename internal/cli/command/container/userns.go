@@ -14,6 +14,9 @@ import (
 // the same with --annotation.
 const timeAnnotation = "lade.time-offset"
 
+// idmapPrefix begins the annotations that tell the engine of idmap in --mount.
+const idmapPrefix = "lade.idmap."
+
 // validUser reports whether a mode of --userns is one that engines know: Docker's
 // or lade's. What follows the colon is the engine's to check.
 func validUser(mode string) bool {
