@@ -148,7 +148,7 @@ func containerPaths() Source {
 // flags are the sources of flags by name, whatever the command.
 func flags() map[string]Source {
 	return map[string]Source{
-		"annotation":        words("lade.configs=", "lade.health-on-failure=", "lade.net-rate-in=", "lade.net-rate-out=", "lade.secrets=", "lade.userns="),
+		"annotation":        words("lade.configs=", "lade.health-on-failure=", "lade.idmap.", "lade.net-rate-in=", "lade.net-rate-out=", "lade.secrets=", "lade.userns="),
 		"attach":            words("stdin", "stdout", "stderr"),
 		"cap-add":           either(words("ALL"), words(capabilities()...)),
 		"cap-drop":          either(words("ALL"), words(capabilities()...)),
