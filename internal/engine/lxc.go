@@ -42,6 +42,17 @@ func lxcCannot(c *apicontainer.Config, hc *apicontainer.HostConfig, systemd bool
 		slices.ContainsFunc(hc.Binds, func(b string) bool { f := strings.Split(b, ":"); return len(f) > 1 && onDev(f[1]) }),
 		slices.ContainsFunc(hc.Mounts, func(m mount.Mount) bool { return onDev(m.Target) }):
 		return refuse("a mount on /dev")
+	case slices.ContainsFunc(hc.Binds, func(b string) bool {
+		m, err := parseBind(b)
+		return err == nil && spreads(m.Propagation)
+	}), slices.ContainsFunc(hc.Mounts, func(m mount.Mount) bool { return m.BindOptions != nil && spreads(m.BindOptions.Propagation) }):
+		return refuse("a bind whose mounts spread to the host (shared)")
 	}
 	return nil
+}
+
+// spreads reports whether mounts of the container would be the host's, too: LXC
+// makes every mount a slave before it binds anything.
+func spreads(p mount.Propagation) bool {
+	return p == mount.PropagationShared || p == mount.PropagationRShared
 }

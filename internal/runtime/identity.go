@@ -36,6 +36,19 @@ func MountOf(source string) (fd int, ok bool, err error) {
 	return fd, true, err
 }
 
+// ReadOnlyTree clones the source of a bind that is read-only with all that is
+// mounted below it ("rro"), for runtimes that know mount(2) only, where that is of
+// the topmost mount. ok is false for other mounts. The descriptor is the caller's
+// to close.
+func ReadOnlyTree(m *specs.Mount) (fd int, ok bool, err error) {
+	o := mount.Parse(m.Options)
+	if o.AllSet&unix.MOUNT_ATTR_RDONLY == 0 {
+		return -1, false, nil
+	}
+	fd, err = cloneHost(m.Source, &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: o.Propagation, AllSet: o.AllSet, AllClear: o.AllClear})
+	return fd, err == nil, err
+}
+
 // Identify returns p with the numbers of its user and with HOME, both looked up
 // in the container whose root directory is open as root; user and groupAdd are
 // as in Container. p stays as it is. Errors: *StartError for a name that is not

@@ -74,7 +74,7 @@ func (m *Mapped) Bind(s *specs.Mount) (fd int, ok bool, err error) {
 	if s.Type != "bind" && !o.Bind || !asks && !m.Every {
 		return -1, false, nil
 	}
-	clone := &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: o.Propagation}
+	clone := &mount.Options{Bind: true, Recursive: o.Recursive, Propagation: o.Propagation, AllSet: o.AllSet, AllClear: o.AllClear}
 	if asks {
 		clone.Propagation = unix.MS_PRIVATE
 	}

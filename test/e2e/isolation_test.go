@@ -181,6 +181,50 @@ func TestReadOnlyBinds(t *testing.T) {
 	})
 }
 
+// TestMountsLXC: what binds mean where LXC makes them.
+func TestMountsLXC(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "lxc-start", "Debian's lxc")
+	e := harness.Start(t, "--default-runtime", "lxc")
+	dir, below := sharedDir(t)
+	const look = "touch /m/x 2>/dev/null && echo top; grep -q ' /m/below ' /proc/mounts && echo mounted; touch /m/below/x 2>/dev/null && echo below; true"
+	for mode, want := range map[string]string{"": "top mounted below", ":ro": "mounted", ":ro,rslave": "mounted"} {
+		for _, ids := range []string{"host", "auto"} {
+			got := strings.Join(strings.Fields(e.Run("run", "--rm", "--userns", ids, "-v", dir+":/m"+mode, "lade/hello", "sh", "-c", look)), " ")
+			if ids == "auto" && mode == "" {
+				want = "mounted" // the files are root's, who is nobody there
+			}
+			if got != want {
+				t.Errorf("--userns %s -v …%s: %q, want %q", ids, mode, got, want)
+			}
+		}
+	}
+	for _, mode := range []string{"", "rslave"} {
+		e.Run("run", "-d", "--name", "spread", "--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "-v", strings.TrimSuffix(dir+":/m:"+mode, ":"), "lade/hello", "sleep", "1000")
+		n := filepath.Join(below, "n")
+		if err := unix.Mount("lade-e2e", n, "tmpfs", 0, "size=1m"); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(e.Run("exec", "spread", "cat", "/proc/mounts"), " /m/below/n "); got != (mode == "rslave") {
+			t.Errorf("%q: a mount of the host is seen inside: %v", mode, got)
+		}
+		if err := unix.Unmount(n, 0); err != nil {
+			t.Fatal(err)
+		}
+		e.Run("exec", "spread", "mount", "-t", "tmpfs", "none", "/m/below/n")
+		if mounted(t, n) {
+			t.Errorf("%q: a mount of the container is seen outside", mode)
+		}
+		e.Run("rm", "-f", "spread")
+	}
+	for _, flags := range [][]string{{"-v", dir + ":/m:rshared"}, {"--mount", "type=bind,src=" + dir + ",dst=/m,bind-propagation=shared"}} {
+		_, stderr, code := e.Try(append(append([]string{"run", "--rm"}, flags...), "lade/hello", "true")...)
+		if code != 125 || !strings.Contains(stderr, "runtime lxc cannot do this: a bind whose mounts spread to the host") {
+			t.Errorf("%v: exit code %d, %s", flags, code, stderr)
+		}
+	}
+}
+
 // TestNamespaceDefaults: what the daemon's options say for containers that say
 // nothing.
 func TestNamespaceDefaults(t *testing.T) {

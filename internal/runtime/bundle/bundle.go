@@ -23,6 +23,9 @@ type Bundle struct {
 	Dir     string
 	ID      string
 	Runtime Runtime
+	// ReadOnlyTrees says that the runtime cannot make a bind read-only with what is
+	// mounted below it.
+	ReadOnlyTrees bool
 }
 
 // Dir returns the directory of a container's bundle below a supervisor's root.

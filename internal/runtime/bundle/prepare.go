@@ -146,8 +146,8 @@ func (b *Bundle) open() error {
 	return nil
 }
 
-// borrow takes what mounts bind from other processes' mount namespaces, or with
-// a map, and binds it from the bundle instead.
+// borrow takes what mounts bind from other processes' mount namespaces, or in a
+// way that the runtime does not know of, and binds it from the bundle instead.
 func (b *Bundle) borrow(root *Root, mounts []specs.Mount, m *runtime.Mapped) ([]specs.Mount, error) {
 	out := slices.Clone(mounts)
 	for i := range out {
@@ -159,6 +159,9 @@ func (b *Bundle) borrow(root *Root, mounts []specs.Mount, m *runtime.Mapped) ([]
 			if fd, ok, err = m.Bind(&out[i]); ok {
 				mapped(&out[i])
 			}
+		}
+		if err == nil && !ok && b.ReadOnlyTrees {
+			fd, ok, err = runtime.ReadOnlyTree(&out[i])
 		}
 		if err != nil {
 			return nil, err

@@ -266,7 +266,7 @@ func (c *config) mount(source, to, kind string, options []string) {
 	var out []string
 	for _, o := range options {
 		switch o {
-		case "rro": // LXC knows mount(2) only, where this is of the topmost
+		case "rro": // the source is so already (bundle.ReadOnlyTrees)
 			o = "ro"
 		case "newinstance":
 			continue

@@ -42,7 +42,10 @@ type Container struct {
 
 // New returns the container that a bundle is for; its Runtime.Path is that of
 // lxc-start, beside which the other commands are.
-func New(h *Host, b *bundle.Bundle) *Container { return &Container{h, b} }
+func New(h *Host, b *bundle.Bundle) *Container {
+	b.ReadOnlyTrees = true
+	return &Container{h, b}
+}
 
 // Start starts the container and returns when its command was executed. On
 // failure nothing is left of it.
