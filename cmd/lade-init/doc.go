@@ -1,6 +1,8 @@
 // Command lade-init is process 1 of a container that asked for --init: it
 // starts the container's command as its only child, passes signals on to it,
-// reaps every orphan, and ends with the command's exit status.
+// reaps every orphan, and ends with the command's exit status. In another's PID
+// namespace it is not process 1, and sees to it that it gets the orphans of its
+// own container all the same.
 //
 //	lade-init [-g] -- COMMAND [ARGUMENT…]
 //	lade-init --hold

@@ -9,6 +9,9 @@ import (
 	"syscall"
 )
 
+// prSetChildSubreaper is PR_SET_CHILD_SUBREAPER of <linux/prctl.h>.
+const prSetChildSubreaper = 36
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func say(s string) { os.Stderr.WriteString("[lade-init] " + s + "\n") }
@@ -37,6 +40,11 @@ func run(args []string) int {
 	}
 	if control {
 		return controlling(args)
+	}
+	if os.Getpid() != 1 {
+		// Orphans would be those of process 1, which is another container's or the
+		// host's (--pid): prctl(2). It cannot fail.
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
 	}
 	// Before the child exists, so that none of its signals is missed.
 	signals, ended := make(chan os.Signal, 64), make(chan os.Signal, 1)
