@@ -16,7 +16,7 @@ const ServeVerb = "serve"
 const ListenerFD = 3
 
 // UsagePath is where lade-build answers GET with its cache, as a list of
-// build.CacheRecord of the Docker API.
+// the Docker API's type CacheRecord.
 const UsagePath = "/lade/usage"
 
 // HeldHeader names the blobs, separated by commas, that the archive of a

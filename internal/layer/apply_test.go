@@ -24,12 +24,13 @@ import (
 // at is a time with nanoseconds.
 var at = time.Unix(1700000000, 123456789)
 
-// tarOf builds a stream of entries; body is the content of regular files.
+// file is an entry of a stream; body is the content of a regular file.
 type file struct {
 	tar.Header
 	body string
 }
 
+// tarOf builds a stream of entries.
 func tarOf(t testing.TB, files ...file) []byte {
 	t.Helper()
 	var b bytes.Buffer

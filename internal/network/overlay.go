@@ -254,7 +254,7 @@ func (a *across) know(hosts []netip.Addr) {
 // Across is where an overlay network's hosts are on the network itself.
 type Across struct {
 	Here    netip.Addr   // this host
-	Peers   []netip.Addr // the others, as far as they are known; see overlay.Bridges
+	Peers   []netip.Addr // the others, as far as they are known; see overlay.Options.Bridges
 	Subnets []netip.Prefix
 }
 

@@ -96,7 +96,7 @@ func New(c Config) *Builder {
 }
 
 // Recover takes back what a lade-build of an earlier laded has left. Endpoints
-// are released by network.Restore.
+// are released by (*network.Networks).Restore.
 func (b *Builder) Recover(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
