@@ -332,7 +332,7 @@ func (n *Networks) takeAddrs(b *bridge, r Request, e *endpointRecord, steps *und
 	}
 	steps.add(func() { n.releaseAddrs(e) })
 	if b.granted != nil { // the network is in use by now
-		if err := n.lease(b, r, e); err != nil {
+		if err := n.grants.lease(b, r, e); err != nil {
 			return err
 		}
 	}
@@ -385,7 +385,7 @@ func (b *bridge) hardware(asked net.HardwareAddr, e *endpointRecord) net.Hardwar
 // releaseAddrs gives an endpoint's addresses and the use of its bridge back.
 func (n *Networks) releaseAddrs(e *endpointRecord) {
 	if b := n.bridge(e.Network); b != nil && b.granted != nil {
-		n.returnOf(e.ID, false)
+		n.grants.returnOf(e.ID, false)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -76,7 +76,7 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	recorded := false
 	defer func() {
 		if plugged != nil && !recorded {
-			n.returnOf(id, true)
+			n.grants.returnOf(id, true)
 		}
 	}()
 	if err := n.checkCreate(q); err != nil {
@@ -144,7 +144,7 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 }
 
 // askPlugin asks an address plugin for what a network is to have of it, once it is
-// clear that the network can be; see requestPools.
+// clear that the network can be; see grants.requestPools.
 func (n *Networks) askPlugin(ctx context.Context, id string, q network.CreateRequest) (network.CreateRequest, *granted, error) {
 	full, err := n.configured(q)
 	if err != nil || pluginOf(full) == "" {
@@ -153,7 +153,7 @@ func (n *Networks) askPlugin(ctx context.Context, id string, q network.CreateReq
 	if err := n.checkCreate(q); err != nil {
 		return q, nil, err
 	}
-	return n.requestPools(ctx, id, full)
+	return n.grants.requestPools(ctx, id, full)
 }
 
 // checkCreate refuses what is not about addresses.
@@ -672,7 +672,7 @@ func (n *Networks) remove(ctx context.Context, name string, b *bridge, r network
 		return back(err)
 	}
 	if b.granted != nil {
-		n.returnOf(b.id, true)
+		n.grants.returnOf(b.id, true)
 	}
 	if b.across != nil {
 		n.tell(name)

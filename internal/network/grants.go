@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"net/netip"
@@ -15,16 +16,27 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/network/remote"
+	"lade/internal/plugin"
 	"lade/internal/store"
 )
 
-// A network may have its subnets and addresses from an address plugin
-// (--ipam-driver) instead of our books. All that such a plugin has given us is
-// recorded one by one, as a grant, and given back when its owner is gone: by then,
-// or at the next start of the daemon.
-
 // grantBucket has the grants, by pool and address.
 const grantBucket store.Bucket = "grant"
+
+// grants are the subnets and addresses that networks have from address plugins
+// (--ipam-driver) instead of our books. All that a plugin has given is recorded one
+// by one before anybody uses it, and erased after the plugin has taken it back: when
+// its owner is gone, or at the next start of the daemon. So a plugin keeps for ever
+// at most what it gives in the moment of a crash, and what it does not take back of a
+// network that goes.
+//
+// There is no state but the records: methods may be called at any time, and wait for
+// the plugin, pluginPatience for each answer at most.
+type grants struct {
+	store   *store.Store
+	plugins plugin.Dirs
+	log     *slog.Logger
+}
 
 // grant is a subnet or an address that a plugin gave.
 type grant struct {
@@ -66,7 +78,7 @@ func pluginOf(q network.CreateRequest) string {
 //
 // Errors: NotFound without the plugin, Unavailable, Invalid; Internal in the words
 // of the plugin.
-func (n *Networks) requestPools(ctx context.Context, id string, q network.CreateRequest) (_ network.CreateRequest, out *granted, err error) {
+func (gs grants) requestPools(ctx context.Context, id string, q network.CreateRequest) (_ network.CreateRequest, out *granted, err error) {
 	if pluginOf(q) == "" || q.ConfigOnly {
 		return q, nil, nil
 	}
@@ -82,7 +94,7 @@ func (n *Networks) requestPools(ctx context.Context, id string, q network.Create
 	}
 	ctx, cancel := context.WithTimeout(ctx, pluginPatience)
 	defer cancel()
-	i := remote.NewIPAM(pluginOf(q), n.c.Plugins)
+	i := remote.NewIPAM(pluginOf(q), gs.plugins)
 	defer i.Close()
 	out = &granted{Driver: pluginOf(q)}
 	if out.Needs, err = i.Needs(ctx); err != nil {
@@ -94,7 +106,7 @@ func (n *Networks) requestPools(ctx context.Context, id string, q network.Create
 	}
 	defer func() {
 		if err != nil {
-			n.returnOf(id, true)
+			gs.returnOf(id, true)
 		}
 	}()
 	full := *q.IPAM
@@ -108,7 +120,7 @@ func (n *Networks) requestPools(ctx context.Context, id string, q network.Create
 			of = []network.IPAMConfig{{}}
 		}
 		for _, c := range of {
-			c, pool, err := n.requestPool(ctx, i, id, space, q, c, six)
+			c, pool, err := gs.requestPool(ctx, i, id, space, q, c, six)
 			if err != nil {
 				return q, nil, err
 			}
@@ -120,7 +132,7 @@ func (n *Networks) requestPools(ctx context.Context, id string, q network.Create
 }
 
 // requestPool asks for one subnet, its gateway and its auxiliary addresses.
-func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space string, q network.CreateRequest, c network.IPAMConfig, six bool) (network.IPAMConfig, string, error) {
+func (gs grants) requestPool(ctx context.Context, i *remote.IPAM, id, space string, q network.CreateRequest, c network.IPAMConfig, six bool) (network.IPAMConfig, string, error) {
 	want := remote.PoolRequest{AddressSpace: space, Options: maps.Clone(q.IPAM.Options), V6: six}
 	if c.Subnet.IsValid() {
 		want.Pool = c.Subnet.String()
@@ -131,10 +143,10 @@ func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space st
 	g := grant{Driver: q.IPAM.Driver, Asked: &want, Owner: id}
 	got, err := i.RequestPool(ctx, want)
 	if g.Pool = got.ID; got.ID != "" {
-		if _, taken := n.c.Store.Get(grantBucket, g.key()); taken {
+		if _, taken := gs.store.Get(grantBucket, g.key()); taken {
 			return c, "", errdefs.Forbiddenf("invalid pool request: Pool overlaps with other one on this address space")
 		}
-		err = errors.Join(err, n.noteGrant(g))
+		err = errors.Join(err, gs.note(g))
 	}
 	if err != nil {
 		return c, "", err
@@ -144,7 +156,7 @@ func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space st
 	children := q.Driver == driverMacvlan || q.Driver == driverIPVLAN
 	if c.Gateway.IsValid() || !got.Gateway.IsValid() && !children { // nothing of ours answers to that of children
 		g.Gateway = true
-		if got.Gateway, err = n.requestAddress(ctx, i, g, c.Gateway, remote.Purpose{Gateway: true}); err != nil {
+		if got.Gateway, err = gs.requestAddress(ctx, i, g, c.Gateway, remote.Purpose{Gateway: true}); err != nil {
 			return c, "", err
 		}
 	}
@@ -153,7 +165,7 @@ func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space st
 		if a == c.Gateway {
 			continue
 		}
-		if _, err := n.requestAddress(ctx, i, g, a, remote.Purpose{}); err != nil {
+		if _, err := gs.requestAddress(ctx, i, g, a, remote.Purpose{}); err != nil {
 			return c, "", err
 		}
 	}
@@ -161,27 +173,27 @@ func (n *Networks) requestPool(ctx context.Context, i *remote.IPAM, id, space st
 }
 
 // requestAddress asks for an address for the owner of g, and records it.
-func (n *Networks) requestAddress(ctx context.Context, i *remote.IPAM, g grant, want netip.Addr, why remote.Purpose) (netip.Addr, error) {
+func (gs grants) requestAddress(ctx context.Context, i *remote.IPAM, g grant, want netip.Addr, why remote.Purpose) (netip.Addr, error) {
 	ip, err := i.RequestAddress(ctx, g.Pool, want, why)
 	if err != nil {
 		return ip, err
 	}
 	g.Address = ip
-	if err := n.noteGrant(g); err != nil {
+	if err := gs.note(g); err != nil {
 		return ip, errors.Join(err, i.ReleaseAddress(ctx, g.Pool, ip))
 	}
 	if want.IsValid() && ip != want {
-		n.returnGrant(context.WithoutCancel(ctx), g)
+		gs.giveBack(context.WithoutCancel(ctx), g)
 		return ip, errdefs.Internalf("remote: the plugin gives %s instead of %s", ip, want)
 	}
 	return ip, nil
 }
 
 // lease asks the address plugin of a network for an endpoint's addresses.
-func (n *Networks) lease(b *bridge, r Request, e *endpointRecord) (err error) {
+func (gs grants) lease(b *bridge, r Request, e *endpointRecord) (err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
 	defer cancel()
-	i := remote.NewIPAM(b.granted.Driver, n.c.Plugins)
+	i := remote.NewIPAM(b.granted.Driver, gs.plugins)
 	defer i.Close()
 	var why remote.Purpose
 	if b.granted.Needs.RequiresMACAddress {
@@ -190,17 +202,17 @@ func (n *Networks) lease(b *bridge, r Request, e *endpointRecord) (err error) {
 		}
 		why.Hardware, e.MAC = r.MAC, r.MAC.String()
 	}
-	if e.IPv4, err = n.leaseFrom(ctx, i, &b.v4, b, e, r.IPv4, r.Again, why); err == nil {
-		e.IPv6, err = n.leaseFrom(ctx, i, &b.v6, b, e, r.IPv6, r.Again, why)
+	if e.IPv4, err = gs.leaseFrom(ctx, i, &b.v4, b, e, r.IPv4, r.Again, why); err == nil {
+		e.IPv6, err = gs.leaseFrom(ctx, i, &b.v6, b, e, r.IPv6, r.Again, why)
 	}
 	return err
 }
 
 // leaseFrom asks for an address of one family: the one that is wanted, one that is
 // to be had again, or any.
-func (n *Networks) leaseFrom(ctx context.Context, i *remote.IPAM, s *side, b *bridge, e *endpointRecord, want netip.Addr, again []netip.Addr, why remote.Purpose) (ip netip.Prefix, err error) {
+func (gs grants) leaseFrom(ctx context.Context, i *remote.IPAM, s *side, b *bridge, e *endpointRecord, want netip.Addr, again []netip.Addr, why remote.Purpose) (ip netip.Prefix, err error) {
 	from := func(of *block, want netip.Addr) (netip.Prefix, error) {
-		a, err := n.requestAddress(ctx, i, grant{Driver: b.granted.Driver, Pool: of.pool, Owner: e.ID}, want, why)
+		a, err := gs.requestAddress(ctx, i, grant{Driver: b.granted.Driver, Pool: of.pool, Owner: e.ID}, want, why)
 		if err == nil && !of.subnet.Contains(a) {
 			err = errdefs.Internalf("remote: the plugin's address %s is not of the subnet %s", a, of.subnet)
 		}
@@ -236,22 +248,23 @@ func randomMAC() net.HardwareAddr {
 	return mac
 }
 
-func (n *Networks) noteGrant(g grant) error {
+// note records what a plugin gave.
+func (gs grants) note(g grant) error {
 	v, err := json.Marshal(g)
 	if err != nil {
 		return err
 	}
 	var b store.Batch
 	b.Put(grantBucket, g.key(), v)
-	return n.c.Store.Append(&b)
+	return gs.store.Append(&b)
 }
 
-// grants returns what is recorded; of a pool the addresses come first.
-func (n *Networks) grants() (out []grant) {
-	for key, v := range n.c.Store.Walk(grantBucket) {
+// all returns what is recorded; of a pool the addresses come first.
+func (gs grants) all() (out []grant) {
+	for key, v := range gs.store.Walk(grantBucket) {
 		var g grant
 		if err := json.Unmarshal(v, &g); err != nil {
-			n.log.Error("cannot read what an address plugin gave", "grant", key, "error", err)
+			gs.log.Error("cannot read what an address plugin gave", "grant", key, "error", err)
 			continue
 		}
 		out = append(out, g)
@@ -268,12 +281,12 @@ func (n *Networks) grants() (out []grant) {
 	return out
 }
 
-// returnGrant gives back what a plugin gave, and reports whether it did. If not,
+// giveBack gives back what a plugin gave, and reports whether it did. If not,
 // it is asked again at the next start of the daemon.
-func (n *Networks) returnGrant(ctx context.Context, g grant) bool {
+func (gs grants) giveBack(ctx context.Context, g grant) bool {
 	ctx, cancel := context.WithTimeout(ctx, pluginPatience)
 	defer cancel()
-	i := remote.NewIPAM(g.Driver, n.c.Plugins)
+	i := remote.NewIPAM(g.Driver, gs.plugins)
 	defer i.Close()
 	var err error
 	if g.Address.IsValid() {
@@ -282,35 +295,35 @@ func (n *Networks) returnGrant(ctx context.Context, g grant) bool {
 		err = i.ReleasePool(ctx, g.Pool)
 	}
 	if err == nil {
-		err = n.forgetGrant(g)
+		err = gs.forget(g)
 	}
 	if err != nil {
-		n.log.Warn("an address plugin does not take back what it gave", "plugin", g.Driver, "pool", g.Pool, "address", g.Address, "error", err)
+		gs.log.Warn("an address plugin does not take back what it gave", "plugin", g.Driver, "pool", g.Pool, "address", g.Address, "error", err)
 	}
 	return err == nil
 }
 
-func (n *Networks) forgetGrant(g grant) error {
+// forget erases what a plugin took back.
+func (gs grants) forget(g grant) error {
 	var b store.Batch
 	b.Delete(grantBucket, g.key())
-	return n.c.Store.Append(&b)
+	return gs.store.Append(&b)
 }
 
 // returnOf gives back all that an owner has. With forget what the plugin does not
 // take is forgotten.
-func (n *Networks) returnOf(owner string, forget bool) {
-	for _, g := range n.grants() {
-		if g.Owner == owner && !n.returnGrant(context.Background(), g) && forget {
-			if err := n.forgetGrant(g); err != nil {
-				n.log.Error("cannot forget what an address plugin gave", "pool", g.Pool, "error", err)
+func (gs grants) returnOf(owner string, forget bool) {
+	for _, g := range gs.all() {
+		if g.Owner == owner && !gs.giveBack(context.Background(), g) && forget {
+			if err := gs.forget(g); err != nil {
+				gs.log.Error("cannot forget what an address plugin gave", "pool", g.Pool, "error", err)
 			}
 		}
 	}
 }
 
-// recallGrants returns what is to be done about grants after a crash: those whose
-// owner is not there any more are given back, and plugins that forget are asked
-// for all others again. It is called before there are new ones.
+// recallGrants returns what is to be done about grants after a crash, for the
+// networks and endpoints that there are. It is called before there are new ones.
 func (n *Networks) recallGrants() (work func(ctx context.Context)) {
 	networks, forgetful := map[string]bool{}, map[string]bool{}
 	n.mu.Lock()
@@ -321,9 +334,19 @@ func (n *Networks) recallGrants() (work func(ctx context.Context)) {
 		}
 	}
 	n.mu.Unlock()
+	return n.grants.recall(forgetful, func(owner string) bool {
+		_, endpoint := n.ownerOf(owner)
+		return endpoint || networks[owner]
+	})
+}
+
+// recall returns what is to be done about grants that outlived a process: those that
+// nobody owns any more are given back, and plugins that forget are asked for all
+// others again.
+func (gs grants) recall(forgetful map[string]bool, owned func(owner string) bool) (work func(ctx context.Context)) {
 	var lost, again []grant
-	for _, g := range n.grants() {
-		if _, endpoint := n.ownerOf(g.Owner); !endpoint && !networks[g.Owner] {
+	for _, g := range gs.all() {
+		if !owned(g.Owner) {
 			lost = append(lost, g)
 		} else if forgetful[g.Driver] {
 			again = append(again, g)
@@ -332,21 +355,21 @@ func (n *Networks) recallGrants() (work func(ctx context.Context)) {
 	slices.Reverse(again) // pools first
 	return func(ctx context.Context) {
 		for _, g := range again {
-			if err := n.replay(ctx, g); err != nil {
-				n.log.Error("an address plugin does not give again what it gave", "plugin", g.Driver, "pool", g.Pool, "address", g.Address, "error", err)
+			if err := gs.replay(ctx, g); err != nil {
+				gs.log.Error("an address plugin does not give again what it gave", "plugin", g.Driver, "pool", g.Pool, "address", g.Address, "error", err)
 			}
 		}
 		for _, g := range lost {
-			n.returnGrant(ctx, g)
+			gs.giveBack(ctx, g)
 		}
 	}
 }
 
 // replay asks a plugin for what it gave before.
-func (n *Networks) replay(ctx context.Context, g grant) error {
+func (gs grants) replay(ctx context.Context, g grant) error {
 	ctx, cancel := context.WithTimeout(ctx, pluginPatience)
 	defer cancel()
-	i := remote.NewIPAM(g.Driver, n.c.Plugins)
+	i := remote.NewIPAM(g.Driver, gs.plugins)
 	defer i.Close()
 	if g.Address.IsValid() {
 		got, err := i.RequestAddress(ctx, g.Pool, g.Address, remote.Purpose{Gateway: g.Gateway})

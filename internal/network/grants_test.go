@@ -222,7 +222,7 @@ func TestAddressPlugin(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.expect("the end", "")
-	if got := b.n.grants(); len(got) > 0 {
+	if got := b.n.grants.all(); len(got) > 0 {
 		t.Errorf("recorded still: %v", got)
 	}
 }

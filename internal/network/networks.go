@@ -49,7 +49,8 @@ type Networks struct {
 	changed    func(name string)           // see OnChange
 	visit      Visit                       // see Visits
 
-	ipsec ipsec
+	ipsec  ipsec
+	grants grants
 
 	gate   *gate.Client           // nil without a program
 	policy atomic.Pointer[string] // of ports that none is said of
@@ -80,6 +81,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	n := &Networks{
 		c: c, log: c.Logger, ports: newPorts(), records: map[string]networkRecord{}, bridges: map[string]*bridge{},
 		containers: map[string]*containerRecord{}, leases: map[string]*lease{}, cancel: func() {},
+		grants: grants{store: c.Store, plugins: c.Plugins, log: c.Logger},
 	}
 	defer func() {
 		if err != nil {
