@@ -430,7 +430,7 @@ func (n *Networks) removeChild(ns *os.File, name string) bool {
 func (n *Networks) removeEnd(ns *os.File, e *endpointRecord) {
 	switch {
 	case e.Maker != "":
-		n.part(e, ns)
+		n.holds.part(e, ns)
 	case e.Kind != "":
 		n.removeChild(ns, e.Inside)
 	case e.Link != "":

@@ -176,7 +176,7 @@ func (n *Networks) attach(b *bridge, r Request, c *containerRecord, e *endpointR
 		return nil, fmt.Errorf("prepare a network namespace: %w", err)
 	}
 	steps.add(s.close)
-	steps.add(func() { n.part(e, s.ns) })
+	steps.add(func() { n.holds.part(e, s.ns) })
 	if err := n.configure(s, e, n.gateways(c), steps); err != nil {
 		return nil, err
 	}
@@ -424,7 +424,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 		}
 	}
 	n.orphan(c)
-	n.partAll(c, l)
+	n.holds.partAll(c, l)
 	again := n.reuse(l, c)
 	for _, e := range c.Endpoints {
 		n.releaseAddrs(e)

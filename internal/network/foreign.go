@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +18,6 @@ import (
 	"lade/internal/linux/netns"
 	"lade/internal/network/cni"
 	"lade/internal/network/remote"
-	"lade/internal/store"
 	"lade/internal/trace"
 )
 
@@ -33,32 +31,11 @@ const (
 // pluginPatience is how long a plugin may take for one answer.
 const pluginPatience = 30 * time.Second
 
-// holdBucket has what other programs hold for endpoints, by endpoint. It is
-// written before they are asked and erased after they gave it back, so that a
-// crash in between leaves nothing with them.
-const holdBucket store.Bucket = "foreign"
-
 // foreign is a network whose interfaces another program makes: CNI's plugins, or
 // the plugin that is the driver.
 type foreign struct {
 	driver string
 	cni    *cni.Conf // nil: a driver that is a plugin
-}
-
-// hold is what another program has for an endpoint: all that is needed to ask it
-// to give that back, also when configuration and network are gone.
-type hold struct {
-	Endpoint  string `json:"endpoint"`
-	NetworkID string `json:"network_id"`
-	Driver    string `json:"driver"`
-	Inside    string `json:"inside"` // the interface in the container
-
-	Link string `json:"link,omitempty"` // its name on the host, of a driver that is a plugin
-
-	CNI    *cni.Conf       `json:"cni,omitempty"`
-	Result json.RawMessage `json:"result,omitempty"`
-	Ports  []cni.Port      `json:"ports,omitempty"`
-	MAC    string          `json:"mac,omitempty"`
 }
 
 // bridged reports whether the network has a bridge of this host.
@@ -134,10 +111,10 @@ func (n *Networks) closeForeign(b *bridge) error {
 	if b.foreign == nil {
 		return nil
 	}
-	for _, h := range n.holds() {
+	for _, h := range n.holds.all() {
 		if h.NetworkID == b.id {
-			n.giveBack(h, nil)
-			if err := n.unnote(h); err != nil { // nobody will ask again
+			n.holds.giveBack(h, nil)
+			if err := n.holds.forget(h); err != nil { // nobody will ask again
 				return err
 			}
 		}
@@ -184,7 +161,7 @@ func (g guest) add(ns *os.File, name string) (*slot, error) {
 		}
 	}
 	if err := s.conn.Do(&r); err != nil && !errors.Is(err, unix.ESRCH) {
-		g.n.part(g.e, s.ns)
+		g.n.holds.part(g.e, s.ns)
 		s.close()
 		return nil, err
 	}
@@ -215,7 +192,7 @@ func (g guest) try(unshare inNew, name string, fresh bool) (*slot, error) {
 		err = g.byDriver(s, h)
 	}
 	if err != nil {
-		g.n.giveBack(h, s.ns)
+		g.n.holds.giveBack(h, s.ns)
 		s.close()
 		return nil, err
 	}
@@ -231,15 +208,15 @@ func (g guest) byCNI(s *slot, h *hold) error {
 	if h.MAC != "" && !h.CNI.Can("mac") {
 		return errdefs.Invalidf("no plugin of the CNI configuration %s takes a MAC address", h.CNI.Name)
 	}
-	if err := g.n.note(h); err != nil {
+	if err := g.n.holds.note(h); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
 	defer cancel()
-	result, err := h.CNI.Add(ctx, g.n.cniCall(h, s.ns))
+	result, err := h.CNI.Add(ctx, g.n.holds.call(h, s.ns))
 	h.Result = result
 	if err == nil {
-		err = g.n.note(h)
+		err = g.n.holds.note(h)
 	}
 	if err != nil {
 		return err
@@ -261,7 +238,7 @@ func (g guest) byCNI(s *slot, h *hold) error {
 // byDriver has the driver make an interface on the host, and takes it into the
 // container.
 func (g guest) byDriver(s *slot, h *hold) error {
-	if err := g.n.note(h); err != nil {
+	if err := g.n.holds.note(h); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
@@ -285,7 +262,7 @@ func (g guest) byDriver(s *slot, h *hold) error {
 		return err
 	}
 	h.Link = j.Link
-	if err := g.n.note(h); err != nil {
+	if err := g.n.holds.note(h); err != nil {
 		return err
 	}
 	l, err := g.n.rt.LinkState(0, j.Link)
@@ -335,140 +312,12 @@ func cniPorts(all []Publish) (out []cni.Port) {
 	return out
 }
 
-// cniCall is what CNI's plugins are asked about. The container's id is that of the
-// endpoint: another start is another one, so that what is given back late is not
-// what somebody has got meanwhile.
-func (n *Networks) cniCall(h *hold, ns *os.File) cni.Call {
-	c := cni.Call{Bin: n.c.CNI.Bin, ContainerID: h.Endpoint, Interface: h.Inside, Ports: h.Ports, MAC: h.MAC}
-	if ns != nil {
-		c.NetNS = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.Fd())
-	}
-	return c
-}
-
-// note records what another program is about to hold, or holds.
-func (n *Networks) note(h *hold) error {
-	v, err := json.Marshal(h)
-	if err != nil {
-		return err
-	}
-	var b store.Batch
-	b.Put(holdBucket, h.Endpoint, v)
-	return n.c.Store.Append(&b)
-}
-
-// unnote erases what another program held.
-func (n *Networks) unnote(h *hold) error {
-	var b store.Batch
-	b.Delete(holdBucket, h.Endpoint)
-	return n.c.Store.Append(&b)
-}
-
-// holds returns what is recorded.
-func (n *Networks) holds() (out []*hold) {
-	for id, v := range n.c.Store.Walk(holdBucket) {
-		h := &hold{}
-		if err := json.Unmarshal(v, h); err != nil {
-			n.log.Error("cannot read what a plugin holds", "endpoint", id, "error", err)
-			continue
-		}
-		out = append(out, h)
-	}
-	return out
-}
-
-// part asks the program that made an endpoint's interface to take it back; ns is
-// where the interface is, or nil when that is gone.
-func (n *Networks) part(e *endpointRecord, ns *os.File) {
-	if e.Maker == "" {
-		return
-	}
-	v, ok := n.c.Store.Get(holdBucket, e.ID)
-	if !ok {
-		return
-	}
-	h := &hold{}
-	if err := json.Unmarshal(v, h); err != nil {
-		n.log.Error("cannot read what a plugin holds", "endpoint", e.ID, "error", err)
-		return
-	}
-	n.giveBack(h, ns)
-}
-
-// partAll is part for a container that ended. l is what it has of this process,
-// or nil.
-func (n *Networks) partAll(c *containerRecord, l *lease) {
-	for _, e := range c.Endpoints {
-		if l != nil {
-			n.part(e, l.slot.ns)
-		} else {
-			n.part(e, nil)
-		}
-	}
-}
-
-// giveBack asks another program to take back what it holds. If it cannot, it is
-// asked again at the next start of the daemon, and when the network is removed.
-func (n *Networks) giveBack(h *hold, ns *os.File) {
-	ctx, cancel := context.WithTimeout(context.Background(), pluginPatience)
-	defer cancel()
-	err := n.askBack(ctx, h, ns)
-	if err == nil {
-		err = n.unnote(h)
-	}
-	if err != nil {
-		n.log.Warn("a plugin does not take back the interface of a container", "driver", h.Driver, "endpoint", h.Endpoint, "error", err)
-	}
-}
-
-func (n *Networks) askBack(ctx context.Context, h *hold, ns *os.File) error {
-	if h.CNI != nil {
-		return h.CNI.Del(ctx, n.cniCall(h, ns), h.Result)
-	}
-	if ns != nil && h.Link != "" {
-		if err := n.bringHome(h, ns); err != nil {
-			n.log.Warn("an interface stays in its container", "driver", h.Driver, "interface", h.Inside, "error", err)
-		}
-	}
-	d := remote.New(h.Driver, n.c.Plugins)
-	defer d.Close()
-	at := remote.Endpoint{NetworkID: h.NetworkID, EndpointID: h.Endpoint}
-	return errors.Join(d.Leave(ctx, at), d.DeleteEndpoint(ctx, at))
-}
-
-// bringHome moves the interface that a driver made back to the host, where the
-// driver looks for it.
-func (n *Networks) bringHome(h *hold, ns *os.File) error {
-	host, err := os.Open("/proc/thread-self/ns/net") // the main thread may be elsewhere
-	if err != nil {
-		return err
-	}
-	defer host.Close()
-	return netns.Do(ns, func() error {
-		c, err := netlink.Dial(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		l, err := c.LinkState(0, h.Inside)
-		if errors.Is(err, unix.ENODEV) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		var r netlink.Request
-		r.MoveLink(l.Index, int(host.Fd()), h.Link)
-		return c.Do(&r)
-	})
-}
-
 // recall gives back what plugins hold for endpoints that nobody has, after a
 // crash.
 func (n *Networks) recall() {
-	for _, h := range n.holds() {
+	for _, h := range n.holds.all() {
 		if _, ok := n.ownerOf(h.Endpoint); !ok {
-			n.giveBack(h, nil)
+			n.holds.giveBack(h, nil)
 		}
 	}
 }
@@ -476,7 +325,7 @@ func (n *Networks) recall() {
 // review asks CNI's plugins whether what they made for containers that run is as
 // they made it; the log tells what is not.
 func (n *Networks) review() {
-	for _, h := range n.holds() {
+	for _, h := range n.holds.all() {
 		if id, ok := n.ownerOf(h.Endpoint); ok && h.CNI != nil {
 			n.checkHold(id, h)
 		}
@@ -493,7 +342,7 @@ func (n *Networks) checkHold(id string, h *hold) {
 	v(id, func(ctx context.Context, ns *os.File) error {
 		ctx, cancel := context.WithTimeout(ctx, pluginPatience)
 		defer cancel()
-		if err := h.CNI.Check(ctx, n.cniCall(h, ns), h.Result); err != nil {
+		if err := h.CNI.Check(ctx, n.holds.call(h, ns), h.Result); err != nil {
 			n.log.Warn("the interface of a container is not as its CNI plugins made it", "container", id, "interface", h.Inside, "error", err)
 		}
 		return nil

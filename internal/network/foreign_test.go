@@ -133,10 +133,10 @@ func TestCNI(t *testing.T) {
 	// plugins were asked, but no more is known.
 	lost := &hold{Endpoint: strings.Repeat("f", 64), NetworkID: b.n.ID("bridged"), Driver: "cni", CNI: b.n.bridge("bridged").foreign.cni, Inside: "eth0"}
 	ns, err := netns.New(func(ns *os.File) error {
-		if err := b.n.note(lost); err != nil {
+		if err := b.n.holds.note(lost); err != nil {
 			return err
 		}
-		_, err := lost.CNI.Add(t.Context(), b.n.cniCall(lost, ns))
+		_, err := lost.CNI.Add(t.Context(), b.n.holds.call(lost, ns))
 		return err
 	})
 	if err != nil {
@@ -159,8 +159,8 @@ func TestCNI(t *testing.T) {
 	if err := b.n.Release(t.Context(), one.id); err != nil {
 		t.Error(err)
 	}
-	if got := leased(t, leases, "bridged"); len(got) > 0 || len(b.n.holds()) > 0 {
-		t.Errorf("at the end: %v, %v", got, b.n.holds())
+	if got := leased(t, leases, "bridged"); len(got) > 0 || len(b.n.holds.all()) > 0 {
+		t.Errorf("at the end: %v, %v", got, b.n.holds.all())
 	}
 	one.NetNS.Close()
 	for _, name := range []string{"bridged", "ptp", "macvlan"} {
@@ -220,8 +220,8 @@ func TestCNIRefused(t *testing.T) {
 		if err := b.n.Remove(t.Context(), conf); err != nil {
 			t.Error(err)
 		}
-		if got := leased(t, leases, conf); len(got) > 0 || len(b.n.holds()) > 0 {
-			t.Errorf("%s leaves %v, %v", conf, got, b.n.holds())
+		if got := leased(t, leases, conf); len(got) > 0 || len(b.n.holds.all()) > 0 {
+			t.Errorf("%s leaves %v, %v", conf, got, b.n.holds.all())
 		}
 	}
 }
@@ -383,8 +383,8 @@ func TestRemoteDriver(t *testing.T) {
 		t.Error(err)
 	}
 	expect("remove", "DeleteNetwork")
-	if len(b.n.holds()) > 0 {
-		t.Errorf("held: %v", b.n.holds())
+	if len(b.n.holds.all()) > 0 {
+		t.Errorf("held: %v", b.n.holds.all())
 	}
 }
 

@@ -51,6 +51,7 @@ type Networks struct {
 
 	ipsec  ipsec
 	grants grants
+	holds  holds
 
 	gate   *gate.Client           // nil without a program
 	policy atomic.Pointer[string] // of ports that none is said of
@@ -82,6 +83,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 		c: c, log: c.Logger, ports: newPorts(), records: map[string]networkRecord{}, bridges: map[string]*bridge{},
 		containers: map[string]*containerRecord{}, leases: map[string]*lease{}, cancel: func() {},
 		grants: grants{store: c.Store, plugins: c.Plugins, log: c.Logger},
+		holds:  holds{store: c.Store, plugins: c.Plugins, cni: c.CNI, log: c.Logger},
 	}
 	defer func() {
 		if err != nil {
