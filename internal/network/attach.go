@@ -165,7 +165,7 @@ func (n *Networks) extend(b *bridge, r Request, old, c *containerRecord, e *endp
 func (n *Networks) delEnd(link string) {
 	l, err := n.rt.LinkState(0, link)
 	if err == nil {
-		err = n.delLink(l)
+		err = delLink(n.rt, l)
 	}
 	if err != nil && !errors.Is(err, unix.ENODEV) { // somebody was faster
 		n.log.Warn("cannot remove a network interface", "link", link, "error", err)
@@ -237,7 +237,7 @@ func (n *Networks) Detach(ctx context.Context, containerID, name string, ns *os.
 		n.rerouteIn(ns, old, c)
 		n.removeEnd(ns, e)
 		if e.Limits.Out != 0 {
-			n.unshape(e.Link)
+			n.shaper.clear(e.Link)
 		}
 	}
 	for _, p := range lost {

@@ -496,7 +496,7 @@ func (n *Networks) forsake(b *bridge) error {
 	}
 	l, err := n.rt.LinkState(0, b.children.parent)
 	if err == nil && slices.Contains([]string{"dummy", "ifb", "vlan"}, l.Kind) {
-		err = n.delLink(l)
+		err = delLink(n.rt, l)
 	}
 	return b.children.notFound(err)
 }

@@ -211,8 +211,8 @@ func (n *Networks) gateways(c *containerRecord) (out [2]netip.Addr) {
 func (n *Networks) configure(s *slot, e *endpointRecord, gateways [2]netip.Addr, steps *undo) error {
 	e.Link, e.Noise = s.link, s.noise
 	if e.Limits.Any() { // before the first packet
-		steps.add(func() { n.unshape(s.link) })
-		if err := n.shape(e, e.Limits); err != nil {
+		steps.add(func() { n.shaper.clear(s.link) })
+		if err := n.shaper.set(e, e.Limits); err != nil {
 			return fmt.Errorf("limit %s: %w", s.link, err)
 		}
 	}
@@ -420,7 +420,7 @@ func (n *Networks) Release(_ context.Context, containerID string) error {
 	n.forget(c)
 	for _, e := range c.Endpoints {
 		if e.Limits.Out != 0 { // in the background: the kernel takes its time
-			n.wg.Go(func() { n.unshape(e.Link) })
+			n.wg.Go(func() { n.shaper.clear(e.Link) })
 		}
 	}
 	n.orphan(c)
@@ -514,9 +514,8 @@ func (n *Networks) ourIFB(l netlink.Link, links []netlink.Link) bool {
 }
 
 // sweep brings limits to what the records say, and removes the links of earlier
-// processes of this engine that no endpoint
-// has: something still holds their namespaces, and may answer to an address
-// that another container gets.
+// processes of this engine that no endpoint has: something still holds their
+// namespaces, and may answer to an address that another container gets.
 func (n *Networks) sweep(ctx context.Context) {
 	const patience = 2 * time.Second
 	n.reshape()
@@ -544,7 +543,7 @@ func (n *Networks) sweep(ctx context.Context) {
 	for _, l := range links {
 		now := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(l.Name, p) || strings.HasPrefix(l.Name, ifbOf(p)) })
 		if (n.ours(l, links) || n.ourIFB(l, links)) && !now && !known[l.Name] {
-			if err := n.delLink(l); err != nil {
+			if err := delLink(n.rt, l); err != nil {
 				n.log.Warn("cannot remove a network interface that belongs to nobody", "link", l.Name, "error", err)
 			}
 		}

@@ -334,7 +334,7 @@ func TestRepair(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.n.delLink(bridge); err != nil {
+	if err := delLink(b.n.rt, bridge); err != nil {
 		t.Fatal(err)
 	}
 	two := b.connect(Request{Name: "two"})

@@ -694,7 +694,7 @@ func (n *Networks) unmake(b *bridge, made bool) error {
 	}
 	l, err := n.rt.LinkState(0, b.link)
 	if err == nil {
-		err = n.delLink(l)
+		err = delLink(n.rt, l)
 	}
 	if errors.Is(err, unix.ENODEV) {
 		return nil

@@ -48,9 +48,14 @@
 // are created, removed and mended one after the other), Networks.mending (nothing
 // is mended once all is to go), bridge.starting (who makes a pool),
 // bridge.repairing (who makes a bridge anew), across.changing (of the device of
-// an overlay network) and ipsec.mu (of policies and states); Networks.shaping orders changes of
-// limits, and is taken before Networks.mu. firewall.mu orders nftables
+// an overlay network) and ipsec.mu (of policies and states). shaper.mu orders
+// changes of limits, and is taken before Networks.mu. firewall.mu orders nftables
 // transactions and is taken alone.
+//
+// What needs none of the networks' state is of types that can be read by
+// themselves: grants (what address plugins gave), holds (what other programs made),
+// shaper (limits of links), ipsec (what is encrypted), firewall (the tables), ports
+// (what is reserved on the host).
 //
 // Sources: network_namespaces(7), rtnetlink(7), veth(4),
 // Documentation/networking/ip-sysctl.rst (route_localnet, ip_forward),

@@ -66,7 +66,7 @@ func (b *bench) remove(name string) {
 	b.t.Helper()
 	l, err := b.n.rt.Link(0, name)
 	if err == nil {
-		err = b.n.delLink(l)
+		err = delLink(b.n.rt, l)
 	}
 	if err != nil {
 		b.t.Errorf("%s: %v", name, err)

@@ -232,7 +232,7 @@ func (n *Networks) Mend(ctx context.Context, containerID, name string, ns *os.Fi
 		return err
 	}
 	if was.Limits.Out != 0 {
-		n.unshape(was.Link)
+		n.shaper.clear(was.Link)
 	}
 	return nil
 }

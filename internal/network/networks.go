@@ -49,14 +49,13 @@ type Networks struct {
 	changed    func(name string)           // see OnChange
 	visit      Visit                       // see Visits
 
+	shaper shaper
 	ipsec  ipsec
 	grants grants
 	holds  holds
 
 	gate   *gate.Client           // nil without a program
 	policy atomic.Pointer[string] // of ports that none is said of
-
-	shaping sync.Mutex // limits and their records change one after the other
 
 	mending sync.Mutex // taken before bridge.repairing
 	ending  bool       // nothing is mended any more
@@ -93,6 +92,7 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 	if n.rt, err = netlink.Dial(unix.NETLINK_ROUTE); err != nil {
 		return nil, err
 	}
+	n.shaper.rt, n.shaper.log = n.rt, n.log
 	if n.claim, err = claimed(c.Bridge, n.log); err != nil {
 		return nil, err
 	}
@@ -538,14 +538,14 @@ func (n *Networks) Destroy(ctx context.Context) error {
 	made := map[string][]string{} // link to networks
 	for _, b := range n.allBridges() {
 		errs = append(errs, b.across.leave(n.rt))
-		errs = append(errs, n.unsecure(b.across, nil))
+		errs = append(errs, n.ipsec.unsecure(b.across, func() []*across { return nil }))
 		if n.records[b.network].Made {
 			made[b.hostLink()] = append(made[b.hostLink()], b.network)
 		}
 	}
 	for _, l := range links {
 		if made[l.Name] != nil || n.ours(l, links) || n.ourIFB(l, links) {
-			errs = append(errs, n.delLink(l))
+			errs = append(errs, delLink(n.rt, l))
 		}
 		for _, name := range made[l.Name] {
 			errs = append(errs, n.setMade(ctx, name, false))
@@ -572,10 +572,10 @@ func (n *Networks) Destroy(ctx context.Context) error {
 }
 
 // delLink removes a link; the kernel may have done so meanwhile.
-func (n *Networks) delLink(l netlink.Link) error {
+func delLink(rt *netlink.Conn, l netlink.Link) error {
 	var r netlink.Request
 	r.DelLink(l.Index)
-	err := trace.Begin(trace.Net, "delete link", l.Name).End(n.rt.Do(&r))
+	err := trace.Begin(trace.Net, "delete link", l.Name).End(rt.Do(&r))
 	if errors.Is(err, unix.ENODEV) {
 		return nil
 	}

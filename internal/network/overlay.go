@@ -314,7 +314,7 @@ func (n *Networks) withdraw(a *across) error {
 		return err
 	}
 	failpoint.Hit("network.withdrawn")
-	return n.unsecure(a, n.sharing(a))
+	return n.ipsec.unsecure(a, n.sharing(a))
 }
 
 // stay stops looking for peers; the device goes on.
@@ -335,7 +335,7 @@ func (n *Networks) follow(b *bridge) {
 		return
 	}
 	if a.Encrypted {
-		a.secure = func() error { return n.secure(a) }
+		a.secure = func() error { return n.ipsec.secure(a, n.sharing(a)) }
 	}
 	if !overlay.Named(a.Peers) {
 		if hosts, err := overlay.Resolve(context.Background(), a.Peers, nil); err == nil {

@@ -203,7 +203,7 @@ func TestOverlay(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := b.n.delLink(l); err != nil {
+		if err := delLink(b.n.rt, l); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "after "+name+" was removed", func() error {
@@ -498,7 +498,7 @@ func TestOverlayRefused(t *testing.T) {
 	})
 	l, err := b.n.rt.Link(0, "foreign")
 	if err == nil {
-		err = b.n.delLink(l)
+		err = delLink(b.n.rt, l)
 	}
 	if err != nil {
 		t.Error(err)

@@ -14,37 +14,42 @@ import (
 	"lade/internal/trace"
 )
 
-// ipsec orders the changes of what the kernel encrypts.
+// ipsec is what the kernel encrypts for overlay networks: policies, which say what
+// must be encrypted, and states, how. Both are of an address and a port, which
+// several networks may share; mu orders their changes. A policy is there from before
+// anything is sent until after the last network is gone, so that nothing ever leaves
+// in the clear.
 type ipsec struct {
 	mu   sync.Mutex
 	conn *xfrm.Conn // nil before the first encrypted network
 }
 
 // secure brings policies and states for the address and port of an encrypted
-// overlay network to what all networks there need: the policies first, so that
-// there is no moment at which anything leaves in the clear.
-func (n *Networks) secure(a *across) error {
-	n.ipsec.mu.Lock()
-	defer n.ipsec.mu.Unlock()
-	if n.ipsec.conn == nil {
+// overlay network to what all networks that share them need, the policies first.
+// Who shares them is asked with mu held. Errors: NotImplemented where the kernel
+// cannot encrypt.
+func (i *ipsec) secure(a *across, sharing func() []*across) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.conn == nil {
 		c, err := xfrm.Dial()
 		if err != nil {
 			return noESP(err)
 		}
-		n.ipsec.conn = c
+		i.conn = c
 	}
 	span := trace.Begin(trace.Net, "encrypt", a.device)
-	return span.End(n.secureLocked(a))
+	return span.End(i.secureLocked(a, sharing()))
 }
 
-func (n *Networks) secureLocked(a *across) error {
+func (i *ipsec) secureLocked(a *across, sharing []*across) error {
 	for _, p := range a.Policies() {
-		if err := n.ipsec.conn.SetPolicy(p); err != nil {
+		if err := i.conn.SetPolicy(p); err != nil {
 			return noESP(err)
 		}
 	}
 	var peers []netip.Addr
-	for _, u := range n.sharing(a) {
+	for _, u := range sharing {
 		hosts, known := u.peers()
 		if !known { // what the kernel has is right until somebody knows better
 			return nil
@@ -63,65 +68,64 @@ func (n *Networks) secureLocked(a *across) error {
 		}
 		want = append(want, both...)
 	}
-	if err := n.dropStates(a, want); err != nil {
+	if err := i.dropStates(a, want); err != nil {
 		return err
 	}
 	for _, s := range want {
-		if err := n.ipsec.conn.AddState(s); err != nil && !errors.Is(err, unix.EEXIST) {
+		if err := i.conn.AddState(s); err != nil && !errors.Is(err, unix.EEXIST) {
 			return noESP(err)
 		}
 	}
 	return nil
 }
 
-// unsecure takes back what only a network that goes needs; left are those that
-// stay and share its address and port.
-func (n *Networks) unsecure(a *across, left []*across) error {
-	n.ipsec.mu.Lock()
-	defer n.ipsec.mu.Unlock()
-	switch {
-	case a == nil || !a.Encrypted || n.ipsec.conn == nil:
+// unsecure takes back what only a network that goes needs. Those that stay and share
+// its address and port are asked for with mu held.
+func (i *ipsec) unsecure(a *across, sharing func() []*across) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if a == nil || !a.Encrypted || i.conn == nil {
 		return nil
-	case len(left) > 0:
-		return n.secureLocked(left[0])
 	}
-	return errors.Join(n.dropStates(a, nil), n.dropPolicies(a))
+	if left := sharing(); len(left) > 0 {
+		return i.secureLocked(left[0], left)
+	}
+	return errors.Join(i.dropStates(a, nil), i.dropPolicies(a))
 }
 
-// sharing returns the encrypted networks with the address and port of one.
-func (n *Networks) sharing(a *across) (out []*across) {
-	if a == nil {
-		return nil
-	}
-	for _, b := range n.allBridges() {
-		if o := b.across; o != nil && o.Encrypted && o.Local == a.Local && o.Port == a.Port {
-			out = append(out, o)
+// sharing finds the encrypted networks with the address and port of one.
+func (n *Networks) sharing(a *across) func() []*across {
+	return func() (out []*across) {
+		for _, b := range n.allBridges() {
+			if o := b.across; o != nil && o.Encrypted && o.Local == a.Local && o.Port == a.Port {
+				out = append(out, o)
+			}
 		}
+		return out
 	}
-	return out
 }
 
 // dropStates removes the states of an address and port except those that are
 // wanted.
-func (n *Networks) dropStates(a *across, want []xfrm.State) error {
-	now, err := n.ipsec.conn.States(overlay.ReqID(a.Port))
+func (i *ipsec) dropStates(a *across, want []xfrm.State) error {
+	now, err := i.conn.States(overlay.ReqID(a.Port))
 	errs := []error{err}
 	for _, s := range now {
 		same := func(w xfrm.State) bool { return w.SPI == s.SPI && w.Src == s.Src && w.Dst == s.Dst }
 		if s.Src != a.Local && s.Dst != a.Local || slices.ContainsFunc(want, same) {
 			continue
 		}
-		if err := n.ipsec.conn.DelState(s); !errors.Is(err, unix.ESRCH) {
+		if err := i.conn.DelState(s); !errors.Is(err, unix.ESRCH) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (n *Networks) dropPolicies(a *across) error {
+func (i *ipsec) dropPolicies(a *across) error {
 	var errs []error
 	for _, p := range a.Policies() {
-		if err := n.ipsec.conn.DelPolicy(p); !errors.Is(err, unix.ENOENT) {
+		if err := i.conn.DelPolicy(p); !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, err)
 		}
 	}

@@ -282,7 +282,7 @@ func TestMend(t *testing.T) {
 	one := b.connect(Request{Name: "one", Network: "a", Ports: []Publish{{Proto: "tcp", Port: 80, HostPort: 8080}}})
 	serve(t, one.NetNS, "tcp", ":80")
 	br := "br-" + ids.Truncate(id)
-	if err := b.n.delLink(b.link(br)); err != nil {
+	if err := delLink(b.n.rt, b.link(br)); err != nil {
 		t.Fatal(err)
 	}
 	two := b.connect(Request{Name: "two", Network: "a"})
@@ -295,7 +295,7 @@ func TestMend(t *testing.T) {
 
 	// The container's interface is gone: a new connection brings it back.
 	c, _ := b.n.record(one.id)
-	if err := b.n.delLink(b.link(c.Endpoints[0].Link)); err != nil {
+	if err := delLink(b.n.rt, b.link(c.Endpoints[0].Link)); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.n.Detach(t.Context(), one.id, "a", one.NetNS); err != nil {

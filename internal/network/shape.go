@@ -1,10 +1,8 @@
 package network
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,10 +10,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/failpoint"
-	"lade/internal/linux/netlink"
-	"lade/internal/linux/tc"
 	"lade/internal/netrate"
-	"lade/internal/trace"
 )
 
 // linkKind begins the names of the host ends of pairs, ifbKind those of the
@@ -62,8 +57,8 @@ func (n *Networks) Limits(name string, a netrate.Asked) (netrate.Limits, error) 
 // interfaces; what waits in the queues stays there. On error the old ones hold.
 // Errors: NotFound for a container that is not connected, otherwise as Limits.
 func (n *Networks) Limit(_ context.Context, containerID string, a netrate.Asked) error {
-	n.shaping.Lock()
-	defer n.shaping.Unlock()
+	n.shaper.mu.Lock()
+	defer n.shaper.mu.Unlock()
 	c, ok := n.record(containerID)
 	if !ok {
 		return errdefs.NotFoundf("container %s is not connected", containerID)
@@ -83,13 +78,13 @@ func (n *Networks) Limit(_ context.Context, containerID string, a netrate.Asked)
 	if slices.Equal(changed.Endpoints, c.Endpoints) {
 		return nil
 	}
-	err := n.shapeAll(changed, c)
+	err := n.shaper.setChangedLocked(changed, c)
 	if err == nil {
 		failpoint.Hit("network.limit")
 		err = changed.put(n.c.Store, containerID)
 	}
 	if err != nil {
-		return errors.Join(err, n.shapeAll(c, changed))
+		return errors.Join(err, n.shaper.setChangedLocked(c, changed))
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -98,141 +93,6 @@ func (n *Networks) Limit(_ context.Context, containerID string, a netrate.Asked)
 		lease.changed = true
 	}
 	return nil
-}
-
-// shapeAll brings the links of c to its limits, except those that are as in was.
-func (n *Networks) shapeAll(c, was *containerRecord) error {
-	for i, e := range c.Endpoints {
-		if e != was.Endpoints[i] {
-			if err := n.shapeLocked(e, e.Limits); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Queue sizes. A bucket holds what passes in burstTime, so that a busy
-// machine's late timers take nothing from the rate, and in any case what lets a
-// TCP connection begin without loss (10 packets); a queue keeps what comes in
-// queueTime, and in any case what a connection has under way before it finds
-// out how fast it may be. Measured: docs/adr/0014.
-const (
-	burstTime  = 4 // ms
-	leastBurst = 16 << 10
-	queueTime  = 50 // ms
-	leastQueue = 256 << 10
-	mostQueue  = 1 << 30
-)
-
-// bucket returns the queueing discipline for a rate.
-func bucket(rate netrate.Bits, burst int64, mtu int) tc.TBF {
-	during := func(ms uint64) uint64 { return rate.Bytes() * ms / 1000 }
-	return tc.TBF{
-		Rate:  rate.Bytes(),
-		Burst: uint32(cmp.Or(uint64(burst), max(during(burstTime), leastBurst, uint64(mtu+netrate.FrameHeader)))),
-		Limit: uint32(min(max(during(queueTime), leastQueue), mostQueue)),
-	}
-}
-
-// shape brings both directions of a link to limits, whatever held before. What
-// a container receives is what the host's end sends. What it sends is received
-// by the host's end and led through an ifb before anything else sees it: so
-// neither direction is in the container's reach, whatever it may do in its
-// namespace (docs/adr/0014). Errors: ENODEV when the link is gone.
-func (n *Networks) shape(e *endpointRecord, l netrate.Limits) error {
-	n.shaping.Lock()
-	defer n.shaping.Unlock()
-	return n.shapeLocked(e, l)
-}
-
-func (n *Networks) shapeLocked(e *endpointRecord, l netrate.Limits) error {
-	span := trace.Begin(trace.Net, "limit", e.Link)
-	host, err := n.rt.LinkState(0, e.Link)
-	if err == nil {
-		err = errors.Join(n.shapeIn(host, l), n.shapeOut(host, l))
-	}
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
-		err = errdefs.NotImplementedf("network rates need a kernel with sch_tbf, sch_ingress, cls_u32, act_mirred and ifb: %w", err)
-	}
-	return span.End(err)
-}
-
-func (n *Networks) shapeIn(host netlink.Link, l netrate.Limits) error {
-	var r netlink.Request
-	switch {
-	case l.In != 0:
-		tc.ReplaceTBF(&r, host.Index, bucket(l.In, l.Burst, host.MTU))
-	case host.Qdisc == "tbf":
-		tc.DelRoot(&r, host.Index)
-	}
-	return n.rt.Do(&r)
-}
-
-func (n *Networks) shapeOut(host netlink.Link, l netrate.Limits) error {
-	if l.Out == 0 {
-		return n.undoRedirect(ifbOf(host.Name), host.Index)
-	}
-	return n.redirect(ifbOf(host.Name), host.Index, bucket(l.Out, l.Burst, host.MTU))
-}
-
-// redirect makes what a link receives pass through an ifb, which is made unless it
-// is there. It is bounded before the first packet comes.
-func (n *Networks) redirect(ifb string, link int, t tc.TBF) error {
-	var r netlink.Request
-	r.AddIFB(ifb)
-	if err := n.rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	i, err := n.rt.LinkState(0, ifb)
-	if err != nil {
-		return err
-	}
-	r.Reset()
-	tc.ReplaceTBF(&r, i.Index, t)
-	r.SetUp(i.Index, "")
-	tc.AddIngress(&r, link)
-	if err := n.rt.Do(&r); err != nil {
-		return err
-	}
-	r.Reset()
-	tc.Redirect(&r, link, i.Index)
-	if err := n.rt.Do(&r); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	return nil
-}
-
-// undoRedirect undoes redirect, if there is anything to undo.
-func (n *Networks) undoRedirect(ifb string, link int) error {
-	i, err := n.rt.LinkState(0, ifb)
-	if errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	var r netlink.Request
-	tc.DelIngress(&r, link)
-	if err := n.rt.Do(&r); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return n.delLink(i)
-}
-
-// unshape removes the ifb of a link that goes away; all else goes with the link.
-// Whoever still is in its namespace sends nothing any more. The kernel waits for
-// an RCU grace period, 10 ms and more, in which nobody else need wait.
-func (n *Networks) unshape(link string) {
-	n.shaping.Lock() // reshape may be about to make it
-	i, err := n.rt.LinkState(0, ifbOf(link))
-	n.shaping.Unlock()
-	if err == nil {
-		err = n.delLink(i)
-	}
-	if err != nil && !errors.Is(err, unix.ENODEV) {
-		n.log.Warn("cannot remove a network interface", "link", ifbOf(link), "error", err)
-	}
 }
 
 // reshape brings the kernel back to the records, after a start: an earlier
@@ -260,8 +120,8 @@ func (n *Networks) reshape() {
 }
 
 func (n *Networks) reshapeOne(id string, limited map[string]bool) error {
-	n.shaping.Lock()
-	defer n.shaping.Unlock()
+	n.shaper.mu.Lock()
+	defer n.shaper.mu.Unlock()
 	c, ok := n.record(id)
 	if !ok {
 		return nil
@@ -269,19 +129,10 @@ func (n *Networks) reshapeOne(id string, limited map[string]bool) error {
 	var errs []error
 	for _, e := range c.Endpoints {
 		if e.Link != "" && (e.Limits.Any() || limited[e.Link]) {
-			errs = append(errs, n.shapeLocked(e, e.Limits))
+			errs = append(errs, n.shaper.setLocked(e, e.Limits))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Shaped are the limits of one direction and what became of the packets.
-type Shaped struct {
-	Rate       netrate.Bits
-	Burst      int64  // bytes
-	Backlog    uint64 // bytes that wait
-	Dropped    uint64 // packets
-	Overlimits uint64 // how often a packet had to wait
 }
 
 // Shaping returns the limits of a container's first interface with their counters;
@@ -297,28 +148,10 @@ func (n *Networks) Shaping(containerID string) (in, out *Shaped, err error) {
 	}
 	r := c.Endpoints[0]
 	if r.Limits.In != 0 {
-		in, err = n.shaped(r.Link, r.Limits.In, r.Limits.Burst)
+		in, err = n.shaper.read(r.Link, r.Limits.In, r.Limits.Burst)
 	}
 	if r.Limits.Out != 0 && err == nil {
-		out, err = n.shaped(ifbOf(r.Link), r.Limits.Out, r.Limits.Burst)
+		out, err = n.shaper.read(ifbOf(r.Link), r.Limits.Out, r.Limits.Burst)
 	}
 	return in, out, err
-}
-
-func (n *Networks) shaped(link string, rate netrate.Bits, burst int64) (*Shaped, error) {
-	l, err := n.rt.LinkState(0, link)
-	var q tc.Qdisc
-	if err == nil {
-		q, err = tc.Root(n.rt, l.Index)
-	}
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) { // the container has just ended
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("queueing discipline of %s: %w", link, err)
-	}
-	return &Shaped{
-		Rate: rate, Burst: int64(bucket(rate, burst, l.MTU).Burst),
-		Backlog: uint64(q.Backlog), Dropped: uint64(q.Dropped), Overlimits: uint64(q.Overlimits),
-	}, nil
 }

@@ -431,7 +431,7 @@ func TestLimitRestart(t *testing.T) {
 	cut, gone := b.connect(Request{}), b.connect(Request{Rates: asked(3e6, 3e6)})
 	// The kernel had the limits, the record did not yet.
 	r, _ := b.n.first(cut.id)
-	if err := b.n.shape(r, netrate.Limits{In: 1e6, Out: 1e6}); err != nil {
+	if err := b.n.shaper.set(r, netrate.Limits{In: 1e6, Out: 1e6}); err != nil {
 		t.Fatal(err)
 	}
 	live := map[string]bool{x.id: true, cut.id: true}
