@@ -24,22 +24,12 @@ func buildx(t *testing.T) string {
 	_, rest, _ := strings.Cut(string(pins), "require github.com/docker/buildx ")
 	version, _, _ := strings.Cut(rest, "\n")
 	key := sha256.Sum256(append(pins, version...))
-	dir := filepath.Join(harness.Cache(t), fmt.Sprintf("buildx-%x", key[:8]))
-	plugin := filepath.Join(dir, "cli-plugins", "docker-buildx")
-	if _, err := os.Stat(plugin); err == nil {
-		return dir
-	}
-	cmd := exec.CommandContext(t.Context(), need.Program(t, "go", "Go"), "build", "-trimpath", "-tags", "grpcnotrace",
-		"-ldflags=-s -w -X github.com/docker/buildx/version.Version="+version, // Compose asks for it
-		"-o", plugin+".new", "github.com/docker/buildx/cmd/buildx")
-	cmd.Dir, cmd.Env = "buildx", append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := os.Rename(plugin+".new", plugin); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return harness.Kept(t, fmt.Sprintf("buildx-%x", key[:8]), func(dir string) error {
+		goBuild(t, "buildx", "-tags", "grpcnotrace",
+			"-ldflags=-s -w -X github.com/docker/buildx/version.Version="+version, // Compose asks for it
+			"-o", filepath.Join(dir, "cli-plugins", "docker-buildx"), "github.com/docker/buildx/cmd/buildx")
+		return nil
+	})
 }
 
 // TestBuildx: docker's client and its plugin for builds, which speak with the

@@ -3,9 +3,7 @@ package conformance
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,40 +25,30 @@ func built(t *testing.T) string {
 		t.Fatal(err)
 	}
 	key := sha256.Sum256(append(pins, runtime.Version()...))
-	path := filepath.Join(harness.Cache(t), fmt.Sprintf("clients-%x", key[:8]))
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	cli, compose := pinned(t, "github.com/docker/cli"), pinned(t, "github.com/docker/compose/v5")
-	for _, args := range [][]string{
-		// As a module without go.mod it would be compiled as the Go of 2016.
-		{
-			"-gcflags=github.com/docker/cli/...=-lang=go1.26", "-ldflags=-s -w -X github.com/docker/cli/cli/version.Version=" + cli,
-			"-o", filepath.Join(dir, "docker"), "github.com/docker/cli/cmd/docker",
-		},
-		{
-			"-ldflags=-s -w -X github.com/docker/compose/v5/internal.Version=v" + compose,
-			"-o", filepath.Join(dir, "cli-plugins", "docker-compose"), "github.com/docker/compose/v5/cmd",
-		},
-	} {
-		goBuild(t, args...)
-	}
-	if err := os.Rename(dir, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		t.Fatal(err)
-	}
-	return path
+	return harness.Kept(t, fmt.Sprintf("clients-%x", key[:8]), func(dir string) error {
+		cli, compose := pinned(t, "github.com/docker/cli"), pinned(t, "github.com/docker/compose/v5")
+		for _, args := range [][]string{
+			// As a module without go.mod it would be compiled as the Go of 2016.
+			{
+				"-gcflags=github.com/docker/cli/...=-lang=go1.26", "-ldflags=-s -w -X github.com/docker/cli/cli/version.Version=" + cli,
+				"-o", filepath.Join(dir, "docker"), "github.com/docker/cli/cmd/docker",
+			},
+			{
+				"-ldflags=-s -w -X github.com/docker/compose/v5/internal.Version=v" + compose,
+				"-o", filepath.Join(dir, "cli-plugins", "docker-compose"), "github.com/docker/compose/v5/cmd",
+			},
+		} {
+			goBuild(t, "clients", args...)
+		}
+		return nil
+	})
 }
 
-// goBuild builds a program in the module of the clients.
-func goBuild(t *testing.T, args ...string) {
+// goBuild builds a program in the module of a directory.
+func goBuild(t *testing.T, module string, args ...string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), need.Program(t, "go", "Go"), append([]string{"build", "-trimpath"}, args...)...)
-	cmd.Dir, cmd.Env = "clients", append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Dir, cmd.Env = module, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -79,27 +67,13 @@ func nodeModules(t *testing.T) string {
 		files = append(files, b...)
 	}
 	key := sha256.Sum256(files)
-	path := filepath.Join(harness.Cache(t), fmt.Sprintf("node-%x", key[:8]))
-	modules := filepath.Join(path, "node_modules")
-	if _, err := os.Stat(modules); err == nil {
-		return modules
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := os.CopyFS(dir, os.DirFS(filepath.Join("clients", "node"))); err != nil {
-		t.Fatal(err)
-	}
-	// What would be compiled only makes ssh:// faster.
-	if err := quiet(t, "npm", "ci", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(dir, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		t.Fatal(err)
-	}
-	return modules
+	return filepath.Join(harness.Kept(t, fmt.Sprintf("node-%x", key[:8]), func(dir string) error {
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join("clients", "node"))); err != nil {
+			return err
+		}
+		// What would be compiled only makes ssh:// faster.
+		return quiet(t, "npm", "ci", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund")
+	}), "node_modules")
 }
 
 // nodeVersion is that of dockerode.

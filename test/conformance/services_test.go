@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,24 +67,15 @@ func servicesTree(t *testing.T) string {
 		t.Fatal(err)
 	}
 	key := sha256.Sum256([]byte(strings.Join(slices.Concat(servicePackages, serviceWaste, []string{string(entrypoint)}), "\n")))
-	path := filepath.Join(harness.Cache(t), fmt.Sprintf("services-%x.tar", key[:8]))
-	_, err = os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = makeServices(t, path, entrypoint)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return harness.Kept(t, fmt.Sprintf("services-%x.tar", key[:8]), func(path string) error {
+		return makeServices(t, path, entrypoint)
+	})
 }
 
+// makeServices makes the tar file, and beside it what it is made of.
 func makeServices(t *testing.T, path string, entrypoint []byte) (err error) {
 	t.Helper()
-	dir, err := os.MkdirTemp(filepath.Dir(path), "making-")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	dir := filepath.Dir(path)
 	root, debs, status := filepath.Join(dir, "root"), filepath.Join(dir, "debs"), filepath.Join(dir, "status")
 	for _, d := range []string{"bin", "sbin", "lib", "lib64"} { // Debian's packages count on these links
 		err = errors.Join(err, os.MkdirAll(filepath.Join(root, "usr", d), 0o755), os.Symlink("usr/"+d, filepath.Join(root, d)))
@@ -133,10 +123,7 @@ func makeServices(t *testing.T, path string, entrypoint []byte) (err error) {
 			return err
 		}
 	}
-	if err := quiet(t, "tar", "--numeric-owner", "-C", root, "-cf", filepath.Join(dir, "tar"), "."); err != nil {
-		return err
-	}
-	return os.Rename(filepath.Join(dir, "tar"), path)
+	return quiet(t, "tar", "--numeric-owner", "-C", root, "-cf", path, ".")
 }
 
 // quiet runs a command; its output is part of the error.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,27 +31,16 @@ type source struct {
 func (s source) build(t *testing.T, packages []string) string {
 	t.Helper()
 	key := sha256.Sum256(fmt.Appendf(nil, "%q %q %s", s, packages, runtime.Version()))
-	path := filepath.Join(harness.Cache(t), fmt.Sprintf("suite-%x", key[:8]))
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	making, err := os.MkdirTemp(filepath.Dir(path), "making-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(making)
-	dir := filepath.Join(making, "source")
-	s.copy(t, dir)
-	for _, p := range packages {
-		s.run(t, dir, "test", "-c", "-tags", s.tags, "-ldflags=-s -w", "-o", program(dir, p), "./"+p)
-	}
-	for name, p := range s.programs {
-		s.run(t, dir, "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "bin", name), p)
-	}
-	if err := os.Rename(dir, path); err != nil && !errors.Is(err, fs.ErrExist) {
-		t.Fatal(err)
-	}
-	return path
+	return harness.Kept(t, fmt.Sprintf("suite-%x", key[:8]), func(dir string) error {
+		s.copy(t, dir)
+		for _, p := range packages {
+			s.run(t, dir, "test", "-c", "-tags", s.tags, "-ldflags=-s -w", "-o", program(dir, p), "./"+p)
+		}
+		for name, p := range s.programs {
+			s.run(t, dir, "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "bin", name), p)
+		}
+		return nil
+	})
 }
 
 // program is that of the tests of a package.
