@@ -9,9 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -101,14 +99,7 @@ func newFake(t *testing.T) *fake {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	f.socket = filepath.Join(dir, "s")
-	l, err := net.Listen("unix", f.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewUnstartedServer(f)
-	srv.Listener = l
-	srv.Start()
-	t.Cleanup(srv.Close)
+	need.ServeHTTP(t, f.socket, f)
 	return f
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -241,13 +240,8 @@ type driver struct {
 func serveDriver(t *testing.T, dir, name string) *driver {
 	t.Helper()
 	d := &driver{t: t, rt: dial(t)}
-	l, err := net.Listen("unix", filepath.Join(dir, name+".sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: d}}
-	s.Start()
-	t.Cleanup(func() { s.Close(); d.rt.Close() })
+	t.Cleanup(func() { d.rt.Close() })
+	need.ServeHTTP(t, filepath.Join(dir, name+".sock"), d)
 	return d
 }
 

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"lade/internal/errdefs"
+	"lade/internal/need"
 	"lade/internal/plugin"
 	"lade/internal/store"
 )
@@ -40,14 +39,7 @@ type registrar struct {
 func serveAddresses(t *testing.T, dir string) *registrar {
 	t.Helper()
 	r := &registrar{t: t, needs: map[string]bool{}, pools: map[string]netip.Prefix{}, used: map[string]map[string]int{}}
-	l, err := net.Listen("unix", filepath.Join(dir, "registry.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewUnstartedServer(r)
-	s.Listener = l
-	s.Start()
-	t.Cleanup(s.Close)
+	need.ServeHTTP(t, filepath.Join(dir, "registry.sock"), r)
 	return r
 }
 

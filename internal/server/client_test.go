@@ -28,6 +28,7 @@ import (
 	"lade/internal/engine"
 	"lade/internal/errdefs"
 	"lade/internal/logs"
+	"lade/internal/need"
 	"lade/internal/server/stream"
 )
 
@@ -96,13 +97,7 @@ func (e *talker) ExecStart(ctx context.Context, id string, o engine.ExecStartOpt
 func unixServer(t *testing.T, h http.Handler) string {
 	t.Helper()
 	p := filepath.Join(t.TempDir(), "s.sock")
-	l, err := net.Listen("unix", p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: h}}
-	s.Start()
-	t.Cleanup(s.Close)
+	need.ServeHTTP(t, p, h)
 	return p
 }
 

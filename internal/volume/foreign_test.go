@@ -2,19 +2,13 @@ package volume
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/moby/moby/api/types/volume"
 
@@ -23,132 +17,28 @@ import (
 	"lade/internal/need"
 	"lade/internal/plugin"
 	"lade/internal/store"
+	"lade/internal/volume/volumetest"
 )
 
-// driverOnDisk is a volume plugin whose volumes are directories.
-type driverOnDisk struct {
-	t    *testing.T
-	dir  string // of the volumes
-	dirs plugin.Dirs
-
-	mu    sync.Mutex
-	calls []string
-	users map[string][]string // by volume
-	fail  map[string]string   // by method: what it says instead
-}
-
-// driverNamed serves a plugin of a name; stop takes it away.
-func driverNamed(t *testing.T, name string) (d *driverOnDisk, stop func()) {
+// driverOnDisk serves a volume plugin "disk", which is found in dirs until stop is
+// called.
+func driverOnDisk(t *testing.T) (d *volumetest.Plugin, dirs plugin.Dirs, stop func()) {
 	t.Helper()
-	d = &driverOnDisk{t: t, dir: t.TempDir(), dirs: plugin.Dirs{Sockets: []string{t.TempDir()}}, users: map[string][]string{}, fail: map[string]string{}}
-	return d, d.serve(name)
+	d, dirs = volumetest.New(t), plugin.Dirs{Sockets: []string{t.TempDir()}}
+	return d, dirs, need.ServeHTTP(t, filepath.Join(dirs.Sockets[0], "disk.sock"), d)
 }
 
-func (d *driverOnDisk) serve(name string) (stop func()) {
-	d.t.Helper()
-	l, err := net.Listen("unix", filepath.Join(d.dirs.Sockets[0], name+".sock"))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: d}}
-	s.Start()
-	stop = sync.OnceFunc(s.Close)
-	d.t.Cleanup(stop)
-	return stop
-}
-
-func (d *driverOnDisk) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var q struct {
-		Name, ID string
-		Opts     map[string]string
-	}
-	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-		d.t.Error(err)
-	}
-	method := strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/"), "VolumeDriver.")
-	if says := d.fail[method]; says != "" {
-		w.WriteHeader(http.StatusInternalServerError)
-		json.NewEncoder(w).Encode(map[string]string{"Err": says})
-		return
-	}
-	path := filepath.Join(d.dir, q.Name)
-	show := func(name string) map[string]any {
-		return map[string]any{"Name": name, "Mountpoint": filepath.Join(d.dir, name), "CreatedAt": "2020-01-02T03:04:05Z", "Status": map[string]any{"colour": "blue"}}
-	}
-	_, err := os.Stat(path)
-	answer := map[string]any{}
-	switch method {
-	case "Plugin.Activate":
-		answer["Implements"] = []string{"VolumeDriver"}
-	case "Create":
-		if err := os.Mkdir(path, 0o755); err != nil {
-			answer["Err"] = err.Error()
-		}
-	case "Remove":
-		answer["Err"] = ""
-		os.RemoveAll(path)
-	case "Get":
-		if err != nil {
-			answer["Err"] = "never heard of it"
-			break
-		}
-		answer["Volume"] = show(q.Name)
-	case "List":
-		all := []any{}
-		names, _ := os.ReadDir(d.dir)
-		for _, n := range names {
-			all = append(all, show(n.Name()))
-		}
-		answer["Volumes"] = all
-	case "Mount":
-		d.users[q.Name] = append(d.users[q.Name], q.ID)
-		answer["Mountpoint"] = path
-	case "Unmount":
-		d.users[q.Name] = slices.DeleteFunc(d.users[q.Name], func(u string) bool { return u == q.ID })
-	case "Capabilities":
-		answer["Capabilities"] = map[string]string{"Scope": "global"}
-	}
-	switch method {
-	case "Create", "Remove", "Mount", "Unmount":
-		d.calls = append(d.calls, method+" "+q.Name)
-	}
-	if err := json.NewEncoder(w).Encode(answer); err != nil {
-		d.t.Error(err)
-	}
-}
-
-// says makes a method fail; "" mends it.
-func (d *driverOnDisk) says(method, words string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.fail[method] = words
-}
-
-func (d *driverOnDisk) usersOf(name string) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return strings.Join(d.users[name], " ")
-}
-
-// until waits for something that happens in the background.
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(need.Patience(30 * time.Second)); !ok(); {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+// usedBy reports whether just these have a volume mounted, as the driver knows.
+func usedBy(d *volumetest.Plugin, volume string, users ...string) func() bool {
+	return func() bool { return slices.Equal(d.Users(volume), users) }
 }
 
 // TestPlugin follows a volume of a plugin from its making to its removal.
 func TestPlugin(t *testing.T) {
 	need.Root(t)
-	d, _ := driverNamed(t, "disk")
+	d, dirs, _ := driverOnDisk(t)
 	v := fresh(t, t.TempDir())
-	v.UsePlugins(d.dirs)
+	v.UsePlugins(dirs)
 	ctx := t.Context()
 	vol, created, err := v.Create(ctx, volume.CreateRequest{Name: "aa", Driver: "disk", Labels: map[string]string{"k": "v"}, DriverOpts: map[string]string{"any": "thing"}})
 	if err != nil || !created || vol.Driver != "disk" {
@@ -156,7 +46,7 @@ func TestPlugin(t *testing.T) {
 	}
 	at := v.Path("aa")
 	t.Cleanup(func() { mount.Detach(at) })
-	if err := os.WriteFile(filepath.Join(d.dir, "aa", "f"), []byte("the driver's"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.Dir, "aa", "f"), []byte("the driver's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	seen := func() bool { _, err := os.Stat(filepath.Join(at, "f")); return err == nil }
@@ -171,26 +61,26 @@ func TestPlugin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !seen() || d.usersOf("aa") != "c1 c2" {
-		t.Errorf("mounted: %v for %q", seen(), d.usersOf("aa"))
+	if !seen() || !usedBy(d, "aa", "c1", "c2")() {
+		t.Errorf("mounted: %v for %q", seen(), d.Users("aa"))
 	}
 	if err := v.Remove(ctx, "aa", true); errdefs.KindOf(err) != errdefs.Conflict || err.Error() != "remove aa: volume is in use - [c1, c2]" {
 		t.Errorf("removed while it is used: %v", err)
 	}
-	if in, err := v.Ask(ctx, "aa"); err != nil || in.Scope != "global" || in.Mountpoint != filepath.Join(d.dir, "aa") || in.Status["colour"] != "blue" || in.Labels["k"] != "v" || in.Options["any"] != "thing" {
+	if in, err := v.Ask(ctx, "aa"); err != nil || in.Scope != "global" || in.Mountpoint != filepath.Join(d.Dir, "aa") || in.Status["colour"] != "blue" || in.Labels["k"] != "v" || in.Options["any"] != "thing" {
 		t.Errorf("inspect: %+v, %v", in, err)
 	}
 	if !v.External("aa") || strings.Join(v.Drivers(), " ") != "local disk" {
 		t.Errorf("external %v, drivers %q", v.External("aa"), v.Drivers())
 	}
 	v.Unmount("aa", "c1")
-	until(t, "c1 leaves", func() bool { return d.usersOf("aa") == "c2" })
+	need.Eventually(t, "c1 leaves", usedBy(d, "aa", "c2"))
 	if !seen() {
 		t.Error("taken away from c2")
 	}
 	v.Unmount("aa", "c2")
 	v.Unmount("aa", "c2")
-	until(t, "c2 leaves", func() bool { return d.usersOf("aa") == "" && !seen() })
+	need.Eventually(t, "c2 leaves", func() bool { return len(d.Users("aa")) == 0 && !seen() })
 	v.Release("c1")
 	v.Release("c2")
 	if _, err := v.Rename(ctx, "aa", "bb"); errdefs.KindOf(err) != errdefs.Conflict {
@@ -199,21 +89,21 @@ func TestPlugin(t *testing.T) {
 	if _, _, err := v.Create(ctx, volume.CreateRequest{Name: "aa", Driver: "local"}); errdefs.KindOf(err) != errdefs.Conflict || err.Error() != "create aa: driver 'disk' already has volume 'aa': volume name must be unique" {
 		t.Errorf("two drivers for one name: %v", err)
 	}
-	d.says("Remove", "not now")
+	d.Fail("Remove", "not now")
 	if err := v.Remove(ctx, "aa", false); err == nil || err.Error() != "remove aa: VolumeDriver.Remove: not now" {
 		t.Errorf("the driver did not want to: %v", err)
 	}
 	if _, err := v.Inspect("aa"); err != nil {
 		t.Errorf("and then it was gone: %v", err)
 	}
-	d.says("Remove", "")
+	d.Fail("Remove", "")
 	if err := v.Remove(ctx, "aa", false); err != nil {
 		t.Error(err)
 	}
 	if _, err := v.Ask(ctx, "aa"); errdefs.KindOf(err) != errdefs.NotFound {
 		t.Errorf("after its removal: %v", err)
 	}
-	if got, want := strings.Join(d.calls, ", "), "Create aa, Mount aa, Mount aa, Unmount aa, Unmount aa, Remove aa"; got != want {
+	if got, want := strings.Join(d.Calls(), ", "), "Create aa, Mount aa, Mount aa, Unmount aa, Unmount aa, Remove aa"; got != want {
 		t.Errorf("the driver was told %s, want %s", got, want)
 	}
 }
@@ -222,11 +112,11 @@ func TestPlugin(t *testing.T) {
 // there says so.
 func TestPluginRefuses(t *testing.T) {
 	need.Root(t)
-	d, stop := driverNamed(t, "disk")
+	d, dirs, stop := driverOnDisk(t)
 	v := fresh(t, t.TempDir())
-	v.UsePlugins(d.dirs)
+	v.UsePlugins(dirs)
 	ctx := t.Context()
-	d.says("Create", "the disk is full")
+	d.Fail("Create", "the disk is full")
 	if _, _, err := v.Create(ctx, volume.CreateRequest{Name: "aa", Driver: "disk"}); err == nil || err.Error() != "create aa: VolumeDriver.Create: the disk is full" {
 		t.Errorf("Create: %v", err)
 	}
@@ -236,11 +126,11 @@ func TestPluginRefuses(t *testing.T) {
 	if len(v.List()) != 0 {
 		t.Error("something was made")
 	}
-	d.says("Create", "")
+	d.Fail("Create", "")
 	if _, _, err := v.Create(ctx, volume.CreateRequest{Name: "aa", Driver: "disk"}); err != nil {
 		t.Fatal(err)
 	}
-	d.says("Mount", "no")
+	d.Fail("Mount", "no")
 	if err := v.Mount(ctx, "aa", "c"); err == nil || err.Error() != "error while mounting volume '"+v.Path("aa")+"': VolumeDriver.Mount: no" {
 		t.Errorf("Mount: %v", err)
 	}
@@ -248,7 +138,7 @@ func TestPluginRefuses(t *testing.T) {
 		t.Error("something is mounted")
 	}
 	// One that others have made is found by its name, and used where it is.
-	if err := os.Mkdir(filepath.Join(d.dir, "theirs"), 0o755); err != nil {
+	if err := os.Mkdir(filepath.Join(d.Dir, "theirs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if all, warnings := v.All(ctx); len(all) != 2 || all[1].Name != "theirs" || all[1].Driver != "disk" || len(warnings) > 0 {
@@ -276,7 +166,7 @@ func TestPluginRefuses(t *testing.T) {
 // who is gone, and leaves alone what is used.
 func TestPluginAfterCrash(t *testing.T) {
 	need.Root(t)
-	d, stop := driverNamed(t, "disk")
+	d, dirs, stop := driverOnDisk(t)
 	dir := t.TempDir()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	open := func(users map[string][]string) (*Volumes, *store.Store) {
@@ -289,7 +179,7 @@ func TestPluginAfterCrash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.UsePlugins(d.dirs)
+		v.UsePlugins(dirs)
 		if err := v.Recover(users); err != nil {
 			t.Fatal(err)
 		}
@@ -316,13 +206,13 @@ func TestPluginAfterCrash(t *testing.T) {
 	if isMounted(t, v.Path("bb")) || !isMounted(t, v.Path("aa")) {
 		t.Error("the mounts are not those that are used")
 	}
-	d.serve("disk")
+	need.ServeHTTP(t, filepath.Join(dirs.Sockets[0], "disk.sock"), d)
 	v, s = open(map[string][]string{"aa": {"lives"}})
 	defer s.Close()
 	defer v.Close()
-	until(t, "the driver knows who is gone", func() bool { return d.usersOf("aa") == "lives" && d.usersOf("bb") == "" })
+	need.Eventually(t, "the driver knows who is gone", func() bool { return usedBy(d, "aa", "lives")() && usedBy(d, "bb")() })
 	v.Unmount("aa", "lives")
-	until(t, "and who leaves later", func() bool { return d.usersOf("aa") == "" })
+	need.Eventually(t, "and who leaves later", usedBy(d, "aa"))
 	if left, err := filepath.Glob(filepath.Join(dir, "volumes", "*", notes, "*")); err != nil || len(left) > 0 {
 		t.Errorf("noted still: %q, %v", left, err)
 	}
@@ -331,25 +221,25 @@ func TestPluginAfterCrash(t *testing.T) {
 // TestPluginGivenUp: a caller that goes away while the driver mounts holds nothing.
 func TestPluginGivenUp(t *testing.T) {
 	need.Root(t)
-	d, _ := driverNamed(t, "disk")
+	d, dirs, _ := driverOnDisk(t)
 	v := fresh(t, t.TempDir())
-	v.UsePlugins(d.dirs)
+	v.UsePlugins(dirs)
 	if _, _, err := v.Create(t.Context(), volume.CreateRequest{Name: "aa", Driver: "disk"}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	d.mu.Lock() // it does not answer
+	release := d.Hold()
 	failed := make(chan error, 1)
 	go func() { failed <- v.Mount(ctx, "aa", "c") }()
 	cancel()
 	if err := <-failed; err == nil {
 		t.Error("mounted all the same")
 	}
-	d.mu.Unlock()
+	release()
 	if err := v.Mount(t.Context(), "aa", "other"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "c is gone", func() bool { return d.usersOf("aa") == "other" })
+	need.Eventually(t, "c is gone", usedBy(d, "aa", "other"))
 	v.Unmount("aa", "other")
-	until(t, "nothing is mounted", func() bool { return !isMounted(t, v.Path("aa")) })
+	need.Eventually(t, "nothing is mounted", func() bool { return !isMounted(t, v.Path("aa")) })
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,21 +138,9 @@ func TestGuards(t *testing.T) {
 		}
 	}
 
-	const dir = "/run/docker/plugins"
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { // only where they were not before, and are empty
-		os.Remove(dir)
-		os.Remove(filepath.Dir(dir))
-	})
 	name := "lade-test-" + strconv.Itoa(os.Getpid())
-	l, err := net.Listen("unix", filepath.Join(dir, name+".sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var asked atomic.Int32
-	plugin := &httptest.Server{Listener: l, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	stop := servePlugin(t, name, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/Plugin.Activate" {
 			json.NewEncoder(w).Encode(map[string][]string{"Implements": {"authz"}})
 			return
@@ -166,9 +153,7 @@ func TestGuards(t *testing.T) {
 		json.NewDecoder(r.Body).Decode(&q)
 		privileged := strings.HasSuffix(q.RequestURI, "/containers/create") && strings.Contains(string(q.RequestBody), `"Privileged":true`)
 		json.NewEncoder(w).Encode(map[string]any{"Allow": !privileged && q.RequestMethod != http.MethodDelete, "Msg": "not here"})
-	})}}
-	plugin.Start()
-	defer plugin.Close()
+	}))
 	reload := func(config, says string) {
 		t.Helper()
 		before := strings.Count(e.Log(), says)
@@ -199,7 +184,7 @@ func TestGuards(t *testing.T) {
 	if asked.Load() < 20 {
 		t.Errorf("the plugin was asked %d times", asked.Load())
 	}
-	plugin.Close()
+	stop()
 	if out, err := docker(e.Socket, "ps"); err == nil || !strings.Contains(out, "plugin "+name+" failed with error") {
 		t.Errorf("without the plugin: %v %s", err, out)
 	}

@@ -3,9 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -116,25 +114,19 @@ type pairs struct {
 	calls []string
 }
 
-// servePlugin serves a plugin where the engine looks for them.
-func servePlugin(t *testing.T, name string, plugin http.Handler) {
+// servePlugin serves a plugin where the engine looks for them, until stop is called.
+func servePlugin(t *testing.T, name string, plugin http.Handler) (stop func()) {
 	t.Helper()
 	const dir = "/run/docker/plugins"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", filepath.Join(dir, name+".sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: plugin}}
-	s.Start()
 	t.Cleanup(func() {
-		s.Close()
 		for _, d := range []string{dir, filepath.Dir(dir)} {
 			os.Remove(d) // if it is empty
 		}
 	})
+	return need.ServeHTTP(t, filepath.Join(dir, name+".sock"), plugin)
 }
 
 func (d *pairs) ServeHTTP(w http.ResponseWriter, r *http.Request) {

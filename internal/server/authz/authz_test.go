@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"lade/internal/need"
 	"lade/internal/plugin"
 	"lade/internal/server/authz"
 )
@@ -54,13 +54,7 @@ func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // listen serves the plugin under a name.
 func (j *judge) listen(t *testing.T, dir, name string) {
 	t.Helper()
-	l, err := net.Listen("unix", filepath.Join(dir, name+".sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &httptest.Server{Listener: l, Config: &http.Server{Handler: j}}
-	s.Start()
-	t.Cleanup(s.Close)
+	need.ServeHTTP(t, filepath.Join(dir, name+".sock"), j)
 }
 
 type verdict struct {
