@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -23,8 +24,8 @@ func filter(s *specs.LinuxSeccomp, state specs.State) (code []byte, flags uint, 
 }
 
 // filterLate prepares a container's seccomp filter: the function that it returns
-// compiles the profile, and the start waits until it has been called. nil means
-// that there is no profile.
+// compiles the profile, for the start, which does it itself if it is there first.
+// nil means that there is no profile.
 func filterLate(r *runtime.Container, state specs.State) (compile func(), err error) {
 	s := r.Spec.Linux.Seccomp
 	if s == nil {
@@ -34,21 +35,12 @@ func filterLate(r *runtime.Container, state specs.State) (compile func(), err er
 		return nil, err
 	}
 	r.Listener = listener(s, state)
-	type result struct {
-		code []byte
-		err  error
+	once := sync.OnceValues(func() ([]byte, error) { return seccomp.Compile(s) })
+	r.Late = func(r *runtime.Container) (err error) {
+		r.Filter, err = once()
+		return err
 	}
-	made := make(chan result, 1)
-	r.Late = func(r *runtime.Container) error {
-		m := <-made
-		made <- m // a start may be tried twice
-		r.Filter = m.code
-		return m.err
-	}
-	return func() {
-		code, err := seccomp.Compile(s)
-		made <- result{code, err}
-	}, nil
+	return func() { _, _ = once() }, nil // Late has the error
 }
 
 func listener(s *specs.LinuxSeccomp, state specs.State) *runtime.Listener {

@@ -8,7 +8,7 @@ import (
 	"lade/internal/engine/spec"
 	"lade/internal/errdefs"
 	"lade/internal/linux/apparmor"
-	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/linux/selinux"
 )
 
@@ -53,11 +53,11 @@ func seccompDefault(name string) (string, error) {
 	if err != nil {
 		return "", errdefs.Invalidf("opening seccomp profile (%s) failed: %w", name, err)
 	}
-	profile, err := seccomp.LoadProfile(b, nil)
+	p, err := profile.Load(b, nil)
 	if err != nil {
 		return "", errdefs.Invalidf("seccomp profile %s: %w", name, err)
 	}
-	if profile == nil { // it filters nothing
+	if p == nil { // it filters nothing
 		return "unconfined", nil
 	}
 	return string(b), nil

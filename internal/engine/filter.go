@@ -7,6 +7,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/supervisor/wire"
 )
 
@@ -34,7 +35,7 @@ func (c *filterCache) compile(p *specs.LinuxSeccomp) (*filter, error) {
 	if p == nil {
 		return &filter{}, nil
 	}
-	key, err := seccomp.Key(p)
+	key, err := profile.Key(p)
 	if err != nil {
 		return nil, err
 	}

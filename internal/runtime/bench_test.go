@@ -11,6 +11,7 @@ import (
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/program"
 	"lade/internal/trace"
 )
@@ -72,11 +73,11 @@ func netns(t testing.TB) int {
 
 func defaultFilter(t testing.TB) []byte {
 	t.Helper()
-	profile, err := seccomp.DefaultProfile(dockerCaps())
+	docker, err := profile.Default(dockerCaps())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := seccomp.Compile(profile)
+	f, err := seccomp.Compile(docker)
 	if err != nil {
 		t.Fatal(err)
 	}

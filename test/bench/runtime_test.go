@@ -18,7 +18,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/need"
 )
 
@@ -96,12 +96,12 @@ func asDocker(t *testing.T, s *specs.Spec) {
 	s.Root.Readonly = false
 	s.Process.NoNewPrivileges, s.Process.Rlimits = false, nil
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: set, Effective: set, Permitted: set}
-	profile, err := seccomp.DefaultProfile(set)
+	docker, err := profile.Default(set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := s.Linux
-	l.Seccomp = profile
+	l.Seccomp = docker
 	if !slices.ContainsFunc(l.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace }) {
 		l.Namespaces = append(l.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}

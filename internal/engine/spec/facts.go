@@ -12,7 +12,7 @@ import (
 	"lade/internal/linux/apparmor"
 	"lade/internal/linux/caps"
 	"lade/internal/linux/cgroup"
-	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/linux/selinux"
 )
 
@@ -43,7 +43,7 @@ func Detect(h *cgroup.Host) (Facts, error) {
 	f.Kernel = unix.ByteSliceToString(u.Release[:])
 	// seccomp(2): PR_GET_SECCOMP fails with EINVAL where there is none.
 	_, err = unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
-	f.Seccomp, f.Profiles = err == nil, new(seccomp.Defaults)
+	f.Seccomp, f.Profiles = err == nil, new(profile.Defaults)
 	f.AppArmor = apparmor.Enabled()
 	f.SELinux = selinux.Enabled()
 	f.CPUSet, f.MemSet = word("/sys/devices/system/cpu/online"), word("/sys/devices/system/node/online")

@@ -7,7 +7,7 @@ import (
 	"lade/internal/cdi"
 	"lade/internal/linux/cgroup"
 	"lade/internal/linux/idmap"
-	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/linux/selinux"
 )
 
@@ -18,7 +18,7 @@ type Facts struct {
 	Capabilities  []string // that the engine has in its bounding set, as CAP_X: nobody gets more
 	Kernel        string   // release, as uname -r
 	Seccomp       bool
-	Profiles      *seccomp.Defaults // nil: each profile is made anew
+	Profiles      *profile.Defaults // nil: each profile is made anew
 	AppArmor      bool
 	SELinux       bool            // with a policy
 	Labels        bool            // new containers get labels of SELinux

@@ -9,7 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
-	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 )
 
 // security is what --security-opt asks for.
@@ -126,7 +126,7 @@ func (s *security) profile(in Input, bounding []string) (*specs.LinuxSeccomp, er
 	case !in.Facts.Seccomp:
 		return nil, nil
 	case custom:
-		return seccomp.LoadProfile([]byte(which), bounding)
+		return profile.Load([]byte(which), bounding)
 	}
 	profile, err := in.Facts.Profiles.Profile(bounding)
 	if err == nil && s.nesting {

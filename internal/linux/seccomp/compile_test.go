@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	dockers "lade/internal/linux/seccomp/profile"
 )
 
 // data is struct seccomp_data.
@@ -268,7 +269,7 @@ func dockerCaps() []string {
 
 func defaultProfile(t testing.TB) *specs.LinuxSeccomp {
 	t.Helper()
-	s, err := DefaultProfile(dockerCaps())
+	s, err := dockers.Default(dockerCaps())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -436,28 +437,6 @@ func TestInvalid(t *testing.T) {
 	if _, err := Compile(s); err != nil {
 		t.Error(err)
 	}
-	if _, err := LoadProfile([]byte("{"), nil); !errors.Is(err, errdefs.Invalid) || err.Error()[:34] != "Decoding seccomp profile failed: u" {
-		t.Errorf("broken JSON: %v", err)
-	}
-	if s, err := LoadProfile([]byte("{}"), nil); s != nil || err != nil {
-		t.Errorf("empty profile: %v, %v", s, err)
-	}
-}
-
-func TestLoadProfile(t *testing.T) {
-	const text = `{"defaultAction": "SCMP_ACT_ERRNO", "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]}, {"architecture": "SCMP_ARCH_AARCH64", "subArchitectures": ["SCMP_ARCH_ARM"]}],
-		"syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"},
-		{"names": ["write"], "action": "SCMP_ACT_ALLOW", "includes": {"caps": ["CAP_SYS_ADMIN"]}},
-		{"names": ["close"], "action": "SCMP_ACT_ALLOW", "excludes": {"minKernel": "3.0"}}]}`
-	for _, tc := range []struct {
-		caps []string
-		want int
-	}{{nil, 1}, {[]string{"CAP_SYS_ADMIN"}, 2}} {
-		s, err := LoadProfile([]byte(text), tc.caps)
-		if err != nil || len(s.Syscalls) != tc.want || len(s.Architectures) != 2 {
-			t.Errorf("%v: %+v, %v", tc.caps, s, err)
-		}
-	}
 }
 
 func TestFlags(t *testing.T) {
@@ -488,49 +467,8 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-func BenchmarkDefaultProfile(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		defaultProfile(b)
-	}
-}
-
 func ExampleCompile() {
 	filter, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"reboot"}, Action: specs.ActErrno}}})
 	fmt.Println(len(filter)%8, err)
 	// Output: 0 <nil>
-}
-
-func TestKey(t *testing.T) {
-	seen := map[string]int{}
-	for i, s := range []*specs.LinuxSeccomp{
-		{DefaultAction: specs.ActAllow},
-		{DefaultAction: specs.ActErrno},
-		{DefaultAction: specs.ActErrno, DefaultErrnoRet: new(uint(0))},
-		{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"a", "b"}},
-		{DefaultAction: specs.ActAllow, Architectures: []specs.Arch{"ab"}},
-		{DefaultAction: specs.ActAllow, Flags: []specs.LinuxSeccompFlag{"ab"}},
-		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}}}},
-		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}, Args: []specs.LinuxSeccompArg{{Value: 1}}}}},
-		{DefaultAction: specs.ActAllow, Syscalls: []specs.LinuxSyscall{{Names: []string{"a"}, Args: []specs.LinuxSeccompArg{{ValueTwo: 1}}}}},
-		defaultProfile(t),
-	} {
-		k, err := Key(s)
-		if old, dup := seen[k]; dup || err != nil {
-			t.Errorf("%d and %d: %s, %v", old, i, k, err)
-		}
-		seen[k] = i
-	}
-	if a, _ := Key(defaultProfile(t)); seen[a] == 0 {
-		t.Error("equal profiles have different keys")
-	}
-}
-
-func BenchmarkKey(b *testing.B) {
-	s := defaultProfile(b)
-	for b.Loop() {
-		if _, err := Key(s); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

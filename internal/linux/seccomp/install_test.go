@@ -9,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	dockers "lade/internal/linux/seccomp/profile"
 )
 
 // inside makes the test binary load a profile and report what calls answer.
@@ -30,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func report(which string) error {
-	s, err := DefaultProfile(dockerCaps())
+	s, err := dockers.Default(dockerCaps())
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"lade/internal/linux/ns"
 	"lade/internal/linux/pidfd"
 	"lade/internal/linux/seccomp"
+	"lade/internal/linux/seccomp/profile"
 	"lade/internal/need"
 	"lade/internal/program"
 	"lade/internal/supervisor"
@@ -45,11 +46,11 @@ func newDocker(b *testing.B) *docker {
 	b.Cleanup(func() { os.RemoveAll(root) })
 	d.root = root
 	d.connect(supervisor.Options{Binary: need.Binary(b, "lade-supervisor"), Args: []string{"--idle-exit", "300ms"}})
-	profile, err := seccomp.DefaultProfile(nil)
+	docker, err := profile.Default(nil)
 	if err != nil {
 		b.Fatal(err)
 	}
-	code, err := seccomp.Compile(profile)
+	code, err := seccomp.Compile(docker)
 	if err != nil {
 		b.Fatal(err)
 	}

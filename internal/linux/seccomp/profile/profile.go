@@ -1,4 +1,4 @@
-package seccomp
+package profile
 
 import (
 	"crypto/sha256"
@@ -13,10 +13,10 @@ import (
 	"lade/internal/errdefs"
 )
 
-// DefaultProfile returns Docker's default profile for the machine's
+// Default returns Docker's default profile for the machine's
 // architecture and kernel, for a process with the given bounding set
 // ("CAP_CHOWN", …).
-func DefaultProfile(capabilities []string) (*specs.LinuxSeccomp, error) {
+func Default(capabilities []string) (*specs.LinuxSeccomp, error) {
 	return seccomp.GetDefaultProfile(process(capabilities))
 }
 
@@ -31,11 +31,11 @@ type Defaults struct {
 // maxDefaults bounds Defaults: few sets are used, but clients choose them.
 const maxDefaults = 64
 
-// Profile is DefaultProfile. The profile is shared: the caller must not change it.
+// Profile is Default. The profile is shared: the caller must not change it.
 // A nil Defaults keeps none.
 func (d *Defaults) Profile(capabilities []string) (*specs.LinuxSeccomp, error) {
 	if d == nil {
-		return DefaultProfile(capabilities)
+		return Default(capabilities)
 	}
 	key := strings.Join(capabilities, ",")
 	d.mu.Lock()
@@ -43,7 +43,7 @@ func (d *Defaults) Profile(capabilities []string) (*specs.LinuxSeccomp, error) {
 	if p := d.made[key]; p != nil {
 		return p, nil
 	}
-	p, err := DefaultProfile(capabilities)
+	p, err := Default(capabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +54,10 @@ func (d *Defaults) Profile(capabilities []string) (*specs.LinuxSeccomp, error) {
 	return p, nil
 }
 
-// LoadProfile reads a profile in Docker's JSON form (--security-opt
-// seccomp=FILE), filtered as DefaultProfile is. It returns nil for a profile
+// Load reads a profile in Docker's JSON form (--security-opt seccomp=FILE),
+// filtered as Default is. It returns nil for a profile
 // that filters nothing. Errors: Invalid.
-func LoadProfile(json []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
+func Load(json []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
 	s, err := seccomp.LoadProfile(string(json), process(capabilities))
 	if err != nil {
 		return nil, errdefs.Invalidf("%w", err)
@@ -70,7 +70,7 @@ func process(capabilities []string) *specs.Spec {
 }
 
 // Key returns a name for a profile, equal for equal profiles, under which its
-// compiled filter can be kept. It costs a small part of Compile. It never
+// compiled filter can be kept. It costs a small part of compiling it. It never
 // fails; the error is for callers that keep other kinds of keys beside it.
 func Key(s *specs.LinuxSeccomp) (string, error) {
 	h := sha256.New()
