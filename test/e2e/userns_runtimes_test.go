@@ -77,6 +77,17 @@ func TestUsernsRuntimes(t *testing.T) {
 			if out := strings.TrimSpace(e.Run("exec", name, "stat", "-c", "%u:%g", "/new")); out != "0:0" {
 				t.Errorf("after a restart: %s", out)
 			}
+			// A container that may nest makes control groups below its limits.
+			nested := `for d in /sys/fs/cgroup /sys/fs/cgroup/memory /sys/fs/cgroup/systemd; do
+					[ ! -e $d/cgroup.procs ] || { mkdir $d/below && echo 0 > $d/below/cgroup.procs; } || exit 1
+				done; echo made`
+			if out := e.Run("run", "--rm", "--runtime", r, "--security-opt", "nesting=true", "lade/hello", "sh", "-c", nested); out != "made" {
+				t.Errorf("control groups of its own: %q", out)
+			}
+			if r == "runc" { // which has the limits on the same group
+				nested = `for f in /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; do [ ! -e $f ] || ! echo 100m > $f || exit 1; done`
+				e.Run("run", "--rm", "--runtime", r, "--security-opt", "nesting=true", "-m", "64m", "lade/hello", "sh", "-c", nested)
+			}
 			// A bind is as the host has it, unless a map is asked for.
 			for options, want := range map[string]string{"": "denied", ",idmap": "0:0"} {
 				mount := "type=bind,source=" + dir + ",target=/host" + options

@@ -60,13 +60,14 @@ func (g *Group) Leaf() (procs int, err error) {
 }
 
 // Give makes the group one of a user of the host's: it can make groups below and
-// move its own processes into them, and no more. Its leaf is given with it.
+// move its own processes into them, and no more. Its leaf is given with it, and
+// the group in the named hierarchies, where it is in those.
 // Errors: of the file system.
 //
 // Source: cgroups(7), "Cgroups v2 delegation"; cgroup_procs_write_permission in
 // kernel/cgroup for both versions.
 func (g *Group) Give(uid, gid int) error {
-	for _, m := range slices.Concat(g.withTasks(), g.unified()) {
+	for _, m := range slices.Concat(g.h.v1, g.h.named, g.unified()) {
 		files := []string{"cgroup.procs", "tasks"}
 		if m.v2 {
 			files = delegable()

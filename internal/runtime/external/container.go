@@ -95,6 +95,14 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 	if p.Cgroup, err = c.group(spec); err != nil {
 		return nil, err
 	}
+	if a.Delegate && mapped != nil && p.Cgroup != nil {
+		// The group is the runtime's, who made it as the host's root. The limits stay
+		// so; groups below it are the container's to make.
+		uid, gid, _ := mapped.Lines().Host(0, 0)
+		if err = p.Cgroup.Give(int(uid), int(gid)); err != nil {
+			return nil, err
+		}
+	}
 	created := time.Now()
 	if err := c.run(ctx, bundle.Quiet, nil, "start", c.b.ID); err != nil {
 		return nil, err
