@@ -34,6 +34,7 @@ type Launcher struct {
 	// empty is a mount namespace, of which containers get copies; visible that of
 	// containers with a user namespace: see makeVisible.
 	empty, visible namespace
+	lockedSys      atomic.Bool // no sysfs can be writable; known when visible is there
 	// attachLayers says that this kernel wants id-mapped layers attached.
 	attachLayers atomic.Bool
 

@@ -211,6 +211,9 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 		b.proc = b.filesystem("proc", o.Super, o.Set)
 		b.attachKernel(b.proc, dest)
 	case "sysfs":
+		if b.l.lockedSys.Load() {
+			o.Set |= unix.MOUNT_ATTR_RDONLY
+		}
 		b.attachKernel(b.filesystem("sysfs", o.Super, o.Set), dest)
 	case "mqueue":
 		fs, ok := b.stocked(m.Type, o.Super, o.Set, nothing)

@@ -356,6 +356,18 @@ func (b *builder) delegates(s *specs.Spec) bool {
 //
 // It is made when the first such container starts.
 func (l *Launcher) makeVisible() (fd int, err error) {
+	fd, err = l.makeVisibleAs(0)
+	if l.host.nested && errors.Is(err, unix.EPERM) {
+		// The sysfs that we see ourselves is read-only for good: another runtime than
+		// lade's has mounted it so. Then every further one must be.
+		l.lockedSys.Store(true)
+		return l.makeVisibleAs(unix.MOUNT_ATTR_RDONLY)
+	}
+	return fd, err
+}
+
+// makeVisibleAs is makeVisible with further MOUNT_ATTR_* for sysfs.
+func (l *Launcher) makeVisibleAs(sysfs uint64) (fd int, err error) {
 	if fd, err = ns.Empty(); err != nil {
 		return -1, err
 	}
@@ -369,9 +381,10 @@ func (l *Launcher) makeVisible() (fd int, err error) {
 	// Made before the namespace is entered: in a user namespace they too can be
 	// made only where others are in sight.
 	kinds := [...][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}}
+	more := [len(kinds)]uint64{0, sysfs}
 	var made [len(kinds)]ref
 	for i, fs := range kinds {
-		made[i] = b.filesystem(fs[0], nil, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+		made[i] = b.filesystem(fs[0], nil, more[i]|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	}
 	p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(fd), unix.CLONE_NEWNS)
 	for i, fs := range kinds {
