@@ -142,7 +142,7 @@ func (c *Copier) ContainerArchiveExtract(ctx context.Context, name, path string,
 	}
 	defer root.Close()
 	u := layer.UnpackOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir, IDs: ids}
-	if o.CopyUIDGID {
+	if o.CopyUIDGID && r.Config.User != "" { // as Docker does: else they stay as they are
 		if u.Owner, err = owner(root, r); err != nil {
 			return err
 		}
