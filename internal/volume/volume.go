@@ -69,7 +69,10 @@ type Volumes struct {
 // New reads the volumes of dir and clears what a removal left behind.
 func New(dir string, s *store.Store, log *slog.Logger) (*Volumes, error) {
 	v := &Volumes{dir: dir, store: s, log: log, all: map[string]record{}, unsaved: map[string]bool{}, refs: map[string]map[string]bool{}, mounts: map[string]*mounted{}, busy: map[string]bool{}}
-	if err := os.MkdirAll(dir, 0o701); err != nil {
+	// Nobody else of the machine passes: what a container's root leaves in a volume
+	// may be a program with a set-user-ID bit (CVE-2021-41091). Earlier versions
+	// made it passable.
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, 0o700)); err != nil {
 		return nil, err
 	}
 	// Mount points are compared with what the kernel calls them.

@@ -19,7 +19,7 @@ func verbs() map[string]func([]string) error {
 		"release-agent": releaseAgent, "fork-bomb": forkBomb, "device": openDevice,
 		"key-add": keyAdd, "key-find": keyFind, "kcore": kcore, "abstract-listen": abstractListen, "abstract-find": abstractFind,
 		"dirty": dirty, "sti": sti, "userns": userns, "compat": compat, "attempt": attempt, "dev-null": devNull,
-		"sockets": sockets, "streams": streams,
+		"sockets": sockets, "streams": streams, "set-uid": setUID, "whoami": whoami,
 	}
 }
 
