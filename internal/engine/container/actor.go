@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,13 +208,25 @@ func (a *Actor) outside(work func(ctx context.Context) error, then func(error)) 
 	a.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), workTimeout)
 		defer cancel()
-		err := work(ctx)
+		err := a.contain(ctx, work)
 		a.post(func() {
 			a.busy = false
 			then(err)
 			a.resume()
 		})
 	})
+}
+
+// contain returns a panic of work as an error: a fault that one container brings
+// about must not take the engine along, with every other.
+func (a *Actor) contain(ctx context.Context, work func(ctx context.Context) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("panic in a container's work", "container", a.id, "panic", p, "stack", string(debug.Stack()))
+			err = errdefs.Internalf("internal error: see the daemon's log")
+		}
+	}()
+	return work(ctx)
 }
 
 // resume runs the commands that waited, as far as they may.

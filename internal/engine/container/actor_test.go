@@ -94,6 +94,24 @@ func make1(t *testing.T, f *fake, hc container.HostConfig) *Actor {
 	return a
 }
 
+// TestContained: a panic of what a start does fails the start, and nothing else.
+func TestContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{launch: func() error { panic("a fault") }}
+		a := make1(t, f, container.HostConfig{})
+		if err := a.Start(t.Context()); errdefs.KindOf(err) != errdefs.Internal || err.Error() != "internal error: see the daemon's log" {
+			t.Errorf("start: %v", err)
+		}
+		if s := a.View().State; s != Created {
+			t.Errorf("it is %v", s)
+		}
+		f.launch = nil
+		if err := a.Start(t.Context()); err != nil {
+			t.Errorf("the next start: %v", err)
+		}
+	})
+}
+
 func TestLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{}

@@ -203,6 +203,10 @@ func TestValidate(t *testing.T) {
 		{hc{Resources: res{CpusetCpus: "a"}}, "Invalid value a for cpuset cpus: invalid format: a"},
 		{hc{Resources: res{CpusetCpus: "0,1"}}, ""},
 		{hc{Resources: res{BlkioWeight: 5}}, "Range of blkio weight is from 10 to 1000"},
+		{hc{Resources: res{BlkioWeightDevice: []*blkiodev.WeightDevice{nil}}}, "invalid BlkioWeightDevice: a device is needed"},
+		{hc{Resources: res{BlkioDeviceWriteIOps: []*blkiodev.ThrottleDevice{nil}}}, "invalid limit of block I/O: a device is needed"},
+		{hc{Resources: res{MemoryReservation: -1}}, "Minimum memory reservation allowed is 6MB"},
+		{hc{Resources: res{NanoCPUs: 9e6}}, "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"},
 		{hc{OomScoreAdj: 1001}, "Invalid value 1001, range for oom score adj is [-1000, 1000]"},
 		{hc{ShmSize: -1}, "SHM size can not be less than 0"},
 		{hc{PidMode: "x"}, "invalid PID mode: x"},
@@ -306,7 +310,9 @@ func TestUpdateAlone(t *testing.T) {
 	if w, err := ValidateUpdate(&container.Resources{MemorySwap: 64 << 20}, host()); err != nil || len(w) != 0 {
 		t.Errorf("%v, %v", w, err)
 	}
-	for _, r := range []container.Resources{{Memory: 1}, {MemorySwap: 1 << 20, Memory: 64 << 20}, {CpusetCpus: "7"}, {BlkioWeight: 1}, {NanoCPUs: 3e9}} {
+	for _, r := range []container.Resources{{Memory: 1}, {MemorySwap: 1 << 20, Memory: 64 << 20}, {CpusetCpus: "7"}, {BlkioWeight: 1}, {NanoCPUs: 3e9},
+		{BlkioWeightDevice: []*blkiodev.WeightDevice{nil}}, {BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{nil}},
+	} {
 		if _, err := ValidateUpdate(&r, host()); !errors.Is(err, errdefs.Invalid) {
 			t.Errorf("%+v: %v", r, err)
 		}

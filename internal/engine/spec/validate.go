@@ -2,6 +2,7 @@ package spec
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -98,7 +99,7 @@ func (v *validator) memory() error {
 		v.warn("Your kernel does not support memory soft limit capabilities or the cgroup is not mounted. Limitation discarded.")
 		r.MemoryReservation = 0
 	}
-	if r.MemoryReservation > 0 && r.MemoryReservation < minMemory {
+	if r.MemoryReservation != 0 && r.MemoryReservation < minMemory {
 		return errdefs.Invalidf("Minimum memory reservation allowed is 6MB")
 	}
 	if r.Memory > 0 && r.MemoryReservation > 0 && r.Memory < r.MemoryReservation {
@@ -221,6 +222,10 @@ func parseSet(s string) (map[int]bool, error) {
 
 func (v *validator) io() error {
 	r, f := v.r, v.facts.Limits
+	// "null" where a device should be.
+	if slices.Contains(r.BlkioWeightDevice, nil) {
+		return errdefs.Invalidf("invalid BlkioWeightDevice: a device is needed")
+	}
 	if r.BlkioWeight > 0 && !f.IOWeight {
 		v.warn("Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.")
 		r.BlkioWeight = 0
@@ -247,6 +252,9 @@ func (v *validator) io() error {
 		{&r.BlkioDeviceReadIOps, "IOPS Block read limit or the cgroup is not mounted. Block I/O IOPS read limit discarded."},
 		{&r.BlkioDeviceWriteIOps, "IOPS Block write limit or the cgroup is not mounted. Block I/O IOPS write limit discarded."},
 	} {
+		if slices.Contains(*t.list, nil) {
+			return errdefs.Invalidf("invalid limit of block I/O: a device is needed")
+		}
 		if len(*t.list) > 0 && !f.IOThrottle {
 			v.warn("Your kernel does not support " + t.what)
 			*t.list = nil
