@@ -1,9 +1,12 @@
 package profile
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
+	"slices"
 	"strings"
 	"sync"
 
@@ -55,14 +58,39 @@ func (d *Defaults) Profile(capabilities []string) (*specs.LinuxSeccomp, error) {
 }
 
 // Load reads a profile in Docker's JSON form (--security-opt seccomp=FILE),
-// filtered as Default is. It returns nil for a profile
-// that filters nothing. Errors: Invalid.
-func Load(json []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
-	s, err := seccomp.LoadProfile(string(json), process(capabilities))
+// filtered as Default is. It returns nil for a profile that filters nothing.
+// Errors: Invalid.
+func Load(text []byte, capabilities []string) (*specs.LinuxSeccomp, error) {
+	if err := noNulls(text); err != nil {
+		return nil, err
+	}
+	s, err := seccomp.LoadProfile(string(text), process(capabilities))
 	if err != nil {
 		return nil, errdefs.Invalidf("%w", err)
 	}
 	return s, nil
+}
+
+// noNulls refuses a profile with "null" in a list, where the profiles' package
+// expects a rule or an argument. What is no profile at all is not its matter.
+func noNulls(text []byte) error {
+	if !bytes.Contains(text, []byte("null")) {
+		return nil
+	}
+	var p struct {
+		Syscalls []*struct {
+			Args []*json.RawMessage `json:"args"`
+		} `json:"syscalls"`
+	}
+	if json.Unmarshal(text, &p) != nil {
+		return nil
+	}
+	for _, s := range p.Syscalls {
+		if s == nil || slices.Contains(s.Args, nil) {
+			return errdefs.Invalidf("invalid seccomp profile: null in the list of system calls")
+		}
+	}
+	return nil
 }
 
 func process(capabilities []string) *specs.Spec {

@@ -110,3 +110,22 @@ func docker(t testing.TB) *specs.LinuxSeccomp {
 	}
 	return s
 }
+
+// TestNulls: "null" in a profile's lists is refused, where it means nothing it is
+// none.
+func TestNulls(t *testing.T) {
+	for text, ok := range map[string]bool{
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [null]}`:                                                                          false,
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [null]}]}`:               false,
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [null], "action": "SCMP_ACT_ERRNO", "includes": null}]}`:               true,
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": null, "architectures": null, "archMap": [null], "flags": null}`:                   true,
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": null, "args": null, "excludes": {}}]}`:             true,
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ERRNO", "includes": {"caps": [null]}}]}`: true,
+		`null`: true,
+	} {
+		_, err := Load([]byte(text), nil)
+		if (err == nil) != ok || err != nil && !errors.Is(err, errdefs.Invalid) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
