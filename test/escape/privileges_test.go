@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -151,16 +152,30 @@ func dropHierarchies(t *testing.T) {
 	}
 }
 
-// TestKeyring looks for the key of another container: the kernel's keyrings know
-// no namespaces.
+// TestKeyring looks for the key of another container, and for one of the session
+// in which the engine was started: the kernel's keyrings know no namespaces.
 func TestKeyring(t *testing.T) {
-	w := newWorld(t)
 	name := "lade-escape-" + strconv.Itoa(os.Getpid())
+	// The engine inherits the keyring of this thread, which ends with the test. Who
+	// has none gets one of its own at the first key.
+	runtime.LockOSThread()
+	if _, err := unix.KeyctlJoinSessionKeyring(name + "-session"); err != nil {
+		t.Fatal(err)
+	}
+	session, err := unix.AddKey("user", name+"-host", []byte("secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t)
 	o := options{"--security-opt", "seccomp=unconfined"}
 	w.Run(w.command("run", append(options{"-d", "--name", "owner"}, o...), []string{"key-add", name})...)
 	said := w.await("owner", "ready")
 	id := strings.Fields(said[strings.Index(said, "ready"):])[1]
 	withstood(t, "another container", w.attack(o, "key-find", name, id))
+	find := []string{"key-find", name + "-host", strconv.Itoa(session)}
+	withstood(t, "the engine's session", w.attack(o, find...))
+	withstood(t, "the engine's session, lade-runtime", newBundle(t, w.rootfs("root"), find...).run())
+	succeeded(t, "a process of the session", w.control(find...))
 	// The default profile has no keys at all.
 	withstood(t, "the default profile", w.attack(nil, "key-find", name, id))
 	host := w.control("key-find", name, id)
