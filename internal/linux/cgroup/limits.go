@@ -53,7 +53,7 @@ var kinds = [...]struct {
 	{"memory", "memory", memoryV1, memoryV2},
 	{"cpu", "cpu", cpuV1, cpuV2},
 	{"cpuset", "cpuset", cpuset, cpuset},
-	{"pids", "pids", pidsMax, pidsMax},
+	{"pids", "pids", pidsV1, pidsV2},
 	{"blkio", "io", blkioV1, ioV2},
 	{"hugetlb", "hugetlb", hugetlbV1, hugetlbV2},
 	{"rdma", "rdma", rdma, rdma},
@@ -388,11 +388,23 @@ func cpuset(r *specs.LinuxResources) (set []setting, err error) {
 	return set, nil
 }
 
-func pidsMax(r *specs.LinuxResources) ([]setting, error) {
-	if r.Pids == nil || !asked(r.Pids.Limit) {
+// pidsV1: 0 is a limit like any other (runtime-spec 1.3). What joins a group is
+// not refused, but can make no other process.
+func pidsV1(r *specs.LinuxResources) ([]setting, error) { return pidsMax(r, 0) }
+
+// pidsV2: processes are made in the group (CLONE_INTO_CGROUP), so it must be allowed
+// the one that it has then.
+func pidsV2(r *specs.LinuxResources) ([]setting, error) { return pidsMax(r, 1) }
+
+func pidsMax(r *specs.LinuxResources, least int64) ([]setting, error) {
+	if r.Pids == nil || r.Pids.Limit == nil {
 		return nil, nil
 	}
-	return []setting{{file: "pids.max", value: orMax(*r.Pids.Limit)}}, nil
+	limit := *r.Pids.Limit
+	if limit >= 0 {
+		limit = max(limit, least)
+	}
+	return []setting{{file: "pids.max", value: orMax(limit)}}, nil
 }
 
 // ioDevices are the four throttles: the field, v1's file, v2's key.

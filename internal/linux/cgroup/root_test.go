@@ -322,6 +322,14 @@ func TestPidsLimit(t *testing.T) {
 	}
 }
 
+// TestNoProcesses: a limit of 0 is one: what is in the group makes no process.
+func TestNoProcesses(t *testing.T) {
+	g := create(t, detect(t), &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(0)}})
+	if out, err := output(t, g, "sleep 9 <&- >&- 2>&- & echo unlimited"); strings.Contains(out, "unlimited") {
+		t.Errorf("%s, %v", out, err)
+	}
+}
+
 func TestCpuset(t *testing.T) {
 	h := detect(t)
 	g := create(t, h, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "0", Mems: "0"}})

@@ -155,7 +155,8 @@ func TestConversions(t *testing.T) {
 		{specs.LinuxResources{CPU: &specs.LinuxCPU{Period: u(5000)}}, "cpu.max max 5000"},
 		{specs.LinuxResources{CPU: &specs.LinuxCPU{Idle: n(1), Shares: u(5)}}, "cpu.idle 1"},
 		{specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(-1)}}, "pids.max max"},
-		{specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(0)}}, ""},
+		{specs.LinuxResources{Pids: &specs.LinuxPids{Limit: n(0)}}, "pids.max 1"},
+		{specs.LinuxResources{Pids: &specs.LinuxPids{}}, ""},
 		{specs.LinuxResources{}, ""},
 	} {
 		if got := strings.Join(listed(t, h, &tc.r), ","); got != tc.want {

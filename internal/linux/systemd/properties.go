@@ -51,8 +51,12 @@ func properties(r *specs.LinuxResources, h *cgroup.Host) (all []property) {
 	if c := r.CPU; c != nil {
 		all = append(all, bandwidth(c)...)
 	}
-	if p := r.Pids; p != nil && p.Limit != nil && *p.Limit != 0 {
-		all = append(all, prop("TasksMax", limit(*p.Limit)))
+	if p := r.Pids; p != nil && p.Limit != nil {
+		n := *p.Limit
+		if n == 0 { // which systemd does not take; no process can be made either way
+			n = 1
+		}
+		all = append(all, prop("TasksMax", limit(n)))
 	}
 	return all
 }
