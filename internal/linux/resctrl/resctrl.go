@@ -3,8 +3,11 @@ package resctrl
 import (
 	"errors"
 	"io/fs"
+	"iter"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,17 +75,15 @@ func Check(r *specs.LinuxIntelRdt) error {
 	return nil
 }
 
-// schemata returns the lines that a configuration asks for.
+// schemata returns the lines that a configuration asks for, in the order in which
+// they are written: of two for the same resource the later one counts.
 func schemata(r *specs.LinuxIntelRdt) (lines []string) {
-	if len(r.Schemata) > 0 {
-		return r.Schemata
-	}
 	for _, l := range []string{r.L3CacheSchema, r.MemBwSchema} {
 		if l != "" {
 			lines = append(lines, l)
 		}
 	}
-	return lines
+	return append(lines, r.Schemata...)
 }
 
 // Create makes a container's groups and returns descriptors of the files in which
@@ -159,6 +160,10 @@ func (f FS) class(dir string, r *specs.LinuxIntelRdt, lines []string, make func(
 	if err := make(dir); err != nil {
 		return f.refused(err)
 	}
+	return f.write(dir, lines)
+}
+
+func (f FS) write(dir string, lines []string) error {
 	if len(lines) == 0 {
 		return nil
 	}
@@ -169,26 +174,51 @@ func (f FS) class(dir string, r *specs.LinuxIntelRdt, lines []string, make func(
 	return nil
 }
 
+// Change gives the group that a container has been created with other schemata:
+// those of change, whose other fields do not count. A class of service that
+// others may be in, too, is theirs as well, and stays as it is.
+//
+// Errors: Invalid, with what the kernel says; Conflict for a container whose
+// group is not its own.
+func (f FS) Change(id string, created, change *specs.LinuxIntelRdt) error {
+	if created == nil || created.ClosID != "" {
+		return errdefs.Conflictf("the container has no resctrl group of its own")
+	}
+	lines := &specs.LinuxIntelRdt{L3CacheSchema: change.L3CacheSchema, MemBwSchema: change.MemBwSchema, Schemata: change.Schemata}
+	if err := Check(lines); err != nil {
+		return err
+	}
+	return f.write(filepath.Join(f.dir, group(id, created)), schemata(lines))
+}
+
 // compare reports schemata that are other than those that are asked for.
 func (f FS) compare(dir string, lines []string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "schemata"))
 	if err != nil {
 		return err
 	}
-	have := map[string]map[string]string{}
-	for line := range strings.Lines(string(b)) {
-		name, values := parse(line)
-		have[name] = values
-	}
-	for _, line := range lines {
-		name, values := parse(line)
+	have := collect(strings.Lines(string(b)))
+	for name, values := range collect(slices.Values(lines)) {
 		for domain, v := range values {
 			if have[name][domain] != v {
-				return errdefs.Conflictf("the resctrl group %s has other schemata: %s is %v, not %q", dir, name, have[name], line)
+				return errdefs.Conflictf("the resctrl group %s has other schemata: %s is %v, not %v", dir, name, have[name], values)
 			}
 		}
 	}
 	return nil
+}
+
+// collect returns what lines say together, by resource and domain.
+func collect(lines iter.Seq[string]) map[string]map[string]string {
+	all := map[string]map[string]string{}
+	for line := range lines {
+		name, values := parse(line)
+		if all[name] == nil {
+			all[name] = values
+		}
+		maps.Copy(all[name], values)
+	}
+	return all
 }
 
 // parse takes a line such as "L3:0=ff;1=f" apart. The kernel writes its numbers

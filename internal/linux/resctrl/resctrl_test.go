@@ -102,7 +102,50 @@ func TestClass(t *testing.T) {
 	if _, err := f.Create("c", other); errdefs.KindOf(err) != errdefs.Conflict {
 		t.Error(err)
 	}
+	both := &specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:0=1;1=ff", Schemata: []string{"L3:0=ff"}}
+	if tasks, err := f.Create("c", both); err != nil {
+		t.Errorf("what is written last counts: %v", err)
+	} else {
+		sys.CloseAll(tasks...)
+	}
 	if _, err := At(t.TempDir()); errdefs.KindOf(err) != errdefs.Unavailable {
+		t.Error(err)
+	}
+}
+
+// TestOrder: schemata are written after those of the older fields.
+func TestOrder(t *testing.T) {
+	f := fake(t)
+	tasks, err := f.Create("c", &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f", MemBwSchema: "MB:0=20", Schemata: []string{"L3:1=f", "L2:0=1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.CloseAll(tasks...)
+	if b, err := os.ReadFile(filepath.Join(f.dir, "c/schemata")); err != nil || string(b) != "L3:0=f\nMB:0=20\nL3:1=f\nL2:0=1\n" {
+		t.Errorf("%q %v", b, err)
+	}
+}
+
+func TestChange(t *testing.T) {
+	f := fake(t)
+	own := &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=f"}
+	tasks, err := f.Create("c", own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sys.CloseAll(tasks...)
+	if err := f.Change("c", own, &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=1", MemBwSchema: "MB:0=50"}); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(f.dir, "c/schemata")); err != nil || string(b) != "L3:0=1\nMB:0=50\n" {
+		t.Errorf("%q %v", b, err)
+	}
+	for _, created := range []*specs.LinuxIntelRdt{nil, {ClosID: "gold"}, {ClosID: "/"}} {
+		if err := f.Change("c", created, own); errdefs.KindOf(err) != errdefs.Conflict {
+			t.Errorf("%+v: %v", created, err)
+		}
+	}
+	if err := f.Change("c", own, &specs.LinuxIntelRdt{L3CacheSchema: "nonsense"}); errdefs.KindOf(err) != errdefs.Invalid {
 		t.Error(err)
 	}
 }
