@@ -140,6 +140,9 @@ type Exec struct {
 	// Tasks are files in which the process writes "0" before it executes, such as
 	// resctrl.FS.Tasks opens. They stay the caller's.
 	Tasks []int
+	// Personality and MemoryPolicy are the container's.
+	Personality  *specs.LinuxPersonality
+	MemoryPolicy *specs.LinuxMemoryPolicy
 	// Traced says that a process of the container may have CAP_SYS_PTRACE.
 	Traced bool
 	// Preserve: as in Container.

@@ -32,7 +32,8 @@ type builder struct {
 	fresh map[string]ref
 	// kernel are procfs and sysfs by where they are mounted, as long as nothing
 	// covers them.
-	kernel map[string]ref
+	kernel   map[string]ref
+	attached ref // what attach and attachTo have attached last
 	// readOnly are mounts to be closed to writing when all is in place.
 	readOnly []ref
 	pts      int // devpts with the terminal
@@ -201,6 +202,7 @@ func (b *builder) ensureAs(p string, file bool, how uint64) ref {
 // attach puts the detached mount from at the path dest, which is made if it is
 // missing.
 func (b *builder) attach(from ref, dest string, file bool) {
+	b.attached = from
 	parent, name := path.Split(dest)
 	if dir, ok := b.fresh[strings.TrimSuffix(parent, "/")]; ok {
 		// Nothing there is anybody else's: no need to resolve.
@@ -219,6 +221,7 @@ func (b *builder) attach(from ref, dest string, file bool) {
 
 // attachTo puts the detached mount from on what to refers to.
 func (b *builder) attachTo(from, to ref, dest string) program.Op {
+	b.attached = from
 	o := b.sys("move_mount", dest, unix.SYS_MOVE_MOUNT, from, b.addr.empty, uint64(to.fd), b.addr.empty, allPaths)
 	b.into(to, o, 2)
 	return o

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
@@ -34,7 +35,7 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (*Process, error) {
 	if l.host.outer || e.Traced && inOurUser(e.Pid) {
 		p, err := l.guarded(ctx, e, began)
 		if err != nil {
-			if !pidfd.Alive(e.Pidfd) {
+			if !pidfd.Alive(e.Pidfd) && errdefs.KindOf(err) != errdefs.Conflict {
 				err = errdefs.Conflictf("cannot exec in a stopped container: %w", err)
 			}
 			return nil, err
@@ -51,7 +52,7 @@ func (l *Launcher) Exec(ctx context.Context, e *Exec) (*Process, error) {
 		if b != nil {
 			sys.CloseAll(b.master)
 		}
-		if !pidfd.Alive(e.Pidfd) {
+		if !pidfd.Alive(e.Pidfd) && errdefs.KindOf(err) != errdefs.Conflict {
 			err = errdefs.Conflictf("cannot exec in a stopped container: %w", err)
 		}
 		return nil, err
@@ -87,6 +88,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	o := program.Options{Cgroup: -1, PidNS: e.Pidfd, OwnPidNS: b.l.pidNS, PidNSKind: unix.CLONE_NEWPID}
 	path := "/proc/" + strconv.Itoa(e.Pid) + "/root"
 	root, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
+		return o, errdefs.Conflictf("cannot exec in a stopped container: %w", sys.Error("open", path, err)) // it ends just now
+	}
 	if err != nil {
 		return o, sys.Error("open", path, err)
 	}
@@ -115,6 +119,9 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 		if err := b.giveStreams(streams, &id); err != nil {
 			return o, err
 		}
+	}
+	if err := b.ownScore(e.Process); err != nil {
+		return o, err
 	}
 	affinity, err := affinityOf(e.Process.ExecCPUAffinity)
 	if err != nil {
@@ -158,6 +165,10 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	if labelled(e.Process) {
 		b.label(b.procfs(), e.Process)
 	}
+	if err := b.inherited(e.Personality, e.MemoryPolicy); err != nil {
+		return o, err
+	}
+	b.internal()
 	b.preserve, b.path = e.Preserve, e.Path
 	proc := *e.Process
 	if e.Path != "" {
@@ -167,6 +178,21 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	b.standard(streams, id, proc.Terminal)
 	b.become(&proc, id, filter{e.Filter, e.FilterFlags})
 	return o, nil
+}
+
+// ownScore gives an additional process its oom_score_adj: it has the caller's else,
+// which may be one that the kernel spares. Only here, before it enters the
+// container, is it the host's root.
+func (b *builder) ownScore(p *specs.Process) error {
+	if p.OOMScoreAdj == nil {
+		return nil
+	}
+	proc, err := unix.Open("/proc", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return sys.Error("open", "/proc", err)
+	}
+	b.oomScore(known(b.own(proc)), p)
+	return nil
 }
 
 // foreign returns which of the shared namespaces process pid has other than we.

@@ -197,6 +197,31 @@ func (b *builder) mount(m *specs.Mount, c *Container) error {
 	if err := checkProc(dest, what, -1); err != nil && m.Type != "proc" {
 		return err
 	}
+	if err := b.mountNew(m, o, dest, c); err != nil {
+		return err
+	}
+	b.spread(dest, o)
+	return nil
+}
+
+// spread makes a new file system's mount propagate as its options say. It is
+// private already, and nobody's slave.
+func (b *builder) spread(dest string, o *mount.Options) {
+	switch p := o.Propagation &^ unix.MS_REC; p {
+	case 0, unix.MS_PRIVATE, unix.MS_SLAVE:
+	default:
+		b.sys("mount_setattr", dest, unix.SYS_MOUNT_SETATTR, b.attached, b.addr.empty, unix.AT_EMPTY_PATH, b.p.Words(0, 0, p, 0), 32)
+	}
+}
+
+// mountNew adds a new file system.
+func (b *builder) mountNew(m *specs.Mount, o *mount.Options, dest string, c *Container) error {
+	what := `error mounting "` + m.Source + `" to rootfs at "` + m.Destination + `"`
+	fail := func(err error) error {
+		return &StartError{Code: codeFailed, Op: what, Path: "", Errno: errnoOf(err)}
+	}
+	// Nothing is mounted below it that would have attributes of its own.
+	o.Set, o.Clear = o.Set&^o.AllClear|o.AllSet, o.Clear&^o.AllSet|o.AllClear
 	name(o, m)
 	b.context(o, m)
 	attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY

@@ -48,8 +48,10 @@ func whoami(root int, spec string, groupAdd []string, u *specs.User, exact bool)
 	return id, nil
 }
 
-// environment returns env with HOME added if it has none.
+// environment returns env with HOME added if it has none. Of a variable that is
+// there more than once the last counts: programs look at the first.
 func environment(env []string, home string) []string {
+	env = last(env)
 	if slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") && e != "HOME=" }) {
 		return env
 	}
@@ -63,6 +65,32 @@ func environment(env []string, home string) []string {
 		}
 	}
 	return append(out, "HOME="+home)
+}
+
+// last drops entries of which another one of the same name follows. It returns env
+// itself when there are none.
+func last(env []string) []string {
+	same := func(a, b string) bool {
+		i := strings.IndexByte(a, '=')
+		return i > 0 && len(b) > i && a[:i+1] == b[:i+1]
+	}
+	again := func(i int) bool {
+		return slices.ContainsFunc(env[i+1:], func(o string) bool { return same(env[i], o) })
+	}
+	n := 0
+	for n < len(env) && !again(n) {
+		n++
+	}
+	if n == len(env) {
+		return env
+	}
+	out := slices.Clone(env[:n])
+	for i := n + 1; i < len(env); i++ {
+		if !again(i) {
+			out = append(out, env[i])
+		}
+	}
+	return out
 }
 
 // lookup returns the value of a variable; the last one counts.

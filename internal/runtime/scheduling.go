@@ -218,6 +218,20 @@ func memoryFlag(f specs.MemoryPolicyFlagType) uint64 {
 	return 0
 }
 
+// inherited sets what execve(2) keeps, for the container's process and for those
+// that are executed in it later.
+func (b *builder) inherited(per *specs.LinuxPersonality, memory *specs.LinuxMemoryPolicy) error {
+	if per != nil {
+		domain, ok := personality(per.Domain)
+		if !ok {
+			return errdefs.Invalidf("invalid personality domain %s", per.Domain)
+		}
+		b.stage("unable to set personality", bare)
+		b.p.Sys("personality", string(per.Domain), unix.SYS_PERSONALITY, domain)
+	}
+	return b.memoryPolicy(memory)
+}
+
 // memoryPolicy sets the NUMA policy, which execve(2) keeps.
 func (b *builder) memoryPolicy(m *specs.LinuxMemoryPolicy) error {
 	if m == nil {

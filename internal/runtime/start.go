@@ -157,8 +157,12 @@ func check(s *specs.Spec) error {
 		}
 		seen[n.Type] = true
 	}
-	if s.Hostname != "" && !seen[specs.UTSNamespace] {
-		return errdefs.Invalidf("unable to set hostname without a private UTS namespace")
+	has := separate(s.Linux.Namespaces)
+	if err := checkNames(s, has[specs.UTSNamespace]); err != nil {
+		return err
+	}
+	if err := checkValues(s.Linux); err != nil {
+		return err
 	}
 	if err := checkUser(s, seen[specs.UserNamespace]); err != nil {
 		return err
@@ -166,7 +170,7 @@ func check(s *specs.Spec) error {
 	if err := checkTime(s, seen[specs.TimeNamespace]); err != nil {
 		return err
 	}
-	return checkLinux(s.Linux, seen)
+	return checkLinux(s.Linux, has)
 }
 
 func checkProcess(p *specs.Process) error {
@@ -179,10 +183,8 @@ func checkProcess(p *specs.Process) error {
 	if err := checkScheduling(p); err != nil {
 		return err
 	}
-	for _, r := range p.Rlimits {
-		if rlimit(r.Type) < 0 {
-			return errdefs.Invalidf("invalid rlimit type %s", r.Type)
-		}
+	if err := checkRlimits(p.Rlimits); err != nil {
+		return err
 	}
 	for _, list := range [][]string{p.Args, p.Env, {p.Cwd}} {
 		for _, s := range list {
@@ -272,15 +274,7 @@ func (b *builder) container(ctx context.Context, c *Container) (program.Options,
 		b.attributes(known(b.root), "read-only root", unix.MOUNT_ATTR_RDONLY, 0)
 	}
 	b.enterRoot(s)
-	if per := s.Linux.Personality; per != nil {
-		b.stage("unable to set personality", bare)
-		domain := uint64(0)
-		if per.Domain == specs.PerLinux32 {
-			domain = 0x0008
-		}
-		b.p.Sys("personality", "", unix.SYS_PERSONALITY, domain)
-	}
-	if err := b.memoryPolicy(s.Linux.MemoryPolicy); err != nil {
+	if err := b.inherited(s.Linux.Personality, s.Linux.MemoryPolicy); err != nil {
 		return o, err
 	}
 	b.internal()

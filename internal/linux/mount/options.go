@@ -111,7 +111,9 @@ func Parse(list []string) *Options {
 	o := &Options{}
 	for _, name := range list {
 		switch name {
-		case "", "defaults", "async", "loud", "nomand", "noiversion", "remount":
+		case "", "defaults", "async", "loud", "silent", "nomand", "iversion", "noiversion", "remount":
+			// iversion is no word of fsconfig(2): a file system that counts versions
+			// does so by itself, or by an option of its own.
 			continue
 		case "bind":
 			o.Bind = true

@@ -79,7 +79,11 @@ func Of(pid int, flag uint64) (ID, error) {
 	if pid != 0 {
 		who = strconv.Itoa(pid)
 	}
-	path := "/proc/" + who + "/ns/" + file(flag)
+	return At("/proc/" + who + "/ns/" + file(flag))
+}
+
+// At returns which namespace a path leads to.
+func At(path string) (ID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return ID{}, sys.Error("stat", path, err)
