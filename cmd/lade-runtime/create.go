@@ -104,8 +104,10 @@ func parseSpec(b []byte) (*specs.Spec, error) {
 	if s.Linux == nil {
 		s.Linux = &specs.Linux{}
 	}
-	if err := checkDevices(s.Linux); err != nil {
-		return nil, err
+	for _, err := range []error{checkDevices(s.Linux), checkMounts(s.Mounts), checkAnnotations(s.Annotations)} {
+		if err != nil {
+			return nil, err
+		}
 	}
 	return &s, checkHooks(s.Hooks)
 }
@@ -202,6 +204,9 @@ type birth struct {
 func readBundle(dir string) ([]byte, *specs.Spec, error) {
 	raw, err := sys.ReadFile(filepath.Join(dir, "config.json"))
 	if errors.Is(err, fs.ErrNotExist) {
+		if !exists(dir) {
+			return nil, nil, errdefs.NotFoundf("bundle %s: no such directory", dir)
+		}
 		return nil, nil, errdefs.NotFoundf("JSON specification file config.json not found")
 	}
 	if err != nil {
@@ -223,6 +228,9 @@ func (a *app) prepare(f *createFlags, id string) (_ *birth, err error) {
 	}
 	if entered() {
 		insideAlready(s)
+	}
+	if err := a.checkProcess(s.Process); err != nil {
+		return nil, err
 	}
 	a.labels(s.Process)
 	a.mountLabel(s.Linux)

@@ -58,15 +58,14 @@ func parseExec(args []string) (e execFlags, id string, command []string, err err
 		e.noNewPrivs = &b
 		return err
 	})
-	f.String("no-subreaper", "", "accepted: no subreaper is needed")
 	for short, name := range map[string]string{"p": "process", "u": "user", "g": "additional-gids", "d": "detach", "t": "tty", "e": "env", "c": "cap"} {
 		f.alias(short, name)
 	}
 	if err := f.Parse(args); err != nil {
 		return e, "", nil, err
 	}
-	if f.NArg() < 1 || e.process == "" && f.NArg() < 2 {
-		return e, "", nil, errdefs.Invalidf("usage: exec [FLAG…] ID COMMAND [ARGUMENT…]")
+	if f.NArg() < 1 {
+		return e, "", nil, f.wants("a minimum of 1 argument")
 	}
 	return e, f.Arg(0), f.Args()[1:], nil
 }
@@ -117,6 +116,9 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 	if err != nil {
 		return 0, err
 	}
+	if err := a.checkProcess(p); err != nil {
+		return 0, err
+	}
 	a.labels(p)
 	switch {
 	case p.Terminal && f.detach && f.consoleSocket == "":
@@ -132,6 +134,7 @@ func (a *app) exec(ctx context.Context, f *execFlags, id string, command []strin
 	e := &runtime.Exec{
 		Pid: c.Pid, Pidfd: fd, Process: p, User: f.user, SpecUser: f.user == "" || f.process != "",
 		Stdin: 0, Stdout: 1, Stderr: 2, Preserve: preserve, OwnRoot: c.OwnRoot,
+		Personality: s.Linux.Personality, MemoryPolicy: s.Linux.MemoryPolicy,
 	}
 	if e.Cgroup, err = c.execGroup(f.groups); err != nil {
 		return 0, err
@@ -204,12 +207,14 @@ func (f *execFlags) processOf(p *specs.Process, command []string) (*specs.Proces
 		}
 		return p, nil
 	}
+	if len(command) == 0 {
+		return nil, errdefs.Invalidf("exec args cannot be empty")
+	}
 	if p == nil {
 		p = &specs.Process{Cwd: "/"}
 	}
 	p.Args, p.Terminal = command, f.tty
-	// They belong to the first process.
-	p.ConsoleSize, p.OOMScoreAdj, p.Scheduler = nil, nil, nil
+	p.ConsoleSize = nil // it is that of the first process's terminal
 	p.Env = append(p.Env, f.env...)
 	if f.cwd != "" {
 		p.Cwd = f.cwd

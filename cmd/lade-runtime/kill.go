@@ -26,15 +26,13 @@ func kill(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	if len(rest) < 1 || len(rest) > 2 {
-		return errdefs.Invalidf("usage: kill [--all] ID [SIGNAL]")
+		return f.wants("1 or 2 arguments")
 	}
-	name := "SIGTERM"
+	sig := unix.SIGTERM
 	if len(rest) == 2 {
-		name = rest[1]
-	}
-	sig, err := signal.ParseSignal(name)
-	if err != nil {
-		return errdefs.Invalidf("unknown signal %q", name)
+		if sig, err = parseSignal(rest[1]); err != nil {
+			return err
+		}
 	}
 	c, err := a.load(rest[0])
 	if err != nil {
@@ -60,6 +58,22 @@ func kill(ctx context.Context, a *app, args []string) error {
 	}
 	return g.Thaw(ctx)
 }
+
+// parseSignal returns the signal of a name or number. 0 only asks whether there is
+// a process: kill(2). Errors: Invalid.
+func parseSignal(s string) (unix.Signal, error) {
+	if s == "0" {
+		return 0, nil
+	}
+	sig, err := signal.ParseSignal(s)
+	if err != nil || sig > lastSignal {
+		return 0, errdefs.Invalidf("unknown signal %q", s)
+	}
+	return sig, nil
+}
+
+// lastSignal is the kernel's last, SIGRTMAX: signal(7).
+const lastSignal = 64
 
 func (c *container) killAll(ctx context.Context, sig unix.Signal) error {
 	g, err := c.group()

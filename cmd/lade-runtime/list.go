@@ -64,7 +64,7 @@ func list(_ context.Context, a *app, args []string) error {
 	f.alias("f", "format")
 	quiet := f.Bool("quiet", false, "ids only")
 	f.alias("q", "quiet")
-	if _, err := f.anywhere(args); err != nil {
+	if err := f.none(args); err != nil {
 		return err
 	}
 	dirs, err := os.ReadDir(a.root)
@@ -105,7 +105,7 @@ func ps(ctx context.Context, a *app, args []string) error {
 		return err
 	}
 	if f.NArg() < 1 {
-		return errdefs.Invalidf("lade-runtime: \"ps\" requires at least 1 argument")
+		return f.wants("a minimum of 1 argument")
 	}
 	_, g, err := a.grouped(f.Arg(0))
 	if err != nil {
@@ -129,6 +129,9 @@ func (a *app) table(ctx context.Context, pids []int, options []string) error {
 		options = []string{"-ef"}
 	}
 	out, err := exec.CommandContext(ctx, "ps", options...).Output()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return errdefs.Invalidf("ps: %w: %s", err, bytes.TrimSpace(e.Stderr))
+	}
 	if err != nil {
 		return fmt.Errorf("ps: %w", err)
 	}

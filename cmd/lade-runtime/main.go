@@ -70,6 +70,9 @@ func ended(code int, err error) error {
 	return err
 }
 
+// codeNoVerb is how the program ends when it has no such verb, as runc does.
+const codeNoVerb = 3
+
 func main() {
 	sys.DeepStack()
 	// The monitor would wake some hundred times in the milliseconds that a start
@@ -93,8 +96,11 @@ func run(args []string) int {
 	flags.String("criu", "", "accepted and ignored")
 	show := flags.Bool("version", false, "print the version")
 	flags.alias("v", "version")
-	if err := flags.Parse(args); err != nil {
-		return usage(a.stderr, err)
+	if err := flags.FlagSet.Parse(args); errors.Is(err, flag.ErrHelp) {
+		overview(a.stdout, flags)
+		return 0
+	} else if err != nil {
+		return a.misused(err)
 	}
 	if *show {
 		fmt.Fprintf(a.stdout, "lade-runtime version %s\nspec: %s\n", version, specs.Version)
@@ -106,15 +112,21 @@ func run(args []string) int {
 		return 1
 	}
 	defer close()
-	if flags.NArg() == 0 {
-		return usage(a.stderr, errors.New("no verb given"))
-	}
-	verb := verbs()[flags.Arg(0)]
-	if verb == nil {
-		return usage(a.stderr, fmt.Errorf("no help topic for '%s'", flags.Arg(0)))
+	args = flags.Args()
+	if help := len(args) > 0 && args[0] == "help"; help || len(args) == 0 {
+		if len(args) < 2 {
+			overview(a.stdout, flags)
+			return 0
+		}
+		args = []string{args[1], "--help"}
 	}
 	a.logged = *logFile != ""
-	return a.finish(verb(context.Background(), a, flags.Args()[1:]))
+	verb := verbs()[args[0]]
+	if verb == nil {
+		a.fail(errdefs.Invalidf("No help topic for '%s'", args[0]))
+		return codeNoVerb
+	}
+	return a.finish(verb(context.Background(), a, args[1:]))
 }
 
 // defaultRoot is where the state is: it must not outlive the machine.
@@ -183,15 +195,10 @@ func (a *app) openLog(file, format string, debug bool) (close func(), err error)
 	return close, nil
 }
 
-func usage(w io.Writer, err error) int {
-	if !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(w, "lade-runtime:", err)
-	}
-	fmt.Fprintln(w, "usage: lade-runtime [--root DIR] [--log FILE] [--log-format text|json] VERB [FLAG…] [ID] …")
-	fmt.Fprintln(w, "verbs: create delete events exec features kill list pause ps resume run spec start state update")
-	if errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
+// misused reports flags of the program that there are not.
+func (a *app) misused(err error) int {
+	fmt.Fprintln(a.stderr, "lade-runtime:", err)
+	fmt.Fprintln(a.stderr, "\"lade-runtime --help\" tells what there is")
 	return 1
 }
 

@@ -23,6 +23,17 @@ func show(what []string) {
 		case "ids":
 			groups, err := os.Getgroups()
 			fmt.Println("ids", os.Getuid(), os.Getgid(), groups, err)
+		case "mount": // how it is mounted, from mountinfo
+			b, _ := os.ReadFile("/proc/self/mountinfo")
+			for line := range strings.Lines(string(b)) {
+				if f := strings.Fields(line); len(f) > 6 && f[4] == arg {
+					fmt.Println("mount", strings.Join(f[5:], " "))
+				}
+			}
+		case "open":
+			fd, err := unix.Open(arg, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+			unix.Close(fd)
+			fmt.Println("open", err)
 		case "env":
 			fmt.Println("env", arg, os.Getenv(arg))
 		case "status": // a line of /proc/self/status

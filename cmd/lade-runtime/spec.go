@@ -17,7 +17,7 @@ func spec(_ context.Context, _ *app, args []string) error {
 	bundle := f.String("bundle", ".", "directory of the bundle")
 	f.alias("b", "bundle")
 	rootless := f.Bool("rootless", false, "for a user without privileges")
-	if _, err := f.anywhere(args); err != nil {
+	if err := f.none(args); err != nil {
 		return err
 	}
 	path := filepath.Join(*bundle, "config.json")

@@ -46,6 +46,8 @@ func (a *app) start(ctx context.Context, c *container) error {
 	case specs.StateCreated:
 	case specs.StateStopped:
 		return errdefs.Conflictf("cannot start a container that has stopped")
+	case statusPaused:
+		return errdefs.Conflictf("cannot start a container in the paused state")
 	default:
 		return errdefs.Conflictf("cannot start an already running container")
 	}

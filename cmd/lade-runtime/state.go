@@ -68,6 +68,9 @@ type container struct {
 }
 
 func validID(id string) error {
+	if id == "" {
+		return errdefs.Invalidf("container id cannot be empty")
+	}
 	valid := id != "" && id != "." && id != ".." && len(id) <= 1024
 	for _, r := range id {
 		switch {

@@ -11,6 +11,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/errdefs"
+	"lade/internal/linux/cgroup"
+	"lade/internal/linux/resctrl"
 )
 
 // number is a flag that knows whether it was given.
@@ -49,6 +51,12 @@ func size(s string) (int64, error) {
 	return int64(f * float64(int64(1)<<(10*shift))), nil
 }
 
+// natural is a number that has no sign.
+func natural(s string) (int64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return int64(n), err
+}
+
 func unsigned(n *int64) *uint64 {
 	if n == nil {
 		return nil
@@ -65,7 +73,7 @@ type limits struct {
 	cache, bandwidth string
 }
 
-func (l *limits) flags() flags {
+func (l *limits) flags() *flags {
 	f := newFlags("update")
 	f.StringVar(&l.file, "resources", "", "file with linux.resources of a spec, - for standard input")
 	f.alias("r", "resources")
@@ -75,11 +83,11 @@ func (l *limits) flags() flags {
 		how         func(string) (int64, error)
 	}{
 		{"blkio-weight", "10 to 1000", &l.weight, integer},
-		{"cpu-period", "microseconds", &l.period, integer},
+		{"cpu-period", "microseconds", &l.period, natural},
 		{"cpu-quota", "microseconds in a period", &l.quota, integer},
-		{"cpu-burst", "microseconds", &l.burst, integer},
-		{"cpu-share", "relative weight", &l.share, integer},
-		{"cpu-rt-period", "microseconds", &l.rtPeriod, integer},
+		{"cpu-burst", "microseconds", &l.burst, natural},
+		{"cpu-share", "relative weight", &l.share, natural},
+		{"cpu-rt-period", "microseconds", &l.rtPeriod, natural},
 		{"cpu-rt-runtime", "microseconds in a period", &l.rtRuntime, integer},
 		{"cpu-idle", "1: only when nothing else runs", &l.idle, integer},
 		{"memory", "bytes", &l.memory, size},
@@ -94,17 +102,14 @@ func (l *limits) flags() flags {
 	}
 	f.StringVar(&l.cpus, "cpuset-cpus", "", "processors to use")
 	f.StringVar(&l.mems, "cpuset-mems", "", "memory nodes to use")
-	f.StringVar(&l.cache, "l3-cache-schema", "", "not supported")
-	f.StringVar(&l.bandwidth, "mem-bw-schema", "", "not supported")
+	f.StringVar(&l.cache, "l3-cache-schema", "", "parts of the L3 cache, as in linux.intelRdt")
+	f.StringVar(&l.bandwidth, "mem-bw-schema", "", "memory bandwidth, as in linux.intelRdt")
 	return f
 }
 
 // resources returns what is to change.
 func (l *limits) resources(stdin io.Reader) (*specs.LinuxResources, error) {
 	r := &specs.LinuxResources{}
-	if l.cache != "" || l.bandwidth != "" {
-		return nil, errdefs.NotImplementedf("Intel RDT")
-	}
 	if l.file != "" {
 		in := stdin
 		if l.file != "-" {
@@ -117,6 +122,9 @@ func (l *limits) resources(stdin io.Reader) (*specs.LinuxResources, error) {
 		}
 		if err := json.NewDecoder(in).Decode(r); err != nil {
 			return nil, errdefs.Invalidf("resources: %w", err)
+		}
+		if len(r.Devices) > 0 { // which replace all others
+			r.Devices = append(r.Devices, cgroup.DefaultDevices()...)
 		}
 		return r, nil
 	}
@@ -159,8 +167,30 @@ func update(ctx context.Context, a *app, args []string) error {
 	if err != nil {
 		return err
 	}
+	if l.kernel.v != nil || l.kernelTCP.v != nil {
+		a.log.Warn("limits of kernel memory have no effect: the kernel has them no more")
+	}
+	if err := c.updateRdt(&specs.LinuxIntelRdt{L3CacheSchema: l.cache, MemBwSchema: l.bandwidth}); err != nil {
+		return err
+	}
 	if err := g.Update(r); err != nil {
 		return err
 	}
 	return c.updateScope(ctx, r)
+}
+
+// updateRdt changes the container's group of the resctrl file system.
+func (c *container) updateRdt(change *specs.LinuxIntelRdt) error {
+	if change.L3CacheSchema == "" && change.MemBwSchema == "" {
+		return nil
+	}
+	f, err := resctrl.At(resctrl.Dir)
+	if err != nil {
+		return err
+	}
+	s, err := c.spec()
+	if err != nil {
+		return err
+	}
+	return f.Change(c.ID, s.Linux.IntelRdt, change)
 }
