@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -70,42 +71,81 @@ func moveDevices(devices map[string]specs.LinuxNetDevice, pid int) error {
 func moveDevice(host *netlink.Conn, target int, name, newName string, addrs []netlink.Addr) error {
 	link, err := host.Link(0, name)
 	if err != nil {
-		return err
+		return said(err)
 	}
 	if newName == "" {
 		newName = name
 	}
-	var r netlink.Request
-	r.MoveLink(link.Index, target, newName)
-	if err := host.Do(&r); err != nil {
-		return err
+	// The kernel drops the addresses, and may give a new index and, for a pattern, a
+	// name of its own.
+	return within(target, func(c *netlink.Conn) error {
+		before, err := c.Links()
+		if err != nil {
+			return err
+		}
+		var r netlink.Request
+		r.MoveLink(link.Index, target, newName)
+		if err := host.Do(&r); err != nil {
+			return said(err)
+		}
+		after, err := c.Links()
+		if err != nil {
+			return err
+		}
+		return furnishDevice(c, arrived(before, after), link.Index, addrs)
+	})
+}
+
+// said takes the number of the message out of an error, which is always the first.
+func said(err error) error {
+	if e, ok := errors.AsType[*netlink.Error](err); ok {
+		return e.Errno
 	}
-	// The kernel has dropped the addresses, and may have given a new index.
+	return err
+}
+
+// within calls f on a thread of its own in a network namespace, with a connection
+// to that.
+func within(target int, f func(*netlink.Conn) error) error {
 	done := make(chan error)
-	ns.Go(func() { done <- furnishDevice(target, newName, link.Index, addrs) })
+	ns.Go(func() {
+		done <- func() error {
+			if err := unix.Setns(target, unix.CLONE_NEWNET); err != nil {
+				return sys.Error("setns", "network namespace", err)
+			}
+			c, err := netlink.Dial(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			return f(c)
+		}()
+	})
 	return <-done
 }
 
-// furnishDevice runs on a thread of its own.
-func furnishDevice(target int, name string, oldIndex int, addrs []netlink.Addr) error {
-	if err := unix.Setns(target, unix.CLONE_NEWNET); err != nil {
-		return sys.Error("setns", "network namespace", err)
+// arrived returns the index of the link that has come between two lists; 0: none.
+func arrived(before, after []netlink.Link) int {
+	for _, l := range after {
+		if !slices.ContainsFunc(before, func(o netlink.Link) bool { return o.Index == l.Index }) {
+			return l.Index
+		}
 	}
-	c, err := netlink.Dial(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	link, err := c.Link(0, name)
-	if err != nil {
-		return err
+	return 0
+}
+
+// furnishDevice gives the link of that index the addresses that it had, and turns it
+// on.
+func furnishDevice(c *netlink.Conn, index, oldIndex int, addrs []netlink.Addr) error {
+	if index == 0 {
+		return unix.ENODEV // it has gone already
 	}
 	var r netlink.Request
 	for _, a := range addrs {
 		if a.Index == oldIndex {
-			r.AddAddr(link.Index, a.Prefix)
+			r.AddAddr(index, a.Prefix)
 		}
 	}
-	r.SetUp(link.Index, "")
+	r.SetUp(index, "")
 	return c.Do(&r)
 }

@@ -218,26 +218,40 @@ func TestLabels(t *testing.T) {
 	}
 }
 
-// TestNetDevice moves one end of a pair into a container, under a new name and
-// with its address.
+// TestNetDevice moves one end of a pair into a container, under a new name, or one
+// that the kernel chooses, and with its address. Where the name is taken, nothing is
+// created.
 func TestNetDevice(t *testing.T) {
 	need.Root(t)
 	ip := need.Program(t, "ip", "iproute2")
 	name := fmt.Sprintf("lt%d", os.Getpid())
-	for _, args := range [][]string{
-		{"link", "add", name, "type", "veth", "peer", "name", name + "p"},
-		{"addr", "add", "10.254.77.9/32", "dev", name},
-	} {
-		if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
+	for newName, inside := range map[string]string{"eth7": "eth7", "eth%d": "eth0", "": name, "lo": ""} {
+		for _, args := range [][]string{
+			{"link", "add", name, "type", "veth", "peer", "name", name + "p"},
+			{"addr", "add", "10.254.77.9/32", "dev", name},
+		} {
+			if out, err := exec.Command(ip, args...).CombinedOutput(); err != nil {
+				t.Fatalf("%v %s", err, out)
+			}
 		}
+		gone := func() { _ = exec.Command(ip, "link", "del", name+"p").Run() }
+		t.Cleanup(gone)
+		r := newRig(t, func(s *specs.Spec) {
+			s.Process.Args = []string{"/payload", "show", "link=" + inside, "fib=10.254.77.9"}
+			s.Linux.NetDevices = map[string]specs.LinuxNetDevice{name: {Name: newName}}
+		})
+		if inside != "" {
+			expect(t, r.run(), "link true <nil>", "fib true <nil>")
+		} else if code, msg := r.failsCreate(); code != 1 || !strings.Contains(msg, "file exists") {
+			t.Errorf("%d %s", code, msg)
+		}
+		r.nothingLeft()
+		gone() // with the container's namespace, or here
 	}
-	t.Cleanup(func() { _ = exec.Command(ip, "link", "del", name+"p").Run() })
-	r := newRig(t, func(s *specs.Spec) {
-		s.Process.Args = []string{"/payload", "show", "link=eth7", "fib=10.254.77.9"}
-		s.Linux.NetDevices = map[string]specs.LinuxNetDevice{name: {Name: "eth7"}}
-	})
-	expect(t, r.run(), "link true <nil>", "fib true <nil>")
+	r := newRig(t, func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"lt-nosuch": {}} })
+	if code, msg := r.failsCreate(); code != 1 || !strings.Contains(msg, `\"lt-nosuch\": no such device`) {
+		t.Errorf("%d %s", code, msg)
+	}
 }
 
 // TestForeignMountNamespace: without a mount namespace of its own the container
