@@ -362,7 +362,7 @@ func (b *birth) prepared(ctx context.Context, p *runtime.Process) error {
 // know writes down which process it is.
 func (b *birth) know(p *runtime.Process, status specs.ContainerState) (err error) {
 	b.c.Pid, b.c.Status, b.c.open = p.Pid, status, p.Cgroup
-	if b.c.StartTime, _, err = startTime(p.Pid); err != nil {
+	if b.c.StartTime, err = startTime(p.Pid); err != nil {
 		return err
 	}
 	return b.c.save()

@@ -33,13 +33,29 @@ type process struct {
 	StartTime uint64 `json:"start_time"` // in clock ticks since boot: proc_pid_stat(5)
 }
 
-// alive reports whether the process still runs.
+// alive reports whether the process still runs: not when the kernel only takes it
+// apart, which lasts until all processors have come by (synchronize_rcu).
 func (p process) alive() bool {
 	if p.Pid <= 0 {
 		return false
 	}
-	t, state, err := startTime(p.Pid)
-	return err == nil && t == p.StartTime && state != 'Z' && state != 'X'
+	s, err := statOf(p.Pid)
+	return err == nil && s.started == p.StartTime && !s.ended()
+}
+
+// stat is what proc_pid_stat(5) tells of a process.
+type stat struct {
+	state   byte
+	flags   uint64
+	threads int
+	started uint64 // in clock ticks since boot
+}
+
+// ended reports whether no thread of the process will run its program any more.
+// What is told of the first thread says so only when there is no other.
+func (s *stat) ended() bool {
+	const exiting = 0x4 // PF_EXITING, include/linux/sched.h
+	return s.threads <= 1 && (s.state == 'Z' || s.state == 'X' || s.flags&exiting != 0)
 }
 
 // container is what is kept of a container: state.json.
@@ -153,19 +169,36 @@ func (c *container) waiting() bool {
 	return err == nil
 }
 
-// startTime returns when a process was started, and its state's letter.
-func startTime(pid int) (uint64, byte, error) {
+func statOf(pid int) (*stat, error) {
 	b, err := sys.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, err
+		return nil, err
 	}
+	return parseStat(string(b))
+}
+
+func parseStat(line string) (s *stat, err error) {
 	// The command, in parentheses, may contain anything.
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	f := strings.Fields(line[strings.LastIndexByte(line, ')')+1:])
 	if len(f) < 20 {
-		return 0, 0, errdefs.Internalf("/proc/%d/stat is too short", pid)
+		return nil, errdefs.Internalf("/proc/PID/stat is too short: %q", line)
 	}
-	t, err := strconv.ParseUint(f[19], 10, 64)
-	return t, f[0][0], err
+	s = &stat{state: f[0][0]}
+	if s.flags, err = strconv.ParseUint(f[6], 10, 64); err == nil {
+		if s.threads, err = strconv.Atoi(f[17]); err == nil {
+			s.started, err = strconv.ParseUint(f[19], 10, 64)
+		}
+	}
+	return s, err
+}
+
+// startTime returns when a process was started.
+func startTime(pid int) (uint64, error) {
+	s, err := statOf(pid)
+	if err != nil {
+		return 0, err
+	}
+	return s.started, nil
 }
 
 // pidfd opens the container's first process, which is surely still the same.
@@ -225,7 +258,7 @@ func (a *app) reserve(c *container, config []byte) error {
 	c.Version, c.Status, c.Created = specs.Version, specs.StateCreating, time.Now().UTC()
 	c.Config, c.file = config, stateFileIn(c.dir)
 	c.Creator.Pid = os.Getpid()
-	c.Creator.StartTime, _, err = startTime(c.Creator.Pid)
+	c.Creator.StartTime, err = startTime(c.Creator.Pid)
 	if err == nil {
 		err = c.file.create(config)
 	}
