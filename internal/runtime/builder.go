@@ -67,6 +67,7 @@ type builder struct {
 	stocks          bool // takes from the stock, and says what it wants of it
 	ipc, ipcStocked bool // with an IPC namespace of its own; one of the stock
 	filled          int  // the /dev of the stock, if it is that
+	kit             *kit // what the container's user namespace has ready; nil: nothing
 	wants           list
 
 	preserve int    // descriptors after the three standard ones that are handed on
@@ -111,7 +112,12 @@ func newBuilder(l *Launcher, p *program.Program) *builder {
 	return b
 }
 
-func (b *builder) close() { sys.CloseAll(b.fds...) }
+func (b *builder) close() {
+	sys.CloseAll(b.fds...)
+	if b.kit != nil {
+		b.kit.close()
+	}
+}
 
 // own remembers a descriptor to close when the start is over.
 func (b *builder) own(fd int) int {
@@ -230,7 +236,15 @@ func (b *builder) attachTo(from, to ref, dest string) program.Op {
 // filesystem makes a file system and returns its detached mount. An option
 // "source=…" is the name that mountinfo shows.
 func (b *builder) filesystem(kind string, options []string, attrs uint64) ref {
-	fs := result(b.p.Sys("fsopen", kind, unix.SYS_FSOPEN, b.p.String(kind), unix.FSOPEN_CLOEXEC))
+	_, mount := b.newFilesystem(kind, options, attrs)
+	return result(mount)
+}
+
+// newFilesystem is filesystem with the ops whose results are the configuration's
+// descriptor and the mount's.
+func (b *builder) newFilesystem(kind string, options []string, attrs uint64) (context, mount program.Op) {
+	context = b.p.Sys("fsopen", kind, unix.SYS_FSOPEN, b.p.String(kind), unix.FSOPEN_CLOEXEC)
+	fs := result(context)
 	for _, o := range options {
 		if k, v, ok := strings.Cut(o, "="); ok {
 			b.sys("fsconfig", o, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_SET_STRING, b.p.String(k), b.p.String(v), 0)
@@ -239,7 +253,7 @@ func (b *builder) filesystem(kind string, options []string, attrs uint64) ref {
 		}
 	}
 	b.sys("fsconfig", kind, unix.SYS_FSCONFIG, fs, unix.FSCONFIG_CMD_CREATE, 0, 0, 0)
-	return result(b.sys("fsmount", kind, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, attrs))
+	return context, b.sys("fsmount", kind, unix.SYS_FSMOUNT, fs, unix.FSMOUNT_CLOEXEC, attrs)
 }
 
 // cloneTree clones the mount that r refers to.

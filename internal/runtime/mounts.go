@@ -400,21 +400,13 @@ func (b *builder) cgroupMount(o *mount.Options, dest string, c *Container) error
 	top, full := b.stocked("tmpfs", options, attrs, cgroupDirs)
 	if !full {
 		top = b.filesystem("tmpfs", options, attrs)
+		b.emptyCgroups(top)
 	}
 	b.attach(top, dest, false)
 	b.covered(dest)
 	for _, h := range b.l.hierarchies() {
-		if !full {
-			b.sys("mkdirat", h.name, unix.SYS_MKDIRAT, top, b.p.String(h.name), 0o755)
-		}
 		if err := b.cgroupHierarchy(top, h.name, h.at, o); err != nil {
 			return err
-		}
-		for _, also := range h.also {
-			if !full {
-				l := b.p.Sys("symlinkat", also, unix.SYS_SYMLINKAT, b.p.String(h.name), uint64(top.fd), b.p.String(also))
-				b.into(top, l, 1)
-			}
 		}
 	}
 	if c.Delegate {
@@ -454,6 +446,18 @@ func (l *Launcher) hierarchies() (all []hierarchy) {
 		all = append(all, h)
 	}
 	return all
+}
+
+// emptyCgroups makes what hierarchies of version 1 are mounted on, and the links to
+// it, as fillCgroups does.
+func (b *builder) emptyCgroups(top ref) {
+	for _, h := range b.l.hierarchies() {
+		b.sys("mkdirat", h.name, unix.SYS_MKDIRAT, top, b.p.String(h.name), 0o755)
+		for _, also := range h.also {
+			l := b.p.Sys("symlinkat", also, unix.SYS_SYMLINKAT, b.p.String(h.name), uint64(top.fd), b.p.String(also))
+			b.into(top, l, 1)
+		}
+	}
 }
 
 // cgroupHierarchy shows the container's group in a hierarchy that the host has

@@ -39,8 +39,8 @@ func (b *builder) labelRoot(fs ref) {
 		b.p.String(b.mountLabel), uint64(len(b.mountLabel)+1), 0)
 	set.Allow(unix.EOPNOTSUPP) // a policy may not label these files one by one
 	if b.user != nil {
-		// It belongs to whom the process was when it made the namespace: the host's
-		// root. What the policy says of it stays.
+		// One that is not of the container's own belongs to the host's root. What the
+		// policy says of it stays.
 		set.Allow(unix.EPERM)
 	}
 }

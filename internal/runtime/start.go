@@ -91,7 +91,7 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 			return nil, nil, err
 		}
 	}
-	if b.stocks || b.user != nil {
+	if b.stocks {
 		l.stock.ordered(b.wants, b.user != nil)
 	}
 	b.ready.wait(ctx, r.Pidfd)
@@ -334,7 +334,7 @@ func (b *builder) rootAndUser(c *Container) (id identity, err error) {
 	if b.place, err = b.placeOf(c); err != nil {
 		return identity{}, err
 	}
-	b.stocks = b.place == alone && b.user == nil && !b.l.o.Once && !b.l.host.nested
+	b.stocks = b.place == alone && !b.l.o.Once && !b.l.host.nested
 	if err := b.openRoot(c); err != nil {
 		return identity{}, err
 	}
@@ -452,21 +452,12 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 			}
 			b.p.Sys("setns", "empty mount namespace", unix.SYS_SETNS, uint64(base), flag)
 			here |= flag
-		case n.Type == specs.IPCNamespace:
-			if fd, ok := b.stockedIPC(); ok {
-				b.p.Sys("setns", "ipc namespace", unix.SYS_SETNS, uint64(fd), flag)
-				continue
-			}
-			if !b.joinAhead(flag) {
-				o.Flags |= flag
-			}
-		case n.Type == specs.NetworkNamespace:
-			if !b.joinAhead(flag) {
-				o.Flags |= flag
-				b.loopback()
-			}
+		case b.joinMade(flag):
 		default:
 			o.Flags |= flag
+			if n.Type == specs.NetworkNamespace {
+				b.loopback()
+			}
 		}
 	}
 	b.p.Sys("unshare", "mount and cgroup namespaces", unix.SYS_UNSHARE, here)
@@ -476,12 +467,17 @@ func (b *builder) namespaces(c *Container, o *program.Options) error {
 	return nil
 }
 
-// joinAhead makes the child join the namespace of that kind that was made ahead;
-// false: none was.
-func (b *builder) joinAhead(kind uint64) bool {
-	fd, ok := b.l.ahead.take(kind)
+// joinMade makes the child join the namespace of that kind that is ready: of the
+// stock, or made ahead; false: none is.
+func (b *builder) joinMade(kind uint64) bool {
+	fd, ok := b.stockedNamespace(kind)
+	if !ok {
+		if fd, ok = b.l.ahead.take(kind); ok {
+			b.own(fd)
+		}
+	}
 	if ok {
-		b.p.Sys("setns", "made ahead", unix.SYS_SETNS, uint64(b.own(fd)), kind)
+		b.p.Sys("setns", "made ahead", unix.SYS_SETNS, uint64(fd), kind)
 	}
 	return ok
 }

@@ -17,7 +17,8 @@ import (
 // stock is what a Launcher has ready for its next start, made while nobody waits
 // (Restock): what does not depend on the container, as most of them are started
 // alike. An IPC namespace takes as long to make as three quarters of the rest of
-// the clone; a /dev with its devices is 35 system calls.
+// the clone; a /dev with its devices is 35 system calls. For those with a user
+// namespace there are kits.
 //
 // Everything in it is as the start would have made it, nothing was in it before,
 // and it is used once. It is known by descriptors alone: nothing is left of it
@@ -31,7 +32,9 @@ type stock struct {
 	wants  [2]list // of the last start, and of the last one with a user namespace
 	ipc    int     // an IPC namespace, or 0
 	ready  []lot   // mounts, those of kind mqueue in ipc
-	used   []int   // descriptors that take long to close
+	// kits that are to be made, and that are, the youngest last
+	expected, kits []*kit
+	used           []int // descriptors that take long to close
 }
 
 // list is what of a start can be made beforehand.
@@ -58,50 +61,82 @@ const (
 	cgroupDirs // what hierarchies of version 1 are mounted on
 )
 
+func (w list) empty() bool { return !w.ipc && len(w.mounts) == 0 }
+
+// split is the inverse of joined.
+func (a lot) split() []string {
+	if a.options == "" {
+		return nil
+	}
+	return strings.Split(a.options, "\x00")
+}
+
 func (a lot) same(b lot) bool { a.fd = b.fd; return a == b }
 
 // stocked returns a mount that is ready, if there is one, and notes that it was
 // wanted.
 func (b *builder) stocked(kind string, options []string, attrs uint64, inside contents) (ref, bool) {
-	if !b.stocks {
+	if !b.stocks || kind == "mqueue" && !b.ipc { // not in a namespace of its own
 		return ref{}, false
 	}
-	if kind == "mqueue" && !b.ipc { // not in a namespace of its own
+	l := lot{kind: kind, options: joined(options), attrs: attrs, inside: inside}
+	b.wants.mounts = append(b.wants.mounts, l)
+	if kind == "mqueue" && !b.ipcStocked {
 		return ref{}, false
 	}
-	return b.fromStock(lot{kind: kind, options: joined(options), attrs: attrs, inside: inside})
+	fd, ok := -1, false
+	if b.user == nil {
+		fd, ok = b.l.stock.take(l)
+	} else if b.kit != nil {
+		fd, ok = takeLot(&b.kit.lots, l)
+	}
+	if !ok {
+		return ref{}, false
+	}
+	return known(b.own(fd)), true
 }
 
 // joined makes options comparable.
 func joined(options []string) string { return strings.Join(options, "\x00") }
 
-func (b *builder) fromStock(l lot) (ref, bool) {
-	b.wants.mounts = append(b.wants.mounts, l)
-	s := &b.l.stock
+func (s *stock) take(l lot) (fd int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.ready, l.same)
-	if i < 0 || l.kind == "mqueue" && !b.ipcStocked {
-		return ref{}, false
-	}
-	fd := s.ready[i].fd
-	s.ready = slices.Delete(s.ready, i, i+1)
-	return known(b.own(fd)), true
+	return takeLot(&s.ready, l)
 }
 
-// stockedIPC returns an IPC namespace for a container that wants one of its own.
-func (b *builder) stockedIPC() (fd int, ok bool) {
-	if !b.stocks {
+// takeLot takes a mount out of those that are ready.
+func takeLot(ready *[]lot, l lot) (fd int, ok bool) {
+	i := slices.IndexFunc(*ready, l.same)
+	if i < 0 {
+		return -1, false
+	}
+	fd = (*ready)[i].fd
+	*ready = slices.Delete(*ready, i, i+1)
+	return fd, true
+}
+
+// stockedNamespace returns a namespace for a container that wants one of its own, if
+// one of that kind is ready.
+func (b *builder) stockedNamespace(kind uint64) (fd int, ok bool) {
+	if !b.stocks || kind != unix.CLONE_NEWIPC {
 		return -1, false
 	}
 	b.ipc, b.wants.ipc = true, true
 	s := &b.l.stock
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ipc == 0 {
+	from := &s.ipc
+	if b.user != nil {
+		if b.kit == nil {
+			return -1, false
+		}
+		from = &b.kit.ipc
+	}
+	if *from == 0 {
 		return -1, false
 	}
-	fd, s.ipc = s.ipc, 0
+	fd, *from = *from, 0
 	b.ipcStocked = true
 	return b.own(fd), true
 }
@@ -143,6 +178,9 @@ func (l *Launcher) Restock() {
 		}
 		s.put(m)
 	}
+	if err := l.makeKits(); err != nil {
+		l.log.Debug("no kit", "error", err)
+	}
 }
 
 // closeLater leaves it to Restock to close the descriptor of a detached mount. It
@@ -181,7 +219,7 @@ func (s *stock) missing() (ipc bool, mounts []lot) {
 	ipc = wants && s.ipc == 0
 	rest := s.ready
 	s.ready = nil
-	for _, w := range slices.Concat(s.wants[0].mounts, s.wants[1].mounts) {
+	for _, w := range s.wants[0].mounts {
 		i := slices.IndexFunc(rest, w.same)
 		switch {
 		case w.kind == "mqueue" && ipc, w.kind != "mqueue" && i < 0:
@@ -276,12 +314,10 @@ func (l *lot) mount() (err error) {
 		return sys.Error("fsopen", l.kind, err)
 	}
 	defer sys.CloseAll(fs)
-	for o := range strings.SplitSeq(l.options, "\x00") {
-		switch k, v, ok := strings.Cut(o, "="); {
-		case o == "":
-		case ok:
+	for _, o := range l.split() {
+		if k, v, ok := strings.Cut(o, "="); ok {
 			err = unix.FsconfigSetString(fs, k, v)
-		default:
+		} else {
 			err = unix.FsconfigSetFlag(fs, k)
 		}
 		if err != nil {
@@ -361,6 +397,7 @@ func (s *stock) close() {
 		sys.CloseAll(r.fd)
 	}
 	s.ready = nil
+	s.closeKits()
 	if s.ipc > 0 {
 		sys.CloseAll(s.ipc)
 	}

@@ -113,33 +113,3 @@ func TestStockOfOthers(t *testing.T) {
 	s.l.Restock()
 	expect(t, s.tries(c, "stat=/dev/own", "stat=/dev/null"), map[string]string{"stat=/dev/own": "20666 1:5 0:0", "stat=/dev/null": "20666 1:3 0:0"})
 }
-
-// The /dev of a container with a user namespace, too, is of the stock, and its
-// root's own.
-func TestStockForUsers(t *testing.T) {
-	s := newSandbox(t)
-	looks := []string{"stat=/dev", "stat=/dev/null", "stat=/dev/zero", "stat=/dev/full", "stat=/dev/random", "stat=/dev/urandom", "stat=/dev/tty", "stat=/dev/own",
-		"link=/dev/fd", "link=/dev/stdin", "link=/dev/ptmx", "link=/dev/core", "list=/dev", "append=/dev/null",
-		"write=/dev/x", "rename=/dev/x", "rename=/dev/fd", "rename=/dev/null", "mknod=/dev/disk"}
-	container := func() *Container {
-		c := withUser(s.container())
-		c.Spec.Linux.Devices = []specs.LinuxDevice{{Path: "/dev/own", Type: "c", Major: 1, Minor: 5}}
-		return c
-	}
-	want := s.tries(container(), looks...)
-	if want["stat=/dev/null"] != "20666 1:3 0:0" || want["rename=/dev/fd"] != "ok" {
-		t.Fatal(want)
-	}
-	for range 2 {
-		s.l.Restock()
-		if _, mounts := stockOf(t, s.l); mounts != 1 {
-			t.Fatalf("%d mounts in stock", mounts)
-		}
-		if got := s.tries(container(), looks...); !maps.Equal(got, want) {
-			t.Errorf("%v\nwithout a stock\n%v", got, want)
-		}
-		if _, mounts := stockOf(t, s.l); mounts != 0 {
-			t.Errorf("%d mounts are left", mounts)
-		}
-	}
-}

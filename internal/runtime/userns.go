@@ -49,6 +49,7 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 	var err error
 	switch from := li.Namespaces[i].Path; {
 	case c.UserNS > 0:
+		b.kit = b.l.stock.kitOf(u.fd)
 	case from != "":
 		if u.fd, err = unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return &StartError{Code: codeFailed, Op: "namespace path", Path: from, Errno: errnoOf(err)}
@@ -62,7 +63,7 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 		var ok bool
 		if u.fd, ok = b.l.ahead.take(unix.CLONE_NEWUSER); ok {
 			u.inSight = b.l.ahead.inSight
-		} else if u.fd, _, err = b.l.NewUser(ctx, u.ids, false); err != nil {
+		} else if u.fd, _, err = b.l.newUser(ctx, u.ids, false); err != nil {
 			return err
 		}
 		b.own(u.fd)
@@ -108,7 +109,7 @@ func (b *builder) makeMaps(ctx context.Context, s *specs.Spec) error {
 		if ids.Empty() || b.mapping(ids) >= 0 {
 			continue
 		}
-		fd, _, err := b.l.NewUser(ctx, ids, false)
+		fd, _, err := b.l.newUser(ctx, ids, false)
 		if err != nil {
 			return err
 		}

@@ -2,8 +2,8 @@ package runtime
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -19,8 +19,18 @@ import (
 // NewUser makes a user namespace with a map, and with net a network namespace
 // that belongs to it. The caller closes both; without net the second is -1.
 //
+// The next Restock makes a kit for it, unless it has a network namespace: such ones are
+// for what other runtimes start, mostly.
+//
 // Errors: Invalid for the map; Unavailable when the host has no more.
 func (l *Launcher) NewUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
+	if userFD, netFD, err = l.newUser(ctx, ids, net); err == nil && !net && !l.o.Once && !l.host.nested {
+		l.stock.expect(userFD, ids)
+	}
+	return userFD, netFD, err
+}
+
+func (l *Launcher) newUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
 	p, err := l.take()
 	if err != nil {
 		return -1, -1, err
@@ -97,6 +107,8 @@ func (l *Launcher) ended(ctx context.Context, p *program.Program, o program.Opti
 func (l *Launcher) owned(ctx context.Context, p *program.Program, user int, lo bool, kinds ...uint64) ([]int, error) {
 	p.Reset()
 	b := newBuilder(l, p)
+	fds := slices.Repeat([]int{-1}, len(kinds))
+	var named opened
 	var all uint64
 	for _, k := range kinds {
 		all |= k
@@ -108,25 +120,21 @@ func (l *Launcher) owned(ctx context.Context, p *program.Program, user int, lo b
 		s := b.loopback()
 		b.sys("close", "", unix.SYS_CLOSE, s)
 	}
-	at := make([][]byte, len(kinds))
+	dir := named.ownDir(p)
 	for i, k := range kinds {
-		at[i] = p.Space(8)
-		binary.NativeEndian.PutUint64(at[i], ^uint64(0))
-		p.Sys("openat", ns.Own(k), unix.SYS_OPENAT, atCWD, p.String(ns.Own(k)), unix.O_RDONLY|unix.O_CLOEXEC).Store(at[i])
+		named.namespace(b, dir, k, &fds[i])
 	}
 	p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
 	r, err := l.run(ctx, p, program.Options{Cgroup: -1, PidNS: -1, Files: true}, "namespaces")
-	fds := make([]int, len(kinds))
-	for i := range at {
-		fds[i] = int(int64(binary.NativeEndian.Uint64(at[i])))
+	named.collect(err)
+	if err != nil {
+		return nil, exhausted(err)
 	}
-	if err == nil {
-		_, _, err = pidfd.Wait(r.Pidfd)
-		sys.CloseAll(r.Pidfd)
-	}
+	_, _, err = pidfd.Wait(r.Pidfd)
+	sys.CloseAll(r.Pidfd)
 	if err != nil {
 		sys.CloseAll(fds...)
-		return nil, exhausted(err)
+		return nil, err
 	}
 	return fds, nil
 }

@@ -28,7 +28,7 @@ import (
 func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 	u := b.user
 	b.stage("error joining namespaces", "")
-	var ahead uint64 // of the new ones what is made already
+	var made uint64 // of the new ones what is ready
 	for _, n := range c.Spec.Linux.Namespaces {
 		flag := ns.Flag(string(n.Type))
 		switch {
@@ -45,8 +45,8 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 			b.time = true
 		default:
 			u.news |= flag
-			if b.joinAhead(flag) {
-				ahead |= flag
+			if b.joinMade(flag) {
+				made |= flag
 			}
 		}
 	}
@@ -67,14 +67,19 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 	} else {
 		o.Cgroup = -1
 	}
-	b.p.Fork(u.news&^ahead|unix.CLONE_NEWNS, into)
+	// An IPC namespace gives its message queues to whoever makes it.
+	later := u.news &^ made & unix.CLONE_NEWIPC
+	b.p.Fork(u.news&^made&^later|unix.CLONE_NEWNS, into)
 	b.attachTasks()
 	b.stage("error joining namespaces", "")
-	if slices.ContainsFunc(c.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace && n.Path == "" }) {
-		b.p.Sys("unshare", "cgroup namespace", unix.SYS_UNSHARE, unix.CLONE_NEWCGROUP)
-	}
 	b.becomeRoot()
-	if u.news&^ahead&unix.CLONE_NEWNET != 0 {
+	if ownCgroups(c.Spec) {
+		later |= unix.CLONE_NEWCGROUP
+	}
+	if later != 0 {
+		b.p.Sys("unshare", "ipc and cgroup namespaces", unix.SYS_UNSHARE, later)
+	}
+	if u.news&^made&unix.CLONE_NEWNET != 0 {
 		b.loopback()
 	}
 	return nil
@@ -114,7 +119,7 @@ func (b *builder) asHostRoot(s *specs.Spec) {
 		case m.Type == "tmpfs" && dest == "/dev":
 			super := slices.DeleteFunc(slices.Clone(o.Super), func(s string) bool { return strings.HasPrefix(s, "uid=") || strings.HasPrefix(s, "gid=") })
 			attrs := o.Set &^ unix.MOUNT_ATTR_RDONLY
-			if fs, ok := b.givenDev(s, super, attrs); ok {
+			if fs, ok := b.kitDev(s, super, attrs); ok {
 				u.made[dest] = fs
 				break
 			}
@@ -125,24 +130,17 @@ func (b *builder) asHostRoot(s *specs.Spec) {
 	}
 }
 
-// givenDev takes a /dev from the stock and gives it, with all that is in it, to
-// the container's root, who would have made the links himself.
-func (b *builder) givenDev(s *specs.Spec, options []string, attrs uint64) (dev ref, ok bool) {
-	if b.place != alone || b.l.o.Once || b.l.host.nested || !plainDev(s) {
+// kitDev takes the /dev of the kit.
+func (b *builder) kitDev(s *specs.Spec, options []string, attrs uint64) (dev ref, ok bool) {
+	if !plainDev(s) {
 		return ref{}, false
 	}
-	if dev, ok = b.fromStock(lot{kind: "tmpfs", options: joined(options), attrs: attrs, inside: defaultDev}); !ok {
+	if dev, ok = b.stocked("tmpfs", options, attrs, defaultDev); !ok {
 		return ref{}, false
 	}
-	b.stage("error creating device nodes", "")
 	b.filled = dev.fd
-	b.giveAway(dev, "/dev", b.addr.dot, 0, 0)
 	for _, d := range defaultDevices() {
-		b.giveAway(dev, d.path, b.p.String(strings.TrimPrefix(d.path, "/dev/")), d.uid, d.gid)
 		b.user.made[d.path] = dev
-	}
-	for _, l := range devLinks() {
-		b.giveAway(dev, l[1], b.p.String(l[1]), 0, 0)
 	}
 	var own []device
 	for _, d := range s.Linux.Devices {

@@ -33,8 +33,8 @@ func Flag(kind string) uint64 {
 	return 0
 }
 
-// file returns the name below /proc/PID/ns.
-func file(flag uint64) string {
+// File returns the name of the namespace of a kind (CLONE_NEW*) below /proc/PID/ns.
+func File(flag uint64) string {
 	switch flag {
 	case unix.CLONE_NEWPID:
 		return "pid"
@@ -61,14 +61,13 @@ func Open(pid int, flag uint64) (int, error) {
 	if pid != 0 {
 		who = strconv.Itoa(pid)
 	}
-	path := "/proc/" + who + "/ns/" + file(flag)
+	path := "/proc/" + who + "/ns/" + File(flag)
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	return fd, sys.Error("open", path, err)
 }
 
-// Own returns the path by which a process without threads opens its own namespace of
-// a kind.
-func Own(flag uint64) string { return "/proc/self/ns/" + file(flag) }
+// OwnDir is where a process without threads finds the namespaces that it is in.
+const OwnDir = "/proc/self/ns"
 
 // ID identifies a namespace while it exists.
 type ID struct{ dev, ino uint64 }
@@ -79,7 +78,7 @@ func Of(pid int, flag uint64) (ID, error) {
 	if pid != 0 {
 		who = strconv.Itoa(pid)
 	}
-	return At("/proc/" + who + "/ns/" + file(flag))
+	return At("/proc/" + who + "/ns/" + File(flag))
 }
 
 // At returns which namespace a path leads to.
@@ -87,6 +86,15 @@ func At(path string) (ID, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return ID{}, sys.Error("stat", path, err)
+	}
+	return ID{st.Dev, st.Ino}, nil
+}
+
+// IDOf returns which namespace a descriptor refers to.
+func IDOf(fd int) (ID, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return ID{}, sys.Error("fstat", "namespace", err)
 	}
 	return ID{st.Dev, st.Ino}, nil
 }
