@@ -23,9 +23,8 @@ import (
 )
 
 // bundle makes what `spec` makes, with every namespace that it names, control
-// groups and masks, around a program that does nothing; an engine's is what
-// Docker's would be.
-func bundle(t *testing.T, runtime string, engine bool) string {
+// groups and masks, around a program that does nothing; edit changes it.
+func bundle(t *testing.T, runtime string, edit func(*specs.Spec)) string {
 	t.Helper()
 	dir := t.TempDir()
 	root := filepath.Join(dir, "rootfs")
@@ -50,9 +49,7 @@ func bundle(t *testing.T, runtime string, engine bool) string {
 		t.Fatal(err)
 	}
 	s.Process.Terminal, s.Process.Args = false, []string{"/bin/true"}
-	if engine {
-		asDocker(t, &s)
-	}
+	edit(&s)
 	if raw, err = json.Marshal(s); err == nil {
 		err = os.WriteFile(file, raw, 0o644)
 	}
@@ -115,6 +112,13 @@ func asDocker(t *testing.T, s *specs.Spec) {
 		allow("c", "rwm", &d[0], &d[1])
 	}
 	allow("c", "rwm", new(int64(136)), nil)
+}
+
+// mapped gives a bundle a user namespace, whose root is nobody outside.
+func mapped(s *specs.Spec) {
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	s.Linux.GIDMappings = s.Linux.UIDMappings
 }
 
 // installed copies a program, as to install it does. The linker writes it through
@@ -231,14 +235,15 @@ func TestRuntimeCommand(t *testing.T) {
 	}
 	need.Root(t)
 	runtime := installed(t, need.Binary(t, "lade-runtime"))
-	plain, engines := bundle(t, runtime, false), bundle(t, runtime, true)
+	plain := bundle(t, runtime, func(*specs.Spec) {})
+	engines := bundle(t, runtime, func(s *specs.Spec) { asDocker(t, s) })
 	state := onTmpfs(t)
 	of := func(program, name, dir string) *contender {
 		return &contender{command: []string{program, "--root", state + "/" + name, "run", "--bundle", dir, "lade-bench-" + name}}
 	}
 	idle := &contender{command: []string{bare(t)}}
-	lade, filtered := of(runtime, "lade", plain), of(runtime, "lade-engine", engines)
-	all := []*contender{idle, lade, filtered}
+	lade, filtered, user := of(runtime, "lade", plain), of(runtime, "lade-engine", engines), of(runtime, "lade-user", bundle(t, runtime, mapped))
+	all := []*contender{idle, lade, filtered, user}
 	peers := os.Getenv("BENCH_PEERS") == "1"
 	var least, runc, runcFiltered *contender
 	if peers {
@@ -256,6 +261,9 @@ func TestRuntimeCommand(t *testing.T) {
 	lade.note(t, "lade-runtime run")
 	filtered.note(t, "… of an engine's bundle")
 	limit(t, "lade-runtime run, more than that Go program", lade.wall.median()-idle.wall.median(), 5, "ms")
+	user.note(t, "… with a user namespace")
+	note(t, "… of one without", user.wall.median()/lade.wall.median(), "x")
+	note(t, "… processor time", user.cpu.median()/lade.cpu.median(), "x")
 	if peers {
 		least.note(t, "the same system calls alone")
 		note(t, "… and the start of a Go program", least.wall.median()+idle.wall.median(), "ms")
