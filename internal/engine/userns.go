@@ -49,6 +49,7 @@ type idRanges struct {
 
 	mu    sync.Mutex
 	taken map[string]*container.UserNS // guarded by mu: by container
+	given idmap.Given                  // guarded by mu: to users of the host
 	next  uint32                       // guarded by mu: where the search for free ids begins
 	ready map[string]*readyUser        // guarded by mu: by container
 	spare *readyUser                   // guarded by mu: for the next container with ids of its own; its ids are taken[""]
@@ -235,12 +236,8 @@ func (u *idRanges) reserveSpare() (*readyUser, *container.UserNS) {
 // allocate finds ids that nobody has: no container, no user of /etc/subuid. It
 // goes on where it was, so that ids are not used again at once.
 func (u *idRanges) allocate(size uint32) (*container.UserNS, error) {
-	var theirs idmap.Map
-	var err error
-	if theirs.UID, err = idmap.Subordinate(idmap.SubUID); err != nil {
-		return nil, err
-	}
-	if theirs.GID, err = idmap.Subordinate(idmap.SubGID); err != nil {
+	theirs, err := u.given.IDs()
+	if err != nil {
 		return nil, err
 	}
 	switch held := u.taken[spareKey]; {
