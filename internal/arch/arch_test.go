@@ -25,7 +25,7 @@ const (
 var rows = [][]string{
 	// words
 	{"internal/errdefs", "internal/ids", "internal/trace", "internal/need", "internal/failpoint", "internal/arch/..."},
-	{"internal/digest", "internal/filters", "internal/netrate", "internal/iprange", "internal/decode", "internal/filecopy", "internal/tarpass"},
+	{"internal/digest", "internal/filters", "internal/netrate", "internal/iprange", "internal/decode", "internal/filecopy", "internal/tarpass", "internal/tlsfile"},
 	{"internal/reference", "internal/oci", "internal/publish", "internal/cdi"},
 	// one kernel facility each
 	{"internal/linux/sys", "internal/linux/netlink"},

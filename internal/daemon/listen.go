@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
+	"lade/internal/tlsfile"
 )
 
 const (
@@ -264,14 +264,8 @@ func tlsConfig(a *API) (*tls.Config, error) {
 	if !a.TLSVerify {
 		return c, nil
 	}
-	ca := name(a.TLSCACert, "ca.pem")
-	pem, err := os.ReadFile(ca)
-	if err != nil {
-		return nil, errdefs.Invalidf("could not read CA certificate: %w", err)
-	}
-	c.ClientCAs = x509.NewCertPool()
-	if !c.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, errdefs.Invalidf("failed to append certificates from PEM file: %q", ca)
+	if c.ClientCAs, err = tlsfile.Authorities(name(a.TLSCACert, "ca.pem")); err != nil {
+		return nil, err
 	}
 	c.ClientAuth = tls.RequireAndVerifyClientCert
 	return c, nil

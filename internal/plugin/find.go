@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -16,6 +15,7 @@ import (
 	"strings"
 
 	"lade/internal/errdefs"
+	"lade/internal/tlsfile"
 )
 
 // Dirs are where plugins say where they are.
@@ -147,23 +147,10 @@ func (a Address) client() (*http.Client, string, error) {
 }
 
 func (t *TLS) config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: t.InsecureSkipVerify} // as the operator says
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, errdefs.Invalidf("%w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errdefs.Invalidf("no certificate in %s", t.CAFile)
-		}
+	c, err := tlsfile.Client(t.CAFile, t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, err
 	}
-	if t.CertFile != "" || t.KeyFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, errdefs.Invalidf("%w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
+	c.InsecureSkipVerify = t.InsecureSkipVerify // as the operator says
 	return c, nil
 }

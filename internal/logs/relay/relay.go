@@ -3,13 +3,11 @@ package relay
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +16,7 @@ import (
 
 	"lade/internal/errdefs"
 	"lade/internal/supervisor/wire"
+	"lade/internal/tlsfile"
 )
 
 const (
@@ -180,24 +179,15 @@ func dial(ctx context.Context, h *wire.RelayHello) (*tls.Conn, *counter, error) 
 
 // Config reads the files that t names. Errors: Invalid, with the file.
 func Config(t *wire.TLS) (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.Name, InsecureSkipVerify: t.SkipVerify} //nolint:gosec // it was asked for
-	if t.CA != "" && !t.SkipVerify {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, errdefs.Invalidf("could not read CA certificate %q: %w", t.CA, err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, errdefs.Invalidf("failed to append certificates from PEM file: %q", t.CA)
-		}
+	ca := t.CA
+	if t.SkipVerify {
+		ca = "" // whoever answers is believed
 	}
-	if t.Cert != "" || t.Key != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, errdefs.Invalidf("Could not load X509 key pair: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+	c, err := tlsfile.Client(ca, t.Cert, t.Key)
+	if err != nil {
+		return nil, err
 	}
+	c.ServerName, c.InsecureSkipVerify = t.Name, t.SkipVerify
 	return c, nil
 }
 
