@@ -169,7 +169,7 @@ func (s *Store) Verify(ctx context.Context, d digest.Digest) error {
 	}
 	defer f.Close()
 	h := sha256.New()
-	n, err := io.Copy(h, cancelable{ctx, f})
+	n, err := io.Copy(h, Cancelable(ctx, f))
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,10 @@ func (s *Store) Verify(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
-// cancelable is a reader that fails once its context has ended.
+// Cancelable returns a reader of r that fails with the cause once ctx has ended. A
+// read that is under way is not ended.
+func Cancelable(ctx context.Context, r io.Reader) io.Reader { return cancelable{ctx, r} }
+
 type cancelable struct {
 	ctx context.Context
 	r   io.Reader

@@ -99,7 +99,7 @@ func (w *Writer) open(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	w.offset, err = io.Copy(w.h, cancelable{ctx, f})
+	w.offset, err = io.Copy(w.h, Cancelable(ctx, f))
 	if err == nil && w.size >= 0 && w.offset > w.size {
 		w.h.Reset()
 		w.offset = 0

@@ -6,12 +6,7 @@ import (
 
 // containerResize sets the size of a container's terminal.
 func (s *server) containerResize(w http.ResponseWriter, r *http.Request) error {
-	q := params(r)
-	height, err := q.cells("h", "height")
-	if err != nil {
-		return err
-	}
-	width, err := q.cells("w", "width")
+	height, width, err := params(r).terminal()
 	if err != nil {
 		return err
 	}

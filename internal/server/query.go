@@ -134,3 +134,11 @@ func (q query) cells(name, what string) (uint16, error) {
 	}
 	return uint16(n), nil
 }
+
+// terminal reads the size of a terminal, in characters. Errors: Invalid.
+func (q query) terminal() (height, width uint16, err error) {
+	if height, err = q.cells("h", "height"); err == nil {
+		width, err = q.cells("w", "width")
+	}
+	return height, width, err
+}

@@ -111,7 +111,7 @@ func ingestLayer(ctx context.Context, images *image.Images, lease *image.Lease, 
 		diff, size, err = ingest(ctx, images, lease, plain)
 		c, d = layer.Uncompressed, diff
 	} else {
-		diff, _, err = digest.FromReader(cancelable{ctx, plain})
+		diff, _, err = digest.FromReader(content.Cancelable(ctx, plain))
 	}
 	if err != nil {
 		return l, err
@@ -129,7 +129,7 @@ func ingest(ctx context.Context, images *image.Images, lease *image.Lease, r io.
 	if err != nil {
 		return "", 0, err
 	}
-	size, err := io.Copy(w, cancelable{ctx, r})
+	size, err := io.Copy(w, content.Cancelable(ctx, r))
 	if err != nil {
 		return "", 0, errors.Join(err, w.Abort())
 	}
@@ -144,17 +144,4 @@ func commit(ctx context.Context, lease *image.Lease, w *content.Writer) (digest.
 		return "", errors.Join(err, w.Abort())
 	}
 	return lease.Commit(context.WithoutCancel(ctx), w)
-}
-
-// cancelable is a reader that fails once its context has ended.
-type cancelable struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c cancelable) Read(p []byte) (int, error) {
-	if err := context.Cause(c.ctx); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

@@ -15,6 +15,7 @@ import (
 	godigest "github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/content"
 	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/ids"
@@ -235,7 +236,7 @@ func (l *loader) ingest(ctx context.Context, name string, size int64, r io.Reade
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(w, cancelable{ctx, r}); err != nil {
+	if _, err := io.Copy(w, content.Cancelable(ctx, r)); err != nil {
 		return errors.Join(err, w.Abort())
 	}
 	d, err := commit(ctx, l.lease, w)

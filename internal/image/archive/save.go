@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"lade/internal/content"
 	"lade/internal/digest"
 	"lade/internal/errdefs"
 	"lade/internal/image"
@@ -290,7 +291,7 @@ func (s *saver) readable(l image.Layer) (digest.Digest, error) {
 		return stored, errors.Join(err, r.Close())
 	}
 	// The size comes before the content in a tar, so it is read twice.
-	got, size, err := digest.FromReader(cancelable{s.ctx, r})
+	got, size, err := digest.FromReader(content.Cancelable(s.ctx, r))
 	if err = errors.Join(err, r.Close()); err != nil {
 		return "", err
 	}
@@ -301,7 +302,7 @@ func (s *saver) readable(l image.Layer) (digest.Digest, error) {
 		return "", errors.Join(err, r.Close())
 	}
 	s.written[string(plain)] = true
-	return plain, errors.Join(s.file(blobDir+plain.Hex(), size, cancelable{s.ctx, r}), r.Close())
+	return plain, errors.Join(s.file(blobDir+plain.Hex(), size, content.Cancelable(s.ctx, r)), r.Close())
 }
 
 // opened is a blob that is being decompressed. The zero value can be closed.

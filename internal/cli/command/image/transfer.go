@@ -69,11 +69,7 @@ func buildPull(e *app.Env, f *pflag.FlagSet) app.Run {
 			return err
 		}
 		defer body.Close()
-		out := e.Out
-		if *quiet {
-			out = terminal.NewOut(io.Discard)
-		}
-		if err := progress.Show(ctx, body, out, nil); err != nil {
+		if err := progress.Show(ctx, body, progressOut(e, *quiet), nil); err != nil {
 			return err
 		}
 		return e.Println(ref.String())
@@ -115,12 +111,8 @@ Image index won't be pushed, meaning that other manifests, including attestation
 			return err
 		}
 		defer body.Close()
-		out := e.Out
-		if *quiet {
-			out = terminal.NewOut(io.Discard)
-		}
 		var notes []string
-		err = progress.Show(ctx, body, out, func(aux json.RawMessage) { notes = append(notes, pushNotes(aux)...) })
+		err = progress.Show(ctx, body, progressOut(e, *quiet), func(aux json.RawMessage) { notes = append(notes, pushNotes(aux)...) })
 		for _, n := range notes {
 			e.Complain(n)
 		}
@@ -129,6 +121,14 @@ Image index won't be pushed, meaning that other manifests, including attestation
 		}
 		return err
 	}
+}
+
+// progressOut returns where progress is shown: nowhere if quiet.
+func progressOut(e *app.Env, quiet bool) *terminal.Out {
+	if quiet {
+		return terminal.NewOut(io.Discard)
+	}
+	return e.Out
 }
 
 // pushNotes are what the engine reports of an index of which not all was there.
