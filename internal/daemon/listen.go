@@ -108,8 +108,8 @@ func closeAll(list []net.Listener) {
 }
 
 // listenUnix listens on a socket that, unless the terms say otherwise, only its
-// owner and a group may connect to. The socket gets its place by a rename, so it never exists with other
-// rights, and replaces a stale one at once.
+// owner and a group may connect to. The socket gets its place by a rename, so it
+// never exists with other rights, and replaces a stale one at once.
 func listenUnix(path string, t terms, log *slog.Logger) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err

@@ -52,8 +52,8 @@ func (e *recovery) duplicate(ctx context.Context, c *supervisor.Client, a wire.A
 // adopt gives a supervisor a container that it does not know, and of which we
 // hold nothing: supervisor and daemon were lost together. What is left of it
 // is its control group, and in that its processes, which hold its pipes. A
-// terminal is lost unless a service manager has kept it. It reports whether the container runs. Errors: of the
-// supervisor.
+// terminal is lost unless a service manager has kept it. It reports whether the
+// container runs. Errors: of the supervisor.
 func (e *recovery) adopt(ctx context.Context, c *supervisor.Client, r *container.Record, group string) (l wire.Live, running bool, err error) {
 	g, err := e.Cgroups.Open(group)
 	if err != nil {

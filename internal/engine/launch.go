@@ -71,63 +71,42 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, err
 	}
 	laps.end("files")
-	in, err := e.specInput(ctx, r, ns, files)
-	in.User, in.UserNS = user.ids, user.path
+	p, err := e.planStart(ctx, r, ns, files, user)
 	if err != nil {
-		return container.Launched{}, err
-	}
-	if err := e.relabel(r, files); err != nil {
-		return container.Launched{}, err
-	}
-	out, err := spec.Build(in)
-	if err != nil {
-		return container.Launched{}, err
-	}
-	other, err := e.runtime(r)
-	if err != nil {
-		return container.Launched{}, err
-	}
-	if other == nil && in.Edits != nil && in.Edits.NeedsRuntime() {
-		other = e.ownRuntime()
-	}
-	held := &filter{}
-	if other != nil {
-		out.Spec.Linux.Seccomp = out.Seccomp // it compiles its own
-	} else if held, err = e.filters.compile(out.Seccomp); err != nil {
 		return container.Launched{}, err
 	}
 	if netns != nil { // Connect has written those of the network
-		maps.DeleteFunc(out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
+		maps.DeleteFunc(p.out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
 	}
 	laps.end("spec")
 	log, err := e.logOf(ctx, r)
 	if err != nil {
 		return container.Launched{}, err
 	}
-	w, fds, err := e.startRequest(r, root, out.Spec, netns, user.user, attach)
+	w, fds, err := e.startRequest(r, root, p.out.Spec, netns, user.user, attach)
 	if err != nil {
 		return container.Launched{}, err
 	}
-	w.Runtime, w.Log, w.Resolver = other, log, resolver
-	if in.Edits != nil {
-		w.GroupAdd = append(slices.Clone(w.GroupAdd), in.Edits.Groups()...)
+	w.Runtime, w.Log, w.Resolver = p.other, log, resolver
+	if p.in.Edits != nil {
+		w.GroupAdd = append(slices.Clone(w.GroupAdd), p.in.Edits.Groups()...)
 	}
-	scopeEnd, err := e.beginScope(ctx, in.CgroupPath, out.Spec.Linux.Resources)
+	scopeEnd, err := e.beginScope(ctx, p.in.CgroupPath, p.out.Spec.Linux.Resources)
 	if err != nil {
 		return container.Launched{}, err
 	}
-	w.FilterFlags, w.Listener = held.flags, held.listener
+	w.FilterFlags, w.Listener = p.filter.flags, p.filter.listener
 	failpoint.Hit("engine.launch")
-	got, err := e.sup.start(ctx, w, held.code, fds...)
+	got, err := e.sup.start(ctx, w, p.filter.code, fds...)
 	failpoint.Hit("engine.launched")
 	if err = scopeEnd(err); err != nil {
-		if gone := lostNamespace(out.Spec); gone != nil {
+		if gone := lostNamespace(p.out.Spec); gone != nil {
 			return container.Launched{}, gone
 		}
 		return container.Launched{}, startError(err, "failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: error during container init: ")
 	}
 	// gVisor takes the addresses off the link: only our own leave it as it is.
-	if netns != nil && other == nil && resolver == nil && user.net == nil && spec.Harmless(out.Spec, e.ownSources(r, files)) {
+	if netns != nil && p.other == nil && resolver == nil && user.net == nil && spec.Harmless(p.out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
 	e.prepareSpare(r)
@@ -135,8 +114,42 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),
 		slog.Duration("prepare", got.Prepare), slog.Duration("program", got.Program))...)
-	confined := container.Confinement{Pid: got.Pid, AppArmor: out.Spec.Process.ApparmorProfile, Seccomp: seccompName(in.Security.Seccomp)}
-	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: in.CgroupPath, Confined: confined, Pipes: pipesOf(got)}, nil
+	confined := container.Confinement{Pid: got.Pid, AppArmor: p.out.Spec.Process.ApparmorProfile, Seccomp: seccompName(p.in.Security.Seccomp)}
+	return container.Launched{Pid: got.Pid, StartedAt: got.StartedAt.UTC(), Cgroup: p.in.CgroupPath, Confined: confined, Pipes: pipesOf(got)}, nil
+}
+
+// plan is what is to be started.
+type plan struct {
+	in     spec.Input
+	out    *spec.Output
+	other  *wire.Runtime // that runs it; nil: the supervisor
+	filter *filter       // of system calls; another runtime compiles its own, of the specification
+}
+
+// planStart describes the start of a container with its namespaces, files and user.
+func (e *host) planStart(ctx context.Context, r *container.Record, ns spec.Namespaces, files spec.Files, user launchUser) (p plan, err error) {
+	if p.in, err = e.specInput(ctx, r, ns, files); err != nil {
+		return p, err
+	}
+	p.in.User, p.in.UserNS = user.ids, user.path
+	if err := e.relabel(r, files); err != nil {
+		return p, err
+	}
+	if p.out, err = spec.Build(p.in); err != nil {
+		return p, err
+	}
+	if p.other, err = e.runtime(r); err != nil {
+		return p, err
+	}
+	if p.other == nil && p.in.Edits != nil && p.in.Edits.NeedsRuntime() {
+		p.other = e.ownRuntime()
+	}
+	if p.other != nil {
+		p.out.Spec.Linux.Seccomp, p.filter = p.out.Seccomp, &filter{}
+		return p, nil
+	}
+	p.filter, err = e.filters.compile(p.out.Seccomp)
+	return p, err
 }
 
 // laps are the times that the steps of a start took, for the debug log.

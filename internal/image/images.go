@@ -222,7 +222,8 @@ func (s *Images) byPrefixLocked(hex string) (*Image, error) {
 }
 
 // Tag gives an image a further name, which it takes from the image that has
-// it. A name that stands for the images of several platforms passes on all of them. Errors: Invalid for a reference with a digest, NotFound.
+// it. A name that stands for the images of several platforms passes on all of
+// them. Errors: Invalid for a reference with a digest, NotFound.
 func (s *Images) Tag(ctx context.Context, source string, ref reference.Reference) (*Image, error) {
 	if ref.Digest != "" {
 		return nil, errdefs.Invalidf("refusing to create a tag with a digest reference")

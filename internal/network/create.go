@@ -121,6 +121,17 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	n.mu.Lock()
 	n.records[q.Name], n.bridges[q.Name] = r, b
 	n.mu.Unlock()
+	if err := n.establish(ctx, b, u); err != nil {
+		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
+	}
+	if b.across != nil {
+		n.tell(q.Name)
+	}
+	return r.ID, nil
+}
+
+// establish makes in the kernel, and with other programs, what a new network needs.
+func (n *Networks) establish(ctx context.Context, b *bridge, u *userNetwork) (err error) {
 	n.follow(b)
 	if b.foreign != nil {
 		err = n.openForeign(ctx, b, u)
@@ -129,18 +140,11 @@ func (n *Networks) Create(ctx context.Context, q network.CreateRequest) (id stri
 	}
 	switch {
 	case err != nil:
+		return err
 	case n.monitor == nil:
-		err = n.guard()
-	default:
-		err = n.wall.govern(n.policies())
+		return n.guard()
 	}
-	if err != nil {
-		return "", errors.Join(err, n.remove(context.WithoutCancel(ctx), q.Name, b, r))
-	}
-	if b.across != nil {
-		n.tell(q.Name)
-	}
-	return r.ID, nil
+	return n.wall.govern(n.policies())
 }
 
 // askPlugin asks an address plugin for what a network is to have of it, once it is

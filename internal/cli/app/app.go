@@ -209,11 +209,19 @@ type Args struct {
 // Unlimited is a Max without bound.
 const Unlimited = -1
 
-// The usual numbers of arguments.
-func None() Args            { return Args{} }
-func Exactly(n int) Args    { return Args{Min: n, Max: n} }
-func AtLeast(n int) Args    { return Args{Min: n, Max: Unlimited} }
-func AtMost(n int) Args     { return Args{Max: n} }
+// None is for a command without arguments.
+func None() Args { return Args{} }
+
+// Exactly is for a command with n arguments.
+func Exactly(n int) Args { return Args{Min: n, Max: n} }
+
+// AtLeast is for a command with n arguments or more.
+func AtLeast(n int) Args { return Args{Min: n, Max: Unlimited} }
+
+// AtMost is for a command with n arguments or fewer.
+func AtMost(n int) Args { return Args{Max: n} }
+
+// Between is for a command with a to b arguments.
 func Between(a, b int) Args { return Args{Min: a, Max: b} }
 
 // Check complains, in Docker's words, when n arguments do not fit. path is the

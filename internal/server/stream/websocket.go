@@ -26,9 +26,10 @@ type Socket struct {
 }
 
 // Websocket makes a websocket of a request and returns it with the stream that
-// the engine is to have, whose file the caller closes; Relay connects the two. Over TCP the request must come from a page of the same host, or from
-// none. Errors: Invalid for a request that is no handshake, Forbidden for one
-// of another page; nothing was answered then.
+// the engine is to have, whose file the caller closes; Relay connects the two.
+// Over TCP the request must come from a page of the same host, or from none.
+// Errors: Invalid for a request that is no handshake, Forbidden for one of another
+// page; nothing was answered then.
 //
 // Source: RFC 6455.
 func Websocket(w http.ResponseWriter, r *http.Request, tty, text bool) (*Socket, engine.Conn, error) {

@@ -46,8 +46,8 @@
 // When the supervisor is lost, containers run on: the daemon holds duplicates of
 // pidfds, pipes and terminals (Started) and gives them to the next supervisor
 // (Adopt). When the daemon is lost with it, the next one finds the pipes in the
-// container's processes, which hold both ends (keepEnds). Exit records are files in <root>/exits on a tmpfs, renamed into place,
-// and are read again. The lock on <root>/supervisor.lock dies with its owner.
+// container's processes, which hold both ends (keepEnds). Exit records are files in
+// <root>/exits on a tmpfs, renamed into place, and are read again. The lock on <root>/supervisor.lock dies with its owner.
 //
 // Sources: epoll(7), pidfd_open(2), waitid(2), ioctl_pidfd(2), pipe(7), pty(7),
 // unix(7), PR_SET_CHILD_SUBREAPER in prctl(2); for the stream's frames the

@@ -183,15 +183,8 @@ func seccompListener(l *wire.Listener, id string, status specs.ContainerState, p
 // adopt takes over a process that another supervisor started.
 func (s *Server) adopt(r *request, m *wire.Adopt) error {
 	c := s.containers[m.ID]
-	switch {
-	case !validID(m.ID) || m.Pid <= 0 || m.Pidfd == 0 || m.ExecID != "" && !validID(m.ExecID):
-		return errdefs.Invalidf("supervisor: adopt needs an id, a process and its pidfd")
-	case m.ExecID == "" && c != nil:
-		return errdefs.Conflictf("container %s is already supervised", m.ID)
-	case m.ExecID != "" && (c == nil || c.init == nil):
-		return errdefs.NotFoundf("container %s is not supervised", m.ID)
-	case m.ExecID != "" && c.execs[m.ExecID] != nil:
-		return errdefs.Conflictf("exec %s is already supervised", m.ExecID)
+	if err := mayAdopt(c, m); err != nil {
+		return err
 	}
 	if m.ExecID == "" {
 		c = s.newContainer(m.ID)
@@ -262,6 +255,21 @@ func (s *Server) adopt(r *request, m *wire.Adopt) error {
 		}
 		return proc, nil
 	})
+	return nil
+}
+
+// mayAdopt refuses what cannot be adopted; c is the container, if it is known.
+func mayAdopt(c *container, m *wire.Adopt) error {
+	switch {
+	case !validID(m.ID) || m.Pid <= 0 || m.Pidfd == 0 || m.ExecID != "" && !validID(m.ExecID):
+		return errdefs.Invalidf("supervisor: adopt needs an id, a process and its pidfd")
+	case m.ExecID == "" && c != nil:
+		return errdefs.Conflictf("container %s is already supervised", m.ID)
+	case m.ExecID != "" && (c == nil || c.init == nil):
+		return errdefs.NotFoundf("container %s is not supervised", m.ID)
+	case m.ExecID != "" && c.execs[m.ExecID] != nil:
+		return errdefs.Conflictf("exec %s is already supervised", m.ExecID)
+	}
 	return nil
 }
 
