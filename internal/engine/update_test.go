@@ -64,6 +64,6 @@ func TestMerge(t *testing.T) {
 	hc := apicontainer.HostConfig{AutoRemove: true}
 	err := merge("x", &hc, apicontainer.UpdateConfig{RestartPolicy: apicontainer.RestartPolicy{Name: "always"}})
 	if err == nil || err.Error() != "Cannot update container x: Restart policy cannot be updated because AutoRemove is enabled for the container" {
-		t.Error(err)
+		t.Errorf("a restart policy for a container that removes itself: %v", err)
 	}
 }

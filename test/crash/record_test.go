@@ -78,10 +78,10 @@ func swap(t *testing.T, e *harness.Engine, ids []string, with map[string][]byte)
 		t.Errorf("%d of %d records are there", len(was), len(ids))
 	}
 	if err := s.Commit(t.Context(), &b); err != nil {
-		t.Error(err)
+		t.Errorf("put the records of an earlier engine: %v", err)
 	}
 	if err := s.Close(); err != nil {
-		t.Error(err)
+		t.Errorf("close the store: %v", err)
 	}
 	return was
 }

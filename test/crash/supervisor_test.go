@@ -283,9 +283,9 @@ func forget(t *testing.T, e *harness.Engine, bucket store.Bucket) {
 		b.Delete(bucket, key)
 	}
 	if err := s.Commit(t.Context(), &b); err != nil {
-		t.Error(err)
+		t.Errorf("remove the records: %v", err)
 	}
 	if err := s.Close(); err != nil {
-		t.Error(err)
+		t.Errorf("close the store: %v", err)
 	}
 }

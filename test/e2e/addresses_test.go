@@ -35,10 +35,10 @@ func (p *landlord) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		Options       map[string]string
 	}
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil && r.ContentLength > 0 {
-		p.t.Error(err)
+		p.t.Errorf("the engine's request: %v", err)
 	}
 	if err := json.NewEncoder(w).Encode(p.answer(strings.TrimPrefix(r.URL.Path, "/IpamDriver."), q.Pool, q.Address, q.Options)); err != nil {
-		p.t.Error(err)
+		p.t.Errorf("the plugin's answer: %v", err)
 	}
 }
 

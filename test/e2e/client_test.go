@@ -94,13 +94,13 @@ func testCompletion(t *testing.T, e *harness.Engine) {
 // testManyLogs prints two logs as one: by time, and while they are written.
 func testManyLogs(t *testing.T, e *harness.Engine) {
 	if out, errOut, code := e.Try("logs", "job", "web"); code != 0 || strings.TrimSpace(out) != "web | from-web\njob | from-job" || strings.TrimSpace(errOut) != "job | oops" {
-		t.Errorf("%d %q %q", code, out, errOut)
+		t.Errorf("two logs by time, exit code and output: %d %q %q", code, out, errOut)
 	}
 	if out := e.Run("logs", "--grep", "job$", "web", "job"); out != "job | from-job" {
 		t.Errorf("grep: %q", out)
 	}
 	if _, errOut, code := e.Try("logs", "web", "nope"); code != 1 || !strings.Contains(errOut, "No such container: nope") {
-		t.Errorf("%d %q", code, errOut)
+		t.Errorf("logs of one that is not there, exit code and words: %d %q", code, errOut)
 	}
 	cmd := e.Command(filepath.Join(e.Bin, "lade"), "logs", "-f", "-n", "1", "idle", "web")
 	out, err := cmd.StdoutPipe()

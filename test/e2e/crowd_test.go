@@ -61,7 +61,7 @@ func TestTenThousandConnections(t *testing.T) {
 				}
 				c, err := dialBusy(e.Socket)
 				if err != nil {
-					t.Error(err)
+					t.Errorf("connect: %v", err)
 					return
 				}
 				switch i % 3 {

@@ -165,7 +165,7 @@ func onDisk(t *testing.T, dir string) {
 	runServer(t, "mount", "-o", "loop", image, dir)
 	t.Cleanup(func() {
 		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
+			t.Errorf("unmount the served directory: %v", err)
 		}
 	})
 }
@@ -188,7 +188,7 @@ func serveNFS(t *testing.T, dir string) {
 		runServer(t, "mount", "-t", "nfsd", "nfsd", "/proc/fs/nfsd")
 		t.Cleanup(func() {
 			if err := unix.Unmount("/proc/fs/nfsd", unix.MNT_DETACH); err != nil {
-				t.Error(err)
+				t.Errorf("unmount nfsd: %v", err)
 			}
 		})
 	}

@@ -58,7 +58,7 @@ func (g groups) hugePages() {
 	}
 	set := func(n int) {
 		if err := os.WriteFile(filepath.Join(pool, "nr_hugepages"), []byte(strconv.Itoa(n)), 0); err != nil {
-			g.t.Error(err)
+			g.t.Errorf("set the number of huge pages: %v", err)
 		}
 	}
 	had := number("nr_hugepages")

@@ -395,7 +395,7 @@ func (g groups) loop() (path string, number uint64) {
 	}
 	g.t.Cleanup(func() {
 		if err := unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0); err != nil {
-			g.t.Error(err)
+			g.t.Errorf("detach the loop device: %v", err)
 		}
 		dev.Close()
 	})
@@ -558,7 +558,7 @@ func (g groups) parent() {
 	g.start("below", "--cgroup-parent", parent, harness.Image, "sleep", "1000")
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", g.pid("below")))
 	if err != nil || !strings.Contains(string(raw), ":"+parent+"/"+g.Run("inspect", "--format", "{{.Id}}", "below")) {
-		g.t.Errorf("%s, %v", raw, err)
+		g.t.Errorf("control groups of below: %s, %v", raw, err)
 	}
 	if got := g.Run("inspect", "--format", "{{.HostConfig.CgroupParent}}", "below"); got != parent {
 		g.t.Errorf("inspect says %s", got)
@@ -567,7 +567,7 @@ func (g groups) parent() {
 	in := func(group string) int {
 		found, err := filepath.Glob("/sys/fs/cgroup" + group)
 		if err != nil {
-			g.t.Error(err)
+			g.t.Errorf("look for control groups: %v", err)
 		}
 		more, _ := filepath.Glob("/sys/fs/cgroup/*" + group)
 		return len(found) + len(more)
@@ -599,7 +599,7 @@ func (g groups) conf() {
 	if !g.unified {
 		_, stderr, code := g.try("--annotation", "lade.cgroup-conf.memory.high=8000000", harness.Image, "true")
 		if want := "--cgroup-conf memory.high: "; code != 125 || !strings.Contains(stderr, want) || !strings.Contains(stderr, "version 1") {
-			g.t.Errorf("%d %s", code, stderr)
+			g.t.Errorf("a key of version 2 on version 1, exit code and words: %d %s", code, stderr)
 		}
 		return
 	}

@@ -64,12 +64,12 @@ func TestOnUnhealthy(t *testing.T) {
 		t.Error("a container that was to be left alone was restarted")
 	}
 	if _, errOut, code := e.Try("run", "--health-on-failure", "nope", "lade/hello"); code != 125 || !strings.Contains(errOut, "must be one of none, kill, restart, stop") {
-		t.Errorf("%d %s", code, errOut)
+		t.Errorf("an action that there is not, exit code and words: %d %s", code, errOut)
 	}
 	e.Run("rm", "-f", "kept", "renewed")
 	e.Run("update", "--restart", "no", "hc")
 	e.Run("stop", "hc")
 	if _, errOut, code := e.Try("update", "--restart", "on-unhealthy:-1", "hc"); code == 0 || !strings.Contains(errOut, "maximum retry count cannot be negative") {
-		t.Errorf("%d %s", code, errOut)
+		t.Errorf("a negative count of restarts, exit code and words: %d %s", code, errOut)
 	}
 }

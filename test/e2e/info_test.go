@@ -43,7 +43,7 @@ func TestInfo(t *testing.T) {
 		t.Errorf("registries: %+v", i.RegistryConfig)
 	}
 	if len(i.Labels) != 1 || i.Labels[0] != "tier=test" || i.LoggingDriver != "json-file" || i.NFd <= 0 || i.NGoroutines <= 0 || i.NEventsListener != 0 {
-		t.Errorf("%+v", i)
+		t.Errorf("info: %+v", i)
 	}
 	if kernel, err := exec.Command("uname", "-r").Output(); err != nil || strings.TrimSpace(string(kernel)) != i.KernelVersion {
 		t.Errorf("kernel %q, %q, %v", i.KernelVersion, kernel, err)

@@ -63,7 +63,7 @@ func TestSSH(t *testing.T) {
 		}
 	}
 	if out := run(nil, "", "docker", "version", "--format", "{{.Server.Os}}"); out != "linux\n" {
-		t.Errorf("%q", out)
+		t.Errorf("docker version: %q", out)
 	}
 }
 
@@ -190,6 +190,6 @@ func TestGuards(t *testing.T) {
 	}
 	reload(`{}`, "configuration reloaded")
 	if out, err := docker(e.Socket, "rm", "-f", "box"); err != nil {
-		t.Errorf("%v %s", err, out)
+		t.Errorf("rm without the plugin: %v %s", err, out)
 	}
 }

@@ -200,7 +200,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 		requests, err := l.end()
 		t.Logf("%s: %d requests in %d restarts", l.what, requests, restarts)
 		if err != nil {
-			t.Error(err)
+			t.Errorf("requests over restarts: %v", err)
 		}
 	}
 	if got := e.Run("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "web"); got != "running 0" {

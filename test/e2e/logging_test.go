@@ -148,10 +148,10 @@ func testSyslog(t *testing.T, e *harness.Engine) {
 	got := string(receive(t, udp))
 	f := strings.Fields(got)
 	if len(f) != 8 || f[0] != "<139>1" || f[2] != host || f[3] != "me" || f[5] != "me" || f[7] != "bad" { // 17*8+3
-		t.Errorf("%q", got)
+		t.Errorf("the datagram of syslog: %q", got)
 	}
 	if _, err := time.Parse(time.RFC3339, f[1]); err != nil {
-		t.Error(err)
+		t.Errorf("the time of syslog's datagram: %v", err)
 	}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -162,7 +162,7 @@ func testSyslog(t *testing.T, e *harness.Engine) {
 	go func() {
 		c, err := tcp.Accept()
 		if err != nil {
-			t.Error(err)
+			t.Errorf("accept the log driver's connection: %v", err)
 			close(lines)
 			return
 		}
@@ -204,7 +204,7 @@ func testGELF(t *testing.T, e *harness.Engine) {
 		t.Fatal(err)
 	}
 	if m.Version != "1.1" || m.Short_message != "short" || m.Level != 6 || m.K != "v" || len(m.Tag) != 12 || time.Since(time.UnixMilli(int64(m.Timestamp*1000))) > time.Minute {
-		t.Errorf("%+v", m)
+		t.Errorf("the message of GELF: %+v", m)
 	}
 	run("none", "s=0123456789; s=$s$s$s$s$s$s$s$s$s$s; echo $s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s$s")
 	var whole []byte
@@ -240,7 +240,7 @@ func testFluentd(t *testing.T, e *harness.Engine) {
 		for connection := 0; ; connection++ {
 			c, err := l.Accept()
 			if err != nil {
-				t.Error(err)
+				t.Errorf("accept the log driver's connection: %v", err)
 				break
 			}
 			r := bufio.NewReader(c)
@@ -248,7 +248,7 @@ func testFluentd(t *testing.T, e *harness.Engine) {
 				v, err := unmsgpack(r)
 				if err != nil {
 					if !errors.Is(err, io.EOF) {
-						t.Error(err)
+						t.Errorf("read an entry: %v", err)
 					}
 					break
 				}
@@ -260,7 +260,7 @@ func testFluentd(t *testing.T, e *harness.Engine) {
 					last = i
 				}
 				if entry[0] != "app.fluent" || record["source"] != "stdout" || record["container_name"] != "/fluent" {
-					t.Errorf("%v", entry)
+					t.Errorf("an entry of Fluentd: %v", entry)
 				}
 				chunk := entry[3].(map[string]any)["chunk"].(string)
 				fmt.Fprintf(c, "\x81\xa3ack\xd9%c%s", len(chunk), chunk)

@@ -125,7 +125,7 @@ func arrived(t *testing.T, got <-chan []string, n int) {
 	case lines := <-got:
 		numbered(t, lines, n)
 	case <-time.After(need.Patience(30 * time.Second)):
-		t.Fatal("not all lines came")
+		t.Fatalf("the target has not received all of %d lines", n)
 	}
 }
 
@@ -134,17 +134,17 @@ func killRelay(t *testing.T, e *harness.Engine) {
 	t.Helper()
 	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		t.Error(err)
+		t.Errorf("list processes: %v", err)
 	}
 	for _, path := range all {
 		raw, _ := os.ReadFile(path) // it may have ended
 		if args := strings.Split(string(raw), "\x00"); len(args) > 3 && args[1] == "log-relay" && strings.HasPrefix(args[3], e.Dir+"/") {
 			var pid int
 			if _, err := fmt.Sscanf(path, "/proc/%d/cmdline", &pid); err != nil {
-				t.Error(err)
+				t.Errorf("the relay's process id: %v", err)
 			}
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Error(err)
+				t.Errorf("kill the relay: %v", err)
 			}
 			return
 		}
@@ -188,7 +188,7 @@ func testUntrusted(t *testing.T, e *harness.Engine, a *authority) {
 			t.Errorf("received %q", got)
 		}
 	case <-time.After(need.Patience(30 * time.Second)):
-		t.Fatal("nothing came")
+		t.Fatal("the target that nobody verified has received nothing")
 	}
 	e.Run("rm", "-f", "nobody", "anybody")
 }
@@ -210,7 +210,7 @@ func testFluentdTLS(t *testing.T, e *harness.Engine, a *authority) {
 		for r := bufio.NewReader(c); len(lines) < n; {
 			v, err := unmsgpack(r)
 			if err != nil {
-				t.Error(err)
+				t.Errorf("read an entry: %v", err)
 				return
 			}
 			entry := v.([]any)

@@ -56,12 +56,12 @@ func TestMetrics(t *testing.T) {
 	e.Run("pause", "idle")
 	for end := time.Now().Add(need.Patience(30 * time.Second)); strings.TrimSpace(e.Run("logs", "busy")) != "209715200"; {
 		if time.Now().After(end) {
-			t.Fatal("it has not worked")
+			t.Fatal("the container busy has not read its bytes")
 		}
 	}
 	code, text := get("/metrics")
 	if code != 200 {
-		t.Fatalf("%d %s", code, text)
+		t.Fatalf("GET /metrics: %d %s", code, text)
 	}
 	const of = `\{id="[0-9a-f]{64}",image="lade/hello",name="busy"`
 	if s := value(text, "container_cpu_usage_seconds_total"+of+`,cpu="total"\}`); s < 0.005 || s > 60 {
@@ -76,7 +76,7 @@ func TestMetrics(t *testing.T) {
 	value(text, "container_network_receive_bytes_total"+of+`,interface="eth0"\}`)
 	for state, want := range map[string]float64{"running": 1, "paused": 1, "stopped": 0} {
 		if n := value(text, `engine_daemon_container_states_containers\{state="`+state+`"\}`); n != want {
-			t.Errorf("%v %s", n, state)
+			t.Errorf("containers in a state: %v %s", n, state)
 		}
 	}
 	if n := value(text, `lade_operation_duration_seconds_count\{operation="ContainerStart"\}`); n != 2 {

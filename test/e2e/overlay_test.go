@@ -207,7 +207,7 @@ func TestOverlay(t *testing.T) {
 			return err
 		})
 		if err != nil {
-			t.Error(err)
+			t.Errorf("what listens in the namespace of a host: %v", err)
 		}
 	}
 }

@@ -96,7 +96,7 @@ func put(t *testing.T, dir, name, content string) {
 	}
 	t.Cleanup(func() {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
-			t.Error(err)
+			t.Errorf("remove the plugin's file: %v", err)
 		}
 		for _, d := range []string{dir, filepath.Dir(dir)} {
 			os.Remove(d) // if it is empty
@@ -134,7 +134,7 @@ func (d *pairs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer d.mu.Unlock()
 	var q struct{ EndpointID string }
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
-		d.t.Error(err)
+		d.t.Errorf("the engine's request: %v", err)
 	}
 	answer := any(struct{}{})
 	method := strings.TrimPrefix(r.URL.Path, "/NetworkDriver.")
@@ -151,7 +151,7 @@ func (d *pairs) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.calls = append(d.calls, method)
 	}
 	if err := json.NewEncoder(w).Encode(answer); err != nil {
-		d.t.Error(err)
+		d.t.Errorf("the plugin's answer: %v", err)
 	}
 }
 
@@ -164,6 +164,6 @@ func (d *pairs) run(args ...string) {
 		return err
 	})
 	if err != nil {
-		d.t.Error(err)
+		d.t.Errorf("the plugin's interface: %v", err)
 	}
 }

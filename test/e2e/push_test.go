@@ -282,7 +282,7 @@ func TestUmoci(t *testing.T) {
 	tool(skopeo, "copy", "--insecure-policy", "--src-tls-verify=false", "docker://"+name, "oci:"+back+":x")
 	tool(umoci, "unpack", "--image", back+":x", bundle)
 	if b, err := os.ReadFile(filepath.Join(bundle, "rootfs/some/file")); err != nil || string(b) != "by umoci" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("the file after push, copy and unpack: %q, %v", b, err)
 	}
 	saved := filepath.Join(dir, "saved.tar")
 	e.Run("save", "-o", saved, name)

@@ -142,7 +142,7 @@ func TestRates(t *testing.T) {
 		}
 		defer ns.Close()
 		if err := netns.Do(ns, func() error { return strip("eth0") }); err != nil {
-			t.Error(err)
+			t.Errorf("remove the limits from inside: %v", err)
 		}
 	}
 	clear()
@@ -192,7 +192,7 @@ func TestRatesStats(t *testing.T) {
 	e.Run("run", "-d", "--name", "some", "--net-rate-out=3mbit", "--net-burst=32k", "lade/hello", "sleep", "1000")
 	e.Run("run", "-d", "--name", "none", "lade/hello", "sleep", "1000")
 	if err := limited(e, "some", 0, 3e6); err != nil {
-		t.Error(err)
+		t.Errorf("the limits of some: %v", err)
 	}
 	body := func(name string) string {
 		t.Helper()
@@ -210,10 +210,10 @@ func TestRatesStats(t *testing.T) {
 	}
 	some := body("some")
 	if !strings.Contains(some, `"net_rates":{"out":{"rate":3000000,"burst":32768,"backlog":`) || strings.Contains(some, `"overlimits":0}`) || !strings.Contains(some, `"overlimits":`) {
-		t.Errorf("%s", some)
+		t.Errorf("stats of a container with limits: %s", some)
 	}
 	if none := body("none"); strings.Contains(none, "net_rates") || !strings.Contains(none, `"networks":{"eth0"`) {
-		t.Errorf("%s", none)
+		t.Errorf("stats of a container without limits: %s", none)
 	}
 	e.Run("rm", "-f", "some", "none")
 }

@@ -36,7 +36,7 @@ func TestReload(t *testing.T) {
 	}
 	i := info(t, e)
 	if _, ok := i.Runtimes["mine"]; !ok || i.Labels[0] != "tier=second" {
-		t.Errorf("%v, %v", i.Runtimes, i.Labels)
+		t.Errorf("runtimes and labels after a reload: %v, %v", i.Runtimes, i.Labels)
 	}
 	if out := e.Run("run", "--rm", "lade/hello", "sh", "-c", "ulimit -n; cat /etc/resolv.conf"); !strings.HasPrefix(out, "77\n") || !strings.Contains(out, "nameserver 192.0.2.7") {
 		t.Errorf("a new container: %s", out)
@@ -44,7 +44,7 @@ func TestReload(t *testing.T) {
 	e.Run("create", "--name", "new", "lade/hello")
 	out := e.Run("inspect", "--format", "{{.HostConfig.LogConfig.Config}} {{len .HostConfig.Ulimits}}", "new", "old")
 	if want := "map[max-size:3m] 1\nmap[] 0"; out != want {
-		t.Errorf("%q", out)
+		t.Errorf("log options and ulimits of new and old: %q", out)
 	}
 	out = e.Run("events", "--since", began.Format(time.RFC3339Nano), "--until", time.Now().Format(time.RFC3339Nano), "--filter", "type=daemon")
 	if !strings.Contains(out, "daemon reload ") || !strings.Contains(out, "labels=[tier=second]") {

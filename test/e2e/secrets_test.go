@@ -110,7 +110,7 @@ func TestSecrets(t *testing.T) {
 	// As Docker's client asks for them, in a user namespace.
 	cmd := e.Command(docker, "run", "-d", "--name", "mapped", "--annotation", "lade.userns=auto", "--annotation", "lade.secrets=db;other,target=pw,uid=33,gid=44,mode=0400", "--annotation", "lade.configs=conf", "lade/hello", "sleep", "1000")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
+		t.Fatalf("a container with secrets in a user namespace: %v %s", err, out)
 	}
 	reads("mapped")
 	e.Run("rm", "-f", "user", "mapped")
@@ -124,7 +124,7 @@ func TestSecrets(t *testing.T) {
 		return err
 	})
 	if err != nil {
-		t.Error(err)
+		t.Errorf("search the data root: %v", err)
 	}
 	e.Run("secret", "rm", "db", "other")
 	e.Run("config", "rm", "conf")

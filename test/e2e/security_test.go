@@ -120,22 +120,22 @@ func TestSeccompNotify(t *testing.T) {
 		body, control := make([]byte, 8192), make([]byte, 64)
 		n, cn, _, _, err := c.ReadMsgUnix(body, control)
 		if err != nil {
-			t.Error(err)
+			t.Errorf("the agent's message: %v", err)
 			return
 		}
 		messages, err := unix.ParseSocketControlMessage(control[:cn])
 		if err != nil || len(messages) != 1 {
-			t.Errorf("%v, %v", messages, err)
+			t.Errorf("the descriptors that came to the agent: %v, %v", messages, err)
 			return
 		}
 		fds, err := unix.ParseUnixRights(&messages[0])
 		if err != nil {
-			t.Error(err)
+			t.Errorf("the agent's descriptors: %v", err)
 			return
 		}
 		var s specs.ContainerProcessState
 		if err := json.Unmarshal(body[:n], &s); err != nil {
-			t.Error(err)
+			t.Errorf("the state that the agent was sent: %v", err)
 		}
 		state <- s
 		// Nobody answers: the kernel says ENOSYS to all calls from now on.
@@ -145,7 +145,7 @@ func TestSeccompNotify(t *testing.T) {
 	}()
 	out, err := run()
 	if err != nil || !strings.Contains(out, "unction not implemented") || !strings.Contains(out, "after") {
-		t.Errorf("%v %s", err, out)
+		t.Errorf("a container whose agent has left: %v %s", err, out)
 	}
 	got, ok := <-state
 	if !ok || got.Metadata != "from docker" || got.Pid <= 1 || len(got.State.ID) != 64 || got.State.Status != specs.StateCreating {

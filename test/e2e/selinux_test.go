@@ -106,7 +106,7 @@ func enforce(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if err := os.WriteFile(file, before, 0); err != nil {
-			t.Error(err)
+			t.Errorf("restore what SELinux enforced: %v", err)
 		}
 	})
 }
@@ -170,7 +170,7 @@ func (l labelled) labels() {
 	l.start("second")
 	process, files := l.inspect("first", ".ProcessLabel"), l.inspect("first", ".MountLabel")
 	if !strings.HasPrefix(process, "system_u:system_r:container_t:s0:c") || strings.TrimPrefix(process, "system_u:system_r:container_t:") != strings.TrimPrefix(files, "system_u:object_r:container_file_t:") {
-		l.t.Errorf("%s, %s", process, files)
+		l.t.Errorf("labels of process and files: %s, %s", process, files)
 	}
 	if other := l.inspect("second", ".ProcessLabel"); other == process {
 		l.t.Errorf("two containers are %s", process)
@@ -335,7 +335,7 @@ func (l labelled) docker() {
 	cmd := l.Command("docker", "run", "--rm", "--network", "none", "--security-opt", "label=type:other_t", "-v", l.secret()+":/d:Z", harness.Image,
 		"sh", "-c", "cat /d/secret; cut -d : -f 3 /proc/self/attr/current")
 	if out, err := cmd.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "secretother_t" {
-		l.t.Errorf("%s, %v", out, err)
+		l.t.Errorf("a private file, read with its label: %s, %v", out, err)
 	}
 }
 

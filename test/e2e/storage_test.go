@@ -49,7 +49,7 @@ func life(t *testing.T, e *harness.Engine, docker func(...string) string, img st
 	docker("start", "one")
 	docker("cp", "one:/new", filepath.Join(e.Dir, "copy"))
 	if b, err := os.ReadFile(filepath.Join(e.Dir, "copy")); err != nil || string(b) != "new\n" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("the file that cp has brought: %q, %v", b, err)
 	}
 	if out := docker("run", "--rm", img, "sh", "-c", "cat /new || which wget"); !strings.Contains(out, "/bin/wget") {
 		t.Errorf("the image was changed: %s", out)

@@ -85,7 +85,7 @@ func (s scopes) limits() {
 	id := s.id("box")
 	raw, err := os.ReadFile("/proc/" + s.Run("inspect", "--format", "{{.State.Pid}}", "box") + "/cgroup")
 	if err != nil || !strings.Contains(string(raw), ":/"+slice+"/lade-"+id+".scope\n") {
-		s.t.Errorf("%s, %v", raw, err)
+		s.t.Errorf("control groups of box: %s, %v", raw, err)
 	}
 	procs, err := os.ReadFile(filepath.Join(s.group(slice, id), "cgroup.procs"))
 	if len(strings.Fields(string(procs))) != 1 || err != nil {
@@ -142,7 +142,7 @@ func (s scopes) failed() {
 	id := s.id("bad")
 	for range 2 {
 		if _, stderr, code := s.Try("start", "bad"); code == 0 || !strings.Contains(stderr, "no such file or directory") {
-			s.t.Errorf("%d %s", code, stderr)
+			s.t.Errorf("start of what cannot start, exit code and words: %d %s", code, stderr)
 		}
 		s.gone(id)
 	}
@@ -151,7 +151,7 @@ func (s scopes) failed() {
 func (s scopes) parent() {
 	_, stderr, code := s.Try("run", "--rm", "--cgroup-parent", "/x", "lade/hello", "true")
 	if want := `cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"`; code != 125 || !strings.Contains(stderr, want) {
-		s.t.Errorf("%d %s", code, stderr)
+		s.t.Errorf("a cgroup-parent that is no slice, exit code and words: %d %s", code, stderr)
 	}
 	out := s.Run("run", "--rm", "--cgroupns", "host", "--cgroup-parent", "ladetest-a-b.slice", "lade/hello", "cat", "/proc/self/cgroup")
 	if !strings.Contains(out, ":/ladetest.slice/ladetest-a.slice/ladetest-a-b.slice/lade-") {
@@ -174,7 +174,7 @@ func (s scopes) killed() {
 	s.Run("update", "-m", "32m", "--memory-swap", "32m", "kept")
 	raw, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil || !strings.Contains(string(raw), "lade-"+id+".scope") {
-		s.t.Errorf("%s, %v", raw, err)
+		s.t.Errorf("control groups of kept: %s, %v", raw, err)
 	}
 	if n, err := strconv.Atoi(pid); err != nil || syscall.Kill(n, 0) != nil {
 		s.t.Errorf("process %s: %v", pid, err)

@@ -31,7 +31,7 @@ func (u unified) file(container, name string) string {
 	u.t.Helper()
 	raw, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", u.Group(), u.id(container), name))
 	if err != nil {
-		u.t.Error(err)
+		u.t.Errorf("read a file of the control group: %v", err)
 	}
 	return strings.TrimSpace(string(raw))
 }
@@ -70,7 +70,7 @@ func (u unified) soon(f func() error) {
 			return
 		}
 	}
-	u.t.Error(err)
+	u.t.Errorf("never so: %v", err)
 }
 
 // TestUnified holds the engine to what version 2 of control groups has of its

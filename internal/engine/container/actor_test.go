@@ -234,7 +234,7 @@ func TestFailedStart(t *testing.T) {
 			t.Fatal("the start succeeded")
 		}
 		if r := a.View(); r.State != Created || r.ExitCode != 127 || r.Error != "not found" {
-			t.Errorf("%s, %d, %q", r.State, r.ExitCode, r.Error)
+			t.Errorf("after a start that failed: state, exit code, error: %s, %d, %q", r.State, r.ExitCode, r.Error)
 		}
 		f.launch = nil
 		if err := a.Start(t.Context()); err != nil || a.View().ExitCode != 0 {
@@ -388,7 +388,7 @@ func TestEarlyExit(t *testing.T) {
 		}
 		synctest.Wait()
 		if r := a.View(); r.State != Exited || r.ExitCode != 3 {
-			t.Errorf("%s, %d", r.State, r.ExitCode)
+			t.Errorf("state and exit code: %s, %d", r.State, r.ExitCode)
 		}
 	})
 }

@@ -163,7 +163,7 @@ func TestRemovable(t *testing.T) {
 	want := []string{"created no", "created no stopped", "created always", "created always stopped", "exited no", "exited no stopped", "exited always stopped",
 		"dead no", "dead no stopped", "dead always", "dead always stopped"}
 	if !slices.Equal(got, want) {
-		t.Errorf("%q", got)
+		t.Errorf("which containers may go: %q", got)
 	}
 }
 

@@ -101,7 +101,7 @@ func FuzzTag(f *testing.F) {
 	f.Add(`{{truncate .FullID 4 | upper}} {{index .ContainerLabels "com.x"}}`)
 	f.Fuzz(func(t *testing.T, tag string) {
 		if _, err := expand(tag, info); err != nil && !strings.HasPrefix(err.Error(), "invalid log tag") {
-			t.Error(err)
+			t.Errorf("a tag's error: %v", err)
 		}
 	})
 }

@@ -81,7 +81,7 @@ func TestTreeSize(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := treeSize(dir); err != nil || n < 1<<20 || n >= 2<<20 {
-		t.Errorf("%d, %v", n, err)
+		t.Errorf("size of a tree: %d, %v", n, err)
 	}
 	if n, err := treeSize(filepath.Join(dir, "gone")); err != nil || n != 0 {
 		t.Errorf("a directory that is gone: %d, %v", n, err)

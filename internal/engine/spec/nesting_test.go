@@ -10,7 +10,7 @@ import (
 func TestApplyNesting(t *testing.T) {
 	plain := container.HostConfig{SecurityOpt: []string{"nesting=false"}}
 	if err := ApplyNesting(&plain); err != nil || plain.UsernsMode != "" || plain.CapAdd != nil || plain.MaskedPaths != nil {
-		t.Errorf("%+v, %v", plain, err)
+		t.Errorf("nesting=false: %+v, %v", plain, err)
 	}
 	hc := container.HostConfig{SecurityOpt: []string{"nesting=true"}, CapDrop: []string{"SYS_PTRACE"}, CapAdd: []string{"NET_ADMIN"}, UsernsMode: "keep-id"}
 	if err := ApplyNesting(&hc); err != nil {
@@ -20,7 +20,7 @@ func TestApplyNesting(t *testing.T) {
 		t.Errorf("capabilities %v, want %v", hc.CapAdd, want)
 	}
 	if hc.UsernsMode != "keep-id" || hc.MaskedPaths == nil || hc.ReadonlyPaths == nil || !slices.Contains(hc.SecurityOpt, "writable-cgroups=true") {
-		t.Errorf("%+v", hc)
+		t.Errorf("nesting=true: %+v", hc)
 	}
 	for _, bad := range []container.HostConfig{
 		{SecurityOpt: []string{"nesting"}}, {SecurityOpt: []string{"nesting=perhaps"}},

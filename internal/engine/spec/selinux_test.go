@@ -58,6 +58,6 @@ func TestChooseLabels(t *testing.T) {
 	// A policy without levels.
 	d.Process.Level, d.File.Level = "", ""
 	if got, err := ChooseLabels(&hc{}, d, &selinux.Levels{}, "", false); err != nil || got.Process != "system_u:system_r:container_t" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("labels without levels: %+v, %v", got, err)
 	}
 }

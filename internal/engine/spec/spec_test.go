@@ -171,7 +171,7 @@ func TestCapabilities(t *testing.T) {
 	f := host()
 	f.Capabilities = without(f.Capabilities, "CAP_SYS_RESOURCE", "CAP_MKNOD")
 	if _, err := Capabilities([]string{"SYS_RESOURCE"}, f); err == nil || !strings.HasPrefix(err.Error(), "capability not supported by your kernel or not available") {
-		t.Error(err)
+		t.Errorf("a capability that the kernel does not have: %v", err)
 	}
 	if got, _ := capabilities(&container.HostConfig{}, f); slices.Contains(got, "CAP_MKNOD") {
 		t.Error("a default capability that the host lacks is given")
@@ -252,7 +252,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	if _, err := Validate(&container.Config{WorkingDir: "x"}, &hc{}, host()); err == nil || err.Error() != "the working directory 'x' is invalid, it needs to be an absolute path" {
-		t.Error(err)
+		t.Errorf("a relative working directory: %v", err)
 	}
 }
 
@@ -308,7 +308,7 @@ func TestSystemdParent(t *testing.T) {
 // TestUpdateAlone: an update is checked without what the container has.
 func TestUpdateAlone(t *testing.T) {
 	if w, err := ValidateUpdate(&container.Resources{MemorySwap: 64 << 20}, host()); err != nil || len(w) != 0 {
-		t.Errorf("%v, %v", w, err)
+		t.Errorf("an update of swap alone: %v, %v", w, err)
 	}
 	for _, r := range []container.Resources{{Memory: 1}, {MemorySwap: 1 << 20, Memory: 64 << 20}, {CpusetCpus: "7"}, {BlkioWeight: 1}, {NanoCPUs: 3e9},
 		{BlkioWeightDevice: []*blkiodev.WeightDevice{nil}}, {BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{nil}},
@@ -323,7 +323,7 @@ func TestUpdateAlone(t *testing.T) {
 	}}
 	r, err := Resources(gone, host(), find)
 	if err != nil || len(r.BlockIO.ThrottleReadBpsDevice) != 1 || len(r.BlockIO.WeightDevice) != 0 || len(gone.BlkioDeviceReadBps) != 2 {
-		t.Errorf("%+v, %v", r.BlockIO, err)
+		t.Errorf("limits of devices that are gone: %+v, %v", r.BlockIO, err)
 	}
 }
 
@@ -339,7 +339,7 @@ func TestDiscarded(t *testing.T) {
 	}
 	r, err := Resources(hc, host(), find)
 	if err != nil || r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil {
-		t.Errorf("%+v, %v", r, err)
+		t.Errorf("no limits: %+v, %v", r, err)
 	}
 	if hc.CapAdd[0] != "CAP_NET_ADMIN" {
 		t.Errorf("CapAdd is %v", hc.CapAdd)
@@ -356,11 +356,11 @@ func TestExec(t *testing.T) {
 	}
 	wantEnv := []string{"PATH=" + defaultPath, "HOSTNAME=0123", "A=2", "B=3"}
 	if p.Terminal || p.ConsoleSize != nil || p.Cwd != "/w" || !p.NoNewPrivileges || !slices.Equal(p.Args, []string{"ls", "-l"}) || !slices.Equal(p.Env, wantEnv) || profile == nil {
-		t.Errorf("%+v", p)
+		t.Errorf("an exec as the container is: %+v", p)
 	}
 	p, _, err = Exec(in, ExecInput{Cmd: []string{"sh"}, Tty: true, Privileged: true, WorkingDir: "/x", ConsoleSize: &[2]uint{1, 2}})
 	if err != nil || !p.Terminal || p.ConsoleSize.Width != 2 || p.Cwd != "/x" || len(p.Capabilities.Bounding) != 41 || !slices.Contains(p.Env, "TERM=xterm") {
-		t.Errorf("%+v, %v", p, err)
+		t.Errorf("an exec with options: %+v, %v", p, err)
 	}
 	for _, x := range []ExecInput{{}, {Cmd: []string{"x"}, WorkingDir: "rel"}} {
 		if _, _, err := Exec(in, x); !errors.Is(err, errdefs.Invalid) {
@@ -413,15 +413,15 @@ func TestMerge(t *testing.T) {
 func TestPrivilegedPaths(t *testing.T) {
 	hc := &container.HostConfig{Privileged: true, MaskedPaths: []string{"/proc/x"}}
 	if m, r := paths(hc, host(), &security{}); len(m) != 1 || r != nil {
-		t.Errorf("%v %v", m, r)
+		t.Errorf("masked and read-only paths, privileged: %v %v", m, r)
 	}
 	if m, r := paths(&container.HostConfig{MaskedPaths: []string{}, ReadonlyPaths: []string{}}, host(), &security{}); len(m) != 0 || len(r) != 0 {
-		t.Errorf("%v %v", m, r)
+		t.Errorf("masked and read-only paths, none wanted: %v %v", m, r)
 	}
 	f := host()
 	f.Masked = []string{"/a"}
 	if m, r := paths(&container.HostConfig{}, f, &security{}); len(m) != 13 || m[0] != "/a" || len(r) != 5 {
-		t.Errorf("%v %v", m, r)
+		t.Errorf("masked and read-only paths, the default: %v %v", m, r)
 	}
 }
 
@@ -447,7 +447,7 @@ func TestDetect(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.CPUs < 1 || f.Kernel == "" || f.CPUSet == "" || !f.Seccomp {
-		t.Errorf("%+v", f)
+		t.Errorf("facts of this host: %+v", f)
 	}
 }
 

@@ -48,7 +48,7 @@ func TestStopped(t *testing.T) {
 		for s, err := range samples {
 			n++
 			if err != nil || s.ID != "0123" || s.Name != "/one" || s.CPUStats.CPUUsage.TotalUsage != 0 || !s.Read.IsZero() {
-				t.Errorf("%+v, %v", s, err)
+				t.Errorf("a sample of a container that does not run: %+v, %v", s, err)
 			}
 		}
 		if n != 1 {
@@ -71,7 +71,7 @@ func TestStopped(t *testing.T) {
 	}
 	for _, err := range samples {
 		if err != nil {
-			t.Error(err)
+			t.Errorf("a sample: %v", err)
 		}
 		done()
 	}
@@ -87,9 +87,9 @@ func TestBlkio(t *testing.T) {
 	})
 	got, err := json.Marshal(s.IoServiceBytesRecursive)
 	if want := `[{"major":8,"minor":0,"op":"Read","value":1},{"major":8,"minor":16,"op":"write","value":2}]`; err != nil || string(got) != want {
-		t.Errorf("%s, %v", got, err)
+		t.Errorf("bytes by device: %s, %v", got, err)
 	}
 	if len(s.IoServicedRecursive)+len(s.SectorsRecursive) != 0 {
-		t.Errorf("%+v", s)
+		t.Errorf("what the kernel does not tell: %+v", s)
 	}
 }

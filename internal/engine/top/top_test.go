@@ -23,11 +23,11 @@ func TestProcesses(t *testing.T) {
 	pids := []int{child.Process.Pid, 1 << 22} // the second is none
 	got, err := processes(pids)
 	if err != nil || len(got.Processes) != 1 {
-		t.Fatalf("%+v, %v", got, err)
+		t.Fatalf("one process of two: %+v, %v", got, err)
 	}
 	want, err := hostPS(t.Context(), pids, []string{"-ef"})
 	if err != nil || len(want.Processes) != 1 {
-		t.Fatalf("%+v, %v", want, err)
+		t.Fatalf("ps of one process of two: %+v, %v", want, err)
 	}
 	if a, b := strings.Join(got.Titles, " "), strings.Join(want.Titles, " "); a != b {
 		t.Errorf("titles %s, ps has %s", a, b)
@@ -38,7 +38,7 @@ func TestProcesses(t *testing.T) {
 		}
 	}
 	if got.Processes[0][2] != strconv.Itoa(os.Getpid()) || got.Processes[0][7] != "sleep 1000" {
-		t.Errorf("%v", got.Processes[0])
+		t.Errorf("the process: %v", got.Processes[0])
 	}
 }
 
@@ -46,7 +46,7 @@ func TestHostPS(t *testing.T) {
 	need.Program(t, "ps", "procps")
 	got, err := hostPS(t.Context(), []int{os.Getpid()}, []string{"-eo pid,args"})
 	if err != nil || len(got.Processes) != 1 || len(got.Processes[0]) != 2 || got.Processes[0][0] != strconv.Itoa(os.Getpid()) {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("ps with columns: %+v, %v", got, err)
 	}
 	for _, args := range []string{"-eo args", "--no-such-option"} {
 		if _, err := hostPS(t.Context(), nil, []string{args}); errdefs.KindOf(err) != errdefs.Invalid {

@@ -140,7 +140,7 @@ func TestForeign(t *testing.T) {
 		t.Fatal(err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 4 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 4", x)
 	}
 	if got := e.logged(id); !slices.Equal(got, []string{"stdout out\n"}) {
 		t.Errorf("log: %q", got)
@@ -161,7 +161,7 @@ func TestForeignKill(t *testing.T) {
 		t.Fatal(err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 137 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestForeignOrphans(t *testing.T) {
 	for range 20 {
 		id, _ := e.start("exit 5", byOther)
 		if x := e.events.exit(id, ""); x.Code != 5 {
-			t.Errorf("%+v", x)
+			t.Errorf("exit %+v, want code 5", x)
 		}
 	}
 }
@@ -183,6 +183,6 @@ func TestForeignUnknown(t *testing.T) {
 	m := e.message("true")
 	byOther(m)
 	if _, err := e.client.Start(t.Context(), m); !errors.Is(err, errdefs.NotImplemented) {
-		t.Errorf("%v", err)
+		t.Errorf("start by another runtime where there is none: %v, want not implemented", err)
 	}
 }

@@ -25,7 +25,7 @@ func TestExecParts(t *testing.T) {
 		}
 		stream.Close()
 		if x := e.events.exit(id, name); x.Code != 9 {
-			t.Errorf("%+v", x)
+			t.Errorf("exit %+v, want code 9", x)
 		}
 		early := partAfter / 10
 		if err := client.SetReadDeadline(time.Now().Add(early)); err != nil {

@@ -102,7 +102,7 @@ func TestIdleExit(t *testing.T) {
 		t.Fatal("ended while a container runs")
 	}
 	if !wait(10000) {
-		t.Fatal("did not end")
+		t.Fatal("the server did not end after its last container")
 	}
 	// the next one knows how the container ended
 	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
@@ -141,7 +141,7 @@ func TestLostSupervisor(t *testing.T) {
 	old := e.hello.Pid
 	e.connect(supervisor.Options{Binary: "/proc/self/exe"})
 	if e.hello.Pid == old || len(e.hello.Containers) > 0 {
-		t.Errorf("%+v", e.hello)
+		t.Errorf("hello of the server: %+v", e.hello)
 	}
 	adopt := func(id string, s *supervisor.Started, change func(*wire.Adopt)) {
 		m := &wire.Adopt{ID: id, Pid: s.Pid, StartedAt: s.StartedAt, Log: wire.Log{Driver: "json-file", Path: e.logPath(id)}}
@@ -193,7 +193,7 @@ func TestLostSupervisor(t *testing.T) {
 		stream.Close()
 		fmt.Fprintln(client, "input")
 		if b, err := io.ReadAll(client); err != nil || !strings.Contains(string(b), "got input") {
-			t.Errorf("%q, %v", b, err)
+			t.Errorf("output %q, %v", b, err)
 		}
 	}
 	exited("cat", cat, "", 7)
@@ -265,7 +265,7 @@ func TestUpgrade(t *testing.T) {
 		bin.Close()
 		e.connect(supervisor.Options{})
 		if e.hello.Pid != pid || e.hello.Build != "upgraded" {
-			t.Errorf("%+v", e.hello)
+			t.Errorf("hello of the server: %+v", e.hello)
 		}
 	}
 	if n := len(e.hello.Containers); n != 4 {
@@ -276,12 +276,12 @@ func TestUpgrade(t *testing.T) {
 	}
 	fmt.Fprint(ttyClient, "b\n")
 	if b, err := io.ReadAll(ttyClient); err != nil || string(b) != "got a\x10b\r\n" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("output %q, %v", b, err)
 	}
 	fmt.Fprint(client, "two")
 	halfClose(t, client)
 	if b, err := io.ReadAll(client); err != nil || string(b) != "halfone two" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("output %q, %v", b, err)
 	}
 	if b, err := io.ReadAll(slow); err != nil || len(b) != size {
 		t.Errorf("%d bytes, %v", len(b), err)
@@ -301,7 +301,7 @@ func TestUpgrade(t *testing.T) {
 		}
 	}
 	if got := e.logged(cat); !reflect.DeepEqual(got, []string{"stdout halfone two"}) {
-		t.Errorf("%q", got)
+		t.Errorf("output %q", got)
 	}
 	// One that cannot be executed changes nothing.
 	id, _ := e.start("exec sleep 1000", nil)
@@ -311,13 +311,13 @@ func TestUpgrade(t *testing.T) {
 	}
 	defer bad.Close()
 	if err := e.client.Upgrade(t.Context(), bad); err == nil {
-		t.Error("no error")
+		t.Error("an upgrade to an empty file succeeded")
 	}
 	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 9}); err != nil {
 		t.Error(err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 137 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 }
 
@@ -380,11 +380,11 @@ func TestContext(t *testing.T) {
 	left := errors.New("left")
 	time.AfterFunc(50*time.Millisecond, func() { cancel(left) })
 	if _, err := e.client.Start(ctx, m); !errors.Is(err, left) {
-		t.Errorf("%v", err)
+		t.Errorf("start given up by its caller: %v", err)
 	}
 	close(slow)
 	if x := e.events.exit(m.ID, ""); x.Code != 3 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 3", x)
 	}
 }
 

@@ -185,7 +185,7 @@ func TestRealContainer(t *testing.T) {
 	}
 	r.ready(m.ID)
 	if !r.hasGroup(m.ID) {
-		t.Error("no control group")
+		t.Error("the container has no control group")
 	}
 	ex := func(id string, terminal bool, args ...string) (*supervisor.Started, string) {
 		client, stream := pair(t)
@@ -217,24 +217,24 @@ func TestRealContainer(t *testing.T) {
 		return x, string(b)
 	}
 	if _, out := ex("e1", false, "echo"); out != "hello\n" {
-		t.Errorf("%q", out)
+		t.Errorf("output %q", out)
 	}
 	if x := r.events.exit(m.ID, "e1"); x.Code != 0 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 0", x)
 	}
 	if _, out := ex("e2", true, "echo"); out != "hello\r\nhello\r\n" {
-		t.Errorf("%q", out)
+		t.Errorf("output %q", out)
 	}
 	ex("e3", false, "exit", "9")
 	if x := r.events.exit(m.ID, "e3"); x.Code != 9 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 9", x)
 	}
 	ex("e4", false, "sleep")
 	if err := r.client.Signal(t.Context(), &wire.Signal{ID: m.ID, Signal: 9}); err != nil {
 		t.Fatal(err)
 	}
 	if x := r.events.exit(m.ID, ""); x.Code != 137 || x.OOM {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 	if x := r.events.exit(m.ID, "e4"); x.Code != 137 { // the kernel ended it with its namespace
 		t.Errorf("%+v", x)
@@ -246,7 +246,7 @@ func TestRealContainer(t *testing.T) {
 	r.events.forget(m.ID)
 	r.run(m)
 	if x := r.events.exit(m.ID, ""); x.Code != 6 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 6", x)
 	}
 }
 
@@ -258,7 +258,7 @@ func TestRealTerminal(t *testing.T) {
 	client, stream := pair(t)
 	attachAll(m)
 	if s := r.run(m, stream); s.Console == nil {
-		t.Error("no terminal")
+		t.Error("a container with a terminal was started without one")
 	}
 	stream.Close()
 	if err := r.client.Resize(t.Context(), &wire.Resize{ID: m.ID, Rows: 10, Cols: 20}); err != nil {
@@ -266,10 +266,10 @@ func TestRealTerminal(t *testing.T) {
 	}
 	fmt.Fprint(client, "x\n\x04")
 	if b, err := io.ReadAll(client); err != nil || string(b) != "x\r\nx\r\n" {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("output %q, %v", b, err)
 	}
 	if x := r.events.exit(m.ID, ""); x.Code != 0 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 0", x)
 	}
 }
 
@@ -280,7 +280,7 @@ func TestRealOOM(t *testing.T) {
 	m.Spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
 	r.run(m)
 	if x := r.events.exit(m.ID, ""); x.Code != 137 || !x.OOM {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 	// an exec is killed, the container lives
 	m = r.message("sleep")
@@ -317,7 +317,7 @@ func TestRealFreeze(t *testing.T) {
 	r.client.Close()
 	r.connect(supervisor.Options{})
 	if len(r.hello.Containers) != 1 || !r.hello.Containers[0].Frozen {
-		t.Errorf("%+v", r.hello.Containers)
+		t.Errorf("hello of the server: %+v", r.hello.Containers)
 	}
 	if _, err := r.exec(m.ID, "e1", "", nil); !errors.Is(err, errdefs.Conflict) {
 		t.Errorf("exec into a frozen container: %v", err)
@@ -333,7 +333,7 @@ func TestRealFreeze(t *testing.T) {
 		t.Fatal(err)
 	}
 	if x := r.events.exit(m.ID, ""); x.Code != 137 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 }
 
@@ -365,13 +365,13 @@ func TestRealLost(t *testing.T) {
 	}
 	x.Close()
 	if x := r.events.exit(m.ID, "e1"); x.Code != 3 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 3", x)
 	}
 	if err := r.client.Signal(t.Context(), &wire.Signal{ID: m.ID, Signal: 9, All: true}); err != nil {
 		t.Fatal(err)
 	}
 	if x := r.events.exit(m.ID, ""); x.Code != 137 && (x.Code != -1 || need.TellsExits(t)) {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 	for i, l := range r.logged(m.ID) {
 		if l != fmt.Sprintf("stdout %d\n", i+1) {
@@ -454,7 +454,7 @@ func TestRealUpgrade(t *testing.T) {
 	}
 	r.connect(supervisor.Options{})
 	if len(r.hello.Containers) != 1 || r.hello.Containers[0].Pid != s.Pid || r.hello.Build != "upgraded" {
-		t.Fatalf("%+v", r.hello)
+		t.Fatalf("hello of the server: %+v", r.hello)
 	}
 	for _, thaw := range []bool{false, true} {
 		if err := r.client.Freeze(t.Context(), &wire.Freeze{ID: m.ID, Thaw: thaw}); err != nil {
@@ -467,12 +467,12 @@ func TestRealUpgrade(t *testing.T) {
 	}
 	x.Close()
 	if x := r.events.exit(m.ID, "e1"); x.Code != 3 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 3", x)
 	}
 	if err := r.client.Signal(t.Context(), &wire.Signal{ID: m.ID, Signal: 9, All: true}); err != nil {
 		t.Fatal(err)
 	}
 	if x := r.events.exit(m.ID, ""); x.Code != 137 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 137", x)
 	}
 }

@@ -95,7 +95,7 @@ func TestStartRefused(t *testing.T) {
 	before := openFiles(t)
 	err := run(func(m *wire.Start) { m.Spec.Process.Args = []string{"no-such-program"} })
 	if se, ok := errors.AsType[*supervisor.StartError](err); !ok || se.Code != 127 || !errors.Is(err, errdefs.Invalid) {
-		t.Errorf("%v", err)
+		t.Errorf("a program that is not there: %v", err)
 	}
 	if err := run(func(m *wire.Start) { m.ID = "../x" }); !errors.Is(err, errdefs.Invalid) {
 		t.Errorf("bad id: %v", err)
@@ -137,7 +137,7 @@ func TestPutFilter(t *testing.T) {
 	e := inProcess(t, nil)
 	err := e.client.PutFilter(t.Context(), &wire.PutFilter{Digest: "sha256:00", Code: make([]byte, 8)})
 	if !errors.Is(err, errdefs.DataLoss) {
-		t.Errorf("%v", err)
+		t.Errorf("a filter with another digest: %v", err)
 	}
 }
 
@@ -184,7 +184,7 @@ func TestAttachBeforeStart(t *testing.T) {
 		t.Errorf("%d bytes of output, stderr %q", len(out), err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 0 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit: %+v", x)
 	}
 }
 
@@ -208,7 +208,7 @@ func TestAttachStays(t *testing.T) {
 	fmt.Fprintln(first, "one")
 	halfClose(t, first)
 	if b, err := io.ReadAll(first); err != nil || len(b) > 0 {
-		t.Errorf("%q, %v", b, err)
+		t.Errorf("what the first client got: %q, %v", b, err)
 	}
 	gone := attach()
 	gone.Close()
@@ -216,11 +216,11 @@ func TestAttachStays(t *testing.T) {
 	fmt.Fprintln(third, "two")
 	for _, c := range []*os.File{third, watcher} {
 		if b, err := io.ReadAll(c); err != nil || string(b) != "one two\n" {
-			t.Errorf("%q, %v", b, err)
+			t.Errorf("output %q, %v", b, err)
 		}
 	}
 	if x := e.events.exit(id, ""); x.Code != 5 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 5", x)
 	}
 	if err := e.client.Attach(t.Context(), &wire.Attach{ID: id}, os.Stdin); !errors.Is(err, errdefs.NotFound) {
 		t.Errorf("attach after the end: %v", err)
@@ -244,7 +244,7 @@ func TestUnreadInput(t *testing.T) {
 	}()
 	e.events.exit(id, "")
 	if out, _ := demux(t, client); out != "done\n" {
-		t.Errorf("%q", out)
+		t.Errorf("output %q", out)
 	}
 	<-wrote
 }
@@ -260,7 +260,7 @@ func TestTerminal(t *testing.T) {
 	}, stream)
 	stream.Close()
 	if s.Console == nil || s.Stdout != nil {
-		t.Errorf("%+v", s)
+		t.Errorf("streams of a terminal: %+v", s)
 	}
 	if err := e.client.Resize(t.Context(), &wire.Resize{ID: id, Rows: 33, Cols: 77}); err != nil {
 		t.Fatal(err)
@@ -272,7 +272,7 @@ func TestTerminal(t *testing.T) {
 		for !strings.HasSuffix(got, end) {
 			n, err := client.Read(b)
 			if err != nil {
-				t.Fatalf("%q, %v", got, err)
+				t.Fatalf("output %q, %v", got, err)
 			}
 			got += string(b[:n])
 		}
@@ -294,10 +294,10 @@ func TestTerminal(t *testing.T) {
 	stream2.Close()
 	fmt.Fprintln(again, "end")
 	if rest, err := io.ReadAll(again); err != nil || string(rest) != "got end\r\n" {
-		t.Errorf("%q, %v", rest, err)
+		t.Errorf("output %q, %v", rest, err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 0 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 0", x)
 	}
 }
 
@@ -310,7 +310,7 @@ func TestTerminalReopened(t *testing.T) {
 	})
 	e.events.exit(id, "")
 	if got := e.logged(id); !reflect.DeepEqual(got, []string{"stdout one\r\n", "stdout two\r\n", "stdout three\r\n"}) {
-		t.Errorf("%q", got)
+		t.Errorf("output %q", got)
 	}
 }
 
@@ -370,7 +370,7 @@ func TestStdinBlocked(t *testing.T) {
 		t.Error("the other did not run meanwhile")
 	}
 	if out, _ := demux(t, client); strings.TrimSpace(out) != fmt.Sprint(3<<20) {
-		t.Errorf("%q", out)
+		t.Errorf("output %q", out)
 	}
 }
 
@@ -414,40 +414,40 @@ func TestExec(t *testing.T) {
 	fmt.Fprint(client, "input")
 	halfClose(t, client)
 	if out, err := demux(t, client); out != "input" || err != "err\n" {
-		t.Errorf("%q %q", out, err)
+		t.Errorf("output %q %q", out, err)
 	}
 	if x := e.events.exit(id, "e1"); x.Code != 9 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 9", x)
 	}
 	_, err := e.exec(id, "e2", "", func(m *wire.Exec) { m.Process.Args = []string{"no-such-program"} })
 	if se, ok := errors.AsType[*supervisor.StartError](err); !ok || se.Code != 127 {
-		t.Errorf("%v", err)
+		t.Errorf("exec of a program that is not there: %v, want code 127", err)
 	}
 	s, err := e.exec(id, "e3", "exec sleep 1000", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.exec(id, "e3", "true", nil); !errors.Is(err, errdefs.Conflict) {
-		t.Errorf("%v", err)
+		t.Errorf("an exec with an id that another has: %v, want a conflict", err)
 	}
 	// What it leaves behind holds its output open; that must not keep its end.
 	if _, err := e.exec(id, "e4", "sleep 3 & echo started", func(m *wire.Exec) { m.Stdio.Stdout = true }); err != nil {
 		t.Fatal(err)
 	}
 	if x := e.events.exit(id, "e4"); x.Code != 0 || time.Since(x.At) > 2*time.Second {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 0", x)
 	}
 	if err := e.client.Signal(t.Context(), &wire.Signal{ID: id, Signal: 15}); err != nil {
 		t.Fatal(err)
 	}
 	if x := e.events.exit(id, ""); x.Code != 143 {
-		t.Errorf("%+v", x)
+		t.Errorf("exit %+v, want code 143", x)
 	}
 	if x := e.events.exit(id, "e3"); x.Code != 137 || x.Pid != s.Pid { // no process namespace: the server ends it
 		t.Errorf("%+v", x)
 	}
 	if _, err := e.exec(id, "e5", "true", nil); !errors.Is(err, errdefs.NotFound) {
-		t.Errorf("%v", err)
+		t.Errorf("exec after the end: %v, want not found", err)
 	}
 }
 
@@ -499,11 +499,11 @@ func TestReconnect(t *testing.T) {
 		t.Errorf("live %+v", live)
 	}
 	if got := e.logged(short); !reflect.DeepEqual(got, []string{"stdout alone\n"}) {
-		t.Errorf("%q", got)
+		t.Errorf("output %q", got)
 	}
 	d, err := e.client.Duplicate(t.Context(), long, "")
 	if err != nil || d.Pid != s.Pid || d.Pidfd == nil || d.Stdout == nil {
-		t.Errorf("%+v, %v", d, err)
+		t.Errorf("duplicate: %+v, %v", d, err)
 	}
 	d.Close()
 }
@@ -511,7 +511,7 @@ func TestReconnect(t *testing.T) {
 func TestSecondServer(t *testing.T) {
 	e := inProcess(t, nil)
 	if _, err := New(Options{Root: e.root, Launcher: plain{}}); !errors.Is(err, errdefs.Conflict) {
-		t.Errorf("%v", err)
+		t.Errorf("a second server on the root: %v, want a conflict", err)
 	}
 	if id, _ := e.start("true", nil); e.events.exit(id, "").Code != 0 {
 		t.Error("the first server is disturbed")
@@ -527,7 +527,7 @@ func TestLongRoot(t *testing.T) {
 		}
 	})
 	if id, _ := e.start("true", nil); e.events.exit(id, "").Code != 0 {
-		t.Error("no end")
+		t.Error("a container below a long root did not end with code 0")
 	}
 }
 
@@ -592,7 +592,7 @@ func TestManyExits(t *testing.T) {
 	need.Eventually(t, "no descriptor is left", func() bool { return openFiles(t) <= before })
 	for k, x := range e.events.got {
 		if x.Code != 0 {
-			t.Errorf("%+v", x)
+			t.Errorf("exit %+v, want code 0", x)
 		}
 		if err := e.client.Forget(t.Context(), &wire.Forget{ID: k.id}); err != nil {
 			t.Fatal(err)
@@ -645,7 +645,7 @@ func TestSlowDaemon(t *testing.T) {
 		if f.Type == wire.TypeStarted {
 			var m wire.Started
 			if err := f.Decode(&m); err != nil || m.Pid != s.Pid {
-				t.Fatalf("%+v, %v", m, err)
+				t.Fatalf("started: %+v, %v", m, err)
 			}
 			pidfd, err := f.File(m.Pidfd)
 			if err != nil {
