@@ -53,9 +53,9 @@ type bridge struct {
 
 	repairing sync.Mutex // one repair at a time
 	starting  sync.Mutex // orders who makes the pool
-	pool      *pool      // set once, under Networks.mu; nil before the first use
+	pool      *pool      // set once, under books.mu; nil before the first use
 
-	// Networks.mu guards these, and the allocators.
+	// books.mu guards these, and the allocators.
 	users int // endpoints, also those that are being made
 }
 

@@ -500,16 +500,3 @@ func (n *Networks) forsake(b *bridge) error {
 	}
 	return b.children.notFound(err)
 }
-
-// inherits reports whether the parent of a network is there because another
-// network of ours made it.
-func (n *Networks) inherits(b *bridge) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for name, o := range n.bridges {
-		if o.children != nil && o.children.parent == b.children.parent && n.records[name].Made {
-			return true
-		}
-	}
-	return false
-}

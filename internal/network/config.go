@@ -1,7 +1,6 @@
 package network
 
 import (
-	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -66,24 +65,6 @@ func (n *Networks) createConfig(ctx context.Context, q network.CreateRequest) (i
 	n.records[q.Name] = r
 	n.mu.Unlock()
 	return r.ID, nil
-}
-
-// configured returns a request with what the configuration says that it is to be
-// taken from. Errors: NotFound.
-func (n *Networks) configured(q network.CreateRequest) (network.CreateRequest, error) {
-	if q.ConfigFrom == nil || q.ConfigFrom.Network == "" {
-		return q, nil
-	}
-	n.mu.Lock()
-	u := n.records[q.ConfigFrom.Network].User
-	n.mu.Unlock()
-	if u == nil || u.Held == nil {
-		return q, errdefs.NotFoundf("configuration network %q does not exist", q.ConfigFrom.Network)
-	}
-	q.Options, q.Labels = maps.Clone(u.Options), maps.Clone(u.Labels)
-	q.EnableIPv4, q.EnableIPv6 = &u.Held.IPv4, &u.Held.IPv6
-	q.IPAM = &network.IPAM{Driver: cmp.Or(u.IPAMDriver, "default"), Config: slices.Clone(u.Pools), Options: maps.Clone(u.IPAMOptions)}
-	return q, nil
 }
 
 // removeConfig removes a network that only holds a configuration. Errors:

@@ -43,19 +43,19 @@
 // host's end receives (docs/adr/0014).
 //
 // Concurrency: all methods may be called at any time; calls for one container
-// come one after the other. Lock order: Networks.mu is never held across a
+// come one after the other. Lock order: books.mu is never held across a
 // system call; taken before it, and in this order, are Networks.changing (networks
 // are created, removed and mended one after the other), Networks.mending (nothing
 // is mended once all is to go), bridge.starting (who makes a pool),
 // bridge.repairing (who makes a bridge anew), across.changing (of the device of
 // an overlay network) and ipsec.mu (of policies and states). shaper.mu orders
-// changes of limits, and is taken before Networks.mu. firewall.mu orders nftables
+// changes of limits, and is taken before books.mu. firewall.mu orders nftables
 // transactions and is taken alone.
 //
-// What needs none of the networks' state is of types that can be read by
-// themselves: grants (what address plugins gave), holds (what other programs made),
-// shaper (limits of links), ipsec (what is encrypted), firewall (the tables), ports
-// (what is reserved on the host).
+// These parts of Networks can each be read alone: books (what there is, without a
+// call of the kernel), grants (what address plugins gave), holds (what other programs
+// made), shaper (limits of links), ipsec (what is encrypted), firewall (the tables),
+// ports (what is reserved on the host).
 //
 // Sources: network_namespaces(7), rtnetlink(7), veth(4),
 // Documentation/networking/ip-sysctl.rst (route_localnet, ip_forward),

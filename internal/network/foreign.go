@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/network"
@@ -347,16 +346,4 @@ func (n *Networks) checkHold(id string, h *hold) {
 		}
 		return nil
 	})
-}
-
-// ownerOf returns the container that has an endpoint, by the endpoint's id.
-func (n *Networks) ownerOf(endpoint string) (id string, ok bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for id, c := range n.containers {
-		if slices.ContainsFunc(c.Endpoints, func(e *endpointRecord) bool { return e.ID == endpoint }) {
-			return id, true
-		}
-	}
-	return "", false
 }

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"maps"
 	"net/netip"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/moby/moby/api/types/network"
 	"golang.org/x/sys/unix"
 
 	"lade/internal/errdefs"
-	"lade/internal/ids"
 )
 
 // List returns the networks, without their containers.
@@ -79,50 +76,6 @@ func (n *Networks) describe(name string) (network.Network, bool) {
 	return d, ok
 }
 
-// Resolve returns the name of the network with an id, a name, or a unique
-// prefix of an id, in this order; "" and "default" are the bridge. Errors: NotFound, Invalid
-// for an ambiguous prefix.
-func (n *Networks) Resolve(name string) (string, error) {
-	if name == "" || name == network.NetworkDefault {
-		name = network.NetworkBridge
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	_, named := n.records[name]
-	if named && len(name) != ids.Len {
-		return name, nil
-	}
-	var found []string
-	for have, r := range n.records {
-		if r.ID == name {
-			return have, nil // before another one that bears it as its name
-		}
-		if strings.HasPrefix(r.ID, name) {
-			found = append(found, have)
-		}
-	}
-	if named {
-		return name, nil
-	}
-	switch len(found) {
-	case 0:
-		return "", errdefs.NotFoundf("network %s not found", name)
-	case 1:
-		return found[0], nil
-	}
-	return "", errdefs.Invalidf("network %s is ambiguous (%d matches found based on ID prefix)", name, len(found))
-}
-
-// Predefined reports whether a network is one that is always there.
-func (n *Networks) Predefined(name string) bool { return slices.Contains(n.predefined(), name) }
-
-// ID returns the id of the network with a name, "" when there is none.
-func (n *Networks) ID(name string) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.records[name].ID
-}
-
 // Inspect returns a network and its containers. Errors: as Resolve.
 func (n *Networks) Inspect(name string) (*network.Inspect, error) {
 	name, err := n.Resolve(name)
@@ -144,20 +97,6 @@ func (n *Networks) Inspect(name string) (*network.Inspect, error) {
 		}
 	}
 	return in, nil
-}
-
-// Members returns the containers of a network, by its name, in no order: what a
-// name server there answers from. It is empty for a network that is not there.
-func (n *Networks) Members(name string) []Member {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []Member
-	for id, c := range n.containers {
-		if e := c.in(name); e != nil {
-			out = append(out, Member{ContainerID: id, Name: c.Name, Aliases: e.Aliases, Links: e.Links, IPv4: e.IPv4.Addr(), IPv6: e.IPv6.Addr()})
-		}
-	}
-	return out
 }
 
 // OnChange has f called with the name of a network after each change of what
@@ -223,20 +162,6 @@ func (n *Networks) Endpoints(containerID string) []*Endpoint {
 // equal as long as Endpoints answers the same for it.
 type Connection struct{ record *containerRecord }
 
-// Connection returns how a container is connected now.
-func (n *Networks) Connection(containerID string) Connection {
-	c, _ := n.record(containerID)
-	return Connection{c}
-}
-
-// record returns what is known of a container.
-func (n *Networks) record(containerID string) (*containerRecord, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	c, ok := n.containers[containerID]
-	return c, ok
-}
-
 func (n *Networks) endpoint(c *containerRecord, r *endpointRecord) *Endpoint {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -256,26 +181,6 @@ func via(gateway netip.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	return gateway
-}
-
-// Driver returns the driver of the network with a name.
-func (n *Networks) Driver(name string) string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.driverLocked(name)
-}
-
-func (n *Networks) driverLocked(name string) string {
-	switch name {
-	case network.NetworkHost:
-		return "host"
-	case network.NetworkNone:
-		return "null"
-	}
-	if u := n.records[name].User; u != nil {
-		return u.Driver
-	}
-	return driverBridge
 }
 
 // Rename tells Inspect the new name of a container, if it is connected.

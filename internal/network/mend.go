@@ -116,32 +116,6 @@ func (n *Networks) restore(which func(*bridge) bool) {
 	}
 }
 
-// holders returns the networks in which containers have an interface, by their
-// ids, whose end in the host has a name.
-func (n *Networks) holders(name string) map[string]string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out map[string]string
-	for id, c := range n.containers {
-		for _, e := range c.Endpoints {
-			if e.Link == name && name != "" {
-				if out == nil {
-					out = map[string]string{}
-				}
-				out[id] = e.Network
-			}
-		}
-	}
-	return out
-}
-
-// needed reports whether a network's link is ours to make or somebody is in it.
-func (n *Networks) needed(b *bridge) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.records[b.network].Made || b.users > 0
-}
-
 // ask has a container visited whose interface in a network is gone.
 func (n *Networks) ask(id, network string) {
 	if v := n.visitor(); v != nil {

@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,23 +29,17 @@ import (
 
 // Networks are the networks of one engine.
 type Networks struct {
+	books
 	c     Config
 	log   *slog.Logger
 	rt    *netlink.Conn
-	def   *bridge   // the default one; nil when disabled
 	wall  *firewall // nil without any bridge
 	ports *ports
 
 	changing sync.Mutex // networks are created and removed one after the other
 
-	mu         sync.Mutex
-	records    map[string]networkRecord    // by name
-	bridges    map[string]*bridge          // by name
-	containers map[string]*containerRecord // by container; a record is replaced, never changed
-	leases     map[string]*lease           // by container: what it has of a pool
-	prefixes   []string                    // of the pools' links
-	changed    func(name string)           // see OnChange
-	visit      Visit                       // see Visits
+	changed func(name string) // see OnChange; books.mu guards these two, too
+	visit   Visit             // see Visits
 
 	shaper shaper
 	ipsec  ipsec
@@ -79,8 +71,11 @@ func New(ctx context.Context, c Config) (_ *Networks, err error) {
 		c.DefaultBind = netip.IPv4Unspecified()
 	}
 	n := &Networks{
-		c: c, log: c.Logger, ports: newPorts(), records: map[string]networkRecord{}, bridges: map[string]*bridge{},
-		containers: map[string]*containerRecord{}, leases: map[string]*lease{}, cancel: func() {},
+		books: books{
+			disabled: c.Disabled, records: map[string]networkRecord{}, bridges: map[string]*bridge{},
+			containers: map[string]*containerRecord{}, leases: map[string]*lease{},
+		},
+		c: c, log: c.Logger, ports: newPorts(), cancel: func() {},
 		grants: grants{store: c.Store, plugins: c.Plugins, log: c.Logger},
 		holds:  holds{store: c.Store, plugins: c.Plugins, cni: c.CNI, log: c.Logger},
 	}
@@ -200,64 +195,6 @@ func (n *Networks) newDefault(r networkRecord, bip, bip6 netip.Prefix) (*bridge,
 		}
 	}
 	return b, b.v4.open(n.c.FixedCIDR, bip.Addr(), b.v4.gateway)
-}
-
-// predefined returns the names of the networks that are always there, in the
-// order in which Docker lists them.
-func (n *Networks) predefined() []string {
-	if n.c.Disabled {
-		return []string{network.NetworkNone, network.NetworkHost}
-	}
-	return []string{network.NetworkNone, network.NetworkHost, network.NetworkBridge}
-}
-
-// names returns all networks' names, the predefined ones first.
-func (n *Networks) names() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := n.predefined()
-	first := len(out)
-	for name, r := range n.records {
-		if r.User != nil {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out[first:])
-	return out
-}
-
-// subnets returns the subnets of all networks that were created.
-func (n *Networks) subnets() (out []netip.Prefix) {
-	for _, r := range n.records {
-		if r.User != nil && r.User.Held == nil {
-			for _, p := range r.User.Pools {
-				out = append(out, p.Subnet.Masked())
-			}
-		}
-	}
-	return out
-}
-
-// bridge returns the bridge of a network; nil for host, none, and one that is
-// gone.
-func (n *Networks) bridge(name string) *bridge {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.bridges[name]
-}
-
-// allBridges returns the bridges, the default one first.
-func (n *Networks) allBridges() []*bridge {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := slices.Collect(maps.Values(n.bridges))
-	slices.SortFunc(out, func(a, b *bridge) int {
-		if a == n.def || b == n.def {
-			return cmp.Compare(bit(b == n.def), bit(a == n.def))
-		}
-		return strings.Compare(a.network, b.network)
-	})
-	return out
 }
 
 func bit(b bool) int {
@@ -389,13 +326,6 @@ func (n *Networks) makeBridge(ctx context.Context, b *bridge) error {
 	return n.setMade(ctx, b.network, true)
 }
 
-// madeBy reports whether the link of a network is ours to remove.
-func (n *Networks) madeBy(name string) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.records[name].Made
-}
-
 // setMade records whether a network's bridge is ours to remove.
 func (n *Networks) setMade(ctx context.Context, name string, made bool) error {
 	n.mu.Lock()
@@ -452,19 +382,6 @@ func (n *Networks) poolOf(b *bridge) (*pool, error) {
 	return p, nil
 }
 
-// linksOf returns the names of the links that containers have in a bridge.
-func (n *Networks) linksOf(b *bridge) map[string]bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := map[string]bool{}
-	for _, c := range n.containers {
-		if e := c.in(b.network); e != nil {
-			out[e.Link] = true
-		}
-	}
-	return out
-}
-
 // Close ends the pool and gives the sockets back. What running containers need
 // stays in the kernel, and their records in the store. Without any container
 // the table goes, too; the bridge stays.
@@ -509,18 +426,6 @@ func (n *Networks) closePools() {
 			b.pool.close()
 		}
 	}
-}
-
-// idle reports whether no container is connected to a bridge.
-func (n *Networks) idle() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, b := range n.bridges {
-		if b.users > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // Destroy closes n and removes table, links and endpoints of this engine, and
@@ -604,11 +509,4 @@ func (c *Counters) subtract(noise Counters) {
 	c.RxPackets -= min(c.RxPackets, noise.RxPackets)
 	c.RxErrors -= min(c.RxErrors, noise.RxErrors)
 	c.RxDropped -= min(c.RxDropped, noise.RxDropped)
-}
-
-// Containers returns the ids of the connected containers, in order.
-func (n *Networks) Containers() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Sorted(maps.Keys(n.containers))
 }

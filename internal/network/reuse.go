@@ -21,32 +21,6 @@ type lease struct {
 	changed bool
 }
 
-// Harmless tells that no process of the container can change its network
-// namespace or outlive the container: the namespace may be used again for
-// another one. Nothing else makes Release do that.
-func (n *Networks) Harmless(containerID string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if l := n.leases[containerID]; l != nil {
-		l.harmless = true
-	}
-}
-
-// Share tells that processes which are not the container's, or have more rights
-// than its own, are about to enter its network namespace, which is therefore
-// not used again. Errors: NotFound for a container that is not connected.
-func (n *Networks) Share(containerID string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.containers[containerID] == nil {
-		return errdefs.NotFoundf("container %s is not connected", containerID)
-	}
-	if l := n.leases[containerID]; l != nil {
-		l.changed = true
-	}
-	return nil
-}
-
 // reuse returns the slot of a container that has ended if another one may have
 // it, and gives it up otherwise.
 func (n *Networks) reuse(l *lease, c *containerRecord) *slot {

@@ -93,18 +93,6 @@ func (i *ipsec) unsecure(a *across, sharing func() []*across) error {
 	return errors.Join(i.dropStates(a, nil), i.dropPolicies(a))
 }
 
-// sharing finds the encrypted networks with the address and port of one.
-func (n *Networks) sharing(a *across) func() []*across {
-	return func() (out []*across) {
-		for _, b := range n.allBridges() {
-			if o := b.across; o != nil && o.Encrypted && o.Local == a.Local && o.Port == a.Port {
-				out = append(out, o)
-			}
-		}
-		return out
-	}
-}
-
 // dropStates removes the states of an address and port except those that are
 // wanted.
 func (i *ipsec) dropStates(a *across, want []xfrm.State) error {

@@ -18,7 +18,7 @@ import (
 
 // shaper limits what links carry, in the kernel alone: which limits a container is
 // to have, Networks knows (Limit). mu is held while those of any link change;
-// Networks takes it, too, and before its own, while it brings a record and the
+// Networks takes it, too, and before books.mu, while it brings a record and the
 // kernel to the same limits.
 type shaper struct {
 	rt  *netlink.Conn
