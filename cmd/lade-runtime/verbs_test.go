@@ -297,7 +297,7 @@ func TestUpdateRefused(t *testing.T) {
 	}
 	r.do("update", "--pids-limit", "0", r.id) // none but those that there are
 	r.do("start", r.id)
-	if got := limit(); got != "1" {
+	if got := limit(); got != "0" && got != "1" { // on version 2 the one that is made in the group
 		t.Errorf("limit of processes %q", got)
 	}
 }
