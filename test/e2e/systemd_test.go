@@ -28,13 +28,14 @@ func TestSystemd(t *testing.T) {
 	if !systemd.Running() {
 		t.Skip("systemd is not the service manager here")
 	}
-	e := harness.Start(t, "--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "ladetest-e2e.slice")
+	e := harness.Start(t, "--exec-opt", "native.cgroupdriver=systemd", "--cgroup-parent", "ladetest-e2e.slice", "--add-runtime", "itself="+filepath.Join(harness.Bin(t), "lade-runtime"))
 	e.Import()
 	s := scopes{e, t}
 	if driver := e.Run("info", "--format", "{{.CgroupDriver}}"); driver != "systemd" {
 		t.Errorf("info says %s", driver)
 	}
 	t.Run("limits", func(t *testing.T) { scopes{e, t}.limits() })
+	t.Run("runtimes", func(t *testing.T) { scopes{e, t}.runtimes() })
 	t.Run("failed", func(t *testing.T) { scopes{e, t}.failed() })
 	t.Run("parent", func(t *testing.T) { scopes{e, t}.parent() })
 	t.Run("killed", func(t *testing.T) { scopes{e, t}.killed() })
@@ -134,6 +135,67 @@ func (s scopes) limits() {
 		s.t.Errorf("out of memory: exit code %d, OOMKilled %s", code, got)
 	}
 	s.gone(s.id("big"))
+}
+
+// runtimes: what a scope is limited to holds whichever runtime has started what is
+// in it, also after systemd has written all of it anew.
+func (s scopes) runtimes() {
+	runtimes := []string{"lade", "itself"}
+	for _, name := range []string{"runc", "crun"} {
+		if _, err := exec.LookPath(name); err != nil {
+			s.t.Logf("without %s", name)
+			continue
+		}
+		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil && name == "crun" {
+			continue // it refuses hybrid control groups
+		}
+		runtimes = append(runtimes, name)
+	}
+	for _, runtime := range runtimes {
+		s.Run("run", "-d", "--name", runtime, "--runtime", runtime, "-m", "16m", "--memory-swap", "16m", "--cpus", "0.3", "--pids-limit", "8", "--init", harness.Image, "sleep", "1000")
+		g := groups{s.Engine, s.t, false}
+		holds := func(when string) {
+			s.t.Helper()
+			if out, stderr, code := s.Try("exec", runtime, "sh", "-c", `trap 'kill $p' EXIT; for i in 1 2 3 4 5 6 7 8; do sleep 100 & p="$p $!"; done`); code == 0 || !strings.Contains(stderr, "temporarily unavailable") {
+				s.t.Errorf("%s, %s: eight processes more: %d %q %q", runtime, when, code, out, stderr)
+			}
+			g.soon(func() error {
+				if n := g.stats(runtime).PidsStats.Current; n > 2 {
+					return fmt.Errorf("%s: there are still %d processes", runtime, n)
+				}
+				return nil
+			})
+			if _, stderr, code := s.Try("exec", runtime, "dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"); code != 137 {
+				s.t.Errorf("%s, %s: 64 MB in 16: %d %s", runtime, when, code, stderr)
+			}
+			if _, stderr, code := s.Try("exec", runtime, "sh", "-c", "mknod /tmp/$$ c 10 229 && : < /tmp/$$"); code == 0 || !strings.Contains(strings.ToLower(stderr), "not permitted") {
+				s.t.Errorf("%s, %s: a device of the host: %d %s", runtime, when, code, stderr)
+			}
+		}
+		holds("at first")
+		for _, how := range []string{"daemon-reload", "daemon-reexec"} {
+			if out, err := exec.Command("systemctl", how).CombinedOutput(); err != nil {
+				s.t.Fatalf("systemctl %s: %v: %s", how, err, out)
+			}
+			holds("after " + how)
+		}
+		s.Run("exec", "-d", runtime, "sh", "-c", "while :; do :; done")
+		g.soon(func() error {
+			if d := g.stats(runtime).CPUStats.ThrottlingData; d.ThrottledPeriods == 0 {
+				return fmt.Errorf("%s: never throttled: %+v", runtime, d)
+			}
+			return nil
+		})
+		id := s.id(runtime)
+		s.Run("stop", "-t", "0", runtime)
+		s.gone(id)
+		s.Run("start", runtime)
+		if state := s.show(id, "ActiveState"); state != "active" {
+			s.t.Errorf("%s: started again the unit is %s", runtime, state)
+		}
+		s.Run("rm", "-f", runtime)
+		s.gone(id)
+	}
 }
 
 // failed: of a start that fails nothing stays, and the next one works.
