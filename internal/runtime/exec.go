@@ -147,6 +147,10 @@ func (b *builder) exec(e *Exec) (program.Options, error) {
 	}
 	if b.user != nil {
 		join |= unix.CLONE_NEWUSER
+		if err := b.raise(e.Process.Rlimits); err != nil {
+			return o, err
+		}
+		b.internal()
 	}
 	if b.time {
 		join |= unix.CLONE_NEWTIME

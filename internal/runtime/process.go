@@ -13,6 +13,7 @@ import (
 	"lade/internal/linux/caps"
 	"lade/internal/linux/passwd"
 	"lade/internal/linux/rootpath"
+	"lade/internal/linux/sys"
 	"lade/internal/program"
 )
 
@@ -364,6 +365,25 @@ func (b *builder) execute(files, args, env []string) {
 	// missing interpreter, and a directory from a file.
 	b.statBuf = b.p.Space(256)
 	b.statOp = b.p.Sys("statx", args[0], unix.SYS_STATX, atCWD, b.p.String(args[0]), 0, unix.STATX_TYPE, program.Address(b.statBuf)).AllowAll().Index()
+}
+
+// raise lifts those hard limits of a process that are to be higher than our own,
+// while it is the host's root: the root of a user namespace may only lower them
+// (getrlimit(2), CAP_SYS_RESOURCE). What holds in the end is set by become.
+func (b *builder) raise(limits []specs.POSIXRlimit) error {
+	for _, r := range limits {
+		n := rlimit(r.Type)
+		var own unix.Rlimit
+		if err := unix.Prlimit(0, n, nil, &own); err != nil {
+			return sys.Error("prlimit", r.Type, err)
+		}
+		if r.Hard <= own.Max {
+			continue
+		}
+		b.stage("error setting rlimits for ready process: error setting rlimit type "+strconv.Itoa(n), bare)
+		b.p.Sys("prlimit64", r.Type, unix.SYS_PRLIMIT64, 0, uint64(n), b.p.Words(own.Cur, r.Hard), 0)
+	}
+	return nil
 }
 
 // rlimit returns the kernel's number, or -1.

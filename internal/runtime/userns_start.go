@@ -59,6 +59,9 @@ func (b *builder) userNamespaces(c *Container, o *program.Options) error {
 	}
 	b.p.Sys("umask", "", unix.SYS_UMASK, 0)
 	b.asHostRoot(c.Spec)
+	if err := b.raise(c.Spec.Process.Rlimits); err != nil {
+		return err
+	}
 	b.internal()
 	b.p.Sys("setns", "user namespace", unix.SYS_SETNS, uint64(u.fd), unix.CLONE_NEWUSER)
 	into := o.Cgroup

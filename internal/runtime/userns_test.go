@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,6 +218,47 @@ func TestUserExec(t *testing.T) {
 	proc.Args = []string{"payload", "try", "read=/bin/payload"}
 	if _, err := s.l.Exec(t.Context(), &Exec{Pid: r.Pid, Pidfd: r.Pidfd, Cgroup: r.Cgroup, Process: &proc, User: "70000", Stdin: -1, Stdout: -1, Stderr: -1}); !errors.Is(err, errdefs.Invalid) {
 		t.Errorf("a user that is not mapped: %v", err)
+	}
+}
+
+// TestUserLimits: limits above the host's own are for its root to give, also to a
+// container whose root is not.
+func TestUserLimits(t *testing.T) {
+	s := newSandbox(t)
+	if has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, unix.CAP_SYS_RESOURCE, 0, 0, 0); err != nil || has == 0 {
+		t.Skip("this machine's root has no CAP_SYS_RESOURCE:", err)
+	}
+	var own unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &own); err != nil {
+		t.Fatal(err)
+	}
+	low := unix.Rlimit{Cur: 4096, Max: 4096}
+	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &low); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &own); err != nil {
+			t.Error(err)
+		}
+	})
+	c := withUser(s.container("sleep"))
+	c.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_MEMLOCK", Soft: 8192, Hard: 16384}}
+	r, err := s.start(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc := *c.Spec.Process
+	proc.Args = []string{"payload", "report"}
+	out, code := s.exec(r, &Exec{Process: &proc})
+	if code != 0 {
+		t.Fatalf("%d %q", code, out)
+	}
+	if got := parseReport(t, out).Limits["Max locked memory"]; got != "8192 16384 bytes" {
+		t.Errorf("an exec has %q", got)
+	}
+	limits, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", r.Pid))
+	if err != nil || !regexp.MustCompile(`(?m)^Max locked memory +8192 +16384 +bytes`).Match(limits) {
+		t.Errorf("the container has %v\n%s", err, limits)
 	}
 }
 
