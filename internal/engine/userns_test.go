@@ -6,6 +6,7 @@ import (
 	apicontainer "github.com/moby/moby/api/types/container"
 
 	"lade/internal/engine/container"
+	"lade/internal/errdefs"
 )
 
 // ranges returns what chooses ids, with a spare namespace that is made already.
@@ -15,6 +16,7 @@ func ranges(t *testing.T) (*idRanges, *container.UserNS) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	u.nested = false // wherever this test runs
 	spare, ns := u.reserveSpare()
 	if spare == nil {
 		t.Fatal("no spare namespace is to be made")
@@ -70,5 +72,22 @@ func TestSpareUserUnfit(t *testing.T) {
 	}
 	if _, err := u.choose("b", &apicontainer.Config{}, &apicontainer.HostConfig{UsernsMode: "auto", Privileged: true}, nil); err == nil || u.spare == nil {
 		t.Errorf("refused: %v, spare %v", err, u.spare)
+	}
+}
+
+// An engine in a user namespace has no ids to give; containers have its own.
+func TestNestedUser(t *testing.T) {
+	u, _ := ranges(t)
+	u.nested = true
+	for _, mode := range []apicontainer.UsernsMode{"auto", "auto:10", "keep-id", "remap:5:5:5"} {
+		_, err := u.choose("a", &apicontainer.Config{User: "1000:1000"}, &apicontainer.HostConfig{UsernsMode: mode}, nil)
+		if errdefs.KindOf(err) != errdefs.NotImplemented {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+	for _, mode := range []apicontainer.UsernsMode{"", "host"} {
+		if ns, err := u.choose("a", &apicontainer.Config{}, &apicontainer.HostConfig{UsernsMode: mode, Privileged: true}, nil); ns != nil || err != nil {
+			t.Errorf("%q: %v, %v", mode, ns, err)
+		}
 	}
 }
