@@ -237,17 +237,23 @@ func (e *Engine) ExecCreate(_ context.Context, name string, r apicontainer.ExecC
 // userExists answers Invalid for a user that a running container does not know.
 // It is asked for again when the process starts: a container changes its files.
 func (e *Engine) userExists(r *container.Record, user string) error {
-	if other, err := e.runtime(r); other != nil || err != nil {
-		return err // whose containers may have no root that we see: gVisor's
+	other, err := e.runtime(r)
+	if err != nil {
+		return err
 	}
 	root, _, err := e.LiveRoot(r)
 	if root == nil || err != nil {
 		return err // it has ended: starting says so
 	}
 	defer root.Close()
-	_, err = passwd.Resolve(user, nil, func(path string) ([]byte, error) {
-		return rootpath.ReadFile(int(root.Fd()), path, passwd.Limit)
-	})
+	read := func(path string) ([]byte, error) { return rootpath.ReadFile(int(root.Fd()), path, passwd.Limit) }
+	_, err = passwd.Resolve(user, nil, read)
+	if err != nil && other != nil {
+		// Its containers may have a root that is not their process's: gVisor's.
+		if _, hidden := read("/etc/passwd"); hidden != nil {
+			return nil
+		}
+	}
 	return err
 }
 

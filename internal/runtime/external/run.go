@@ -90,7 +90,7 @@ func goWords(msg string) string {
 // explain finds out what a failure is to blame on: runtimes tell it in words
 // only, and by those dockerd decides, too.
 func explain(msg string) *runtime.StartError {
-	for _, prefix := range []string{"unable to start container process: ", "error during container init: "} {
+	for _, prefix := range []string{"exec failed: ", "unable to start container process: ", "error during container init: "} {
 		if _, after, ok := strings.Cut(msg, prefix); ok {
 			msg = after
 		}

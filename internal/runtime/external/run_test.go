@@ -26,6 +26,7 @@ func TestExplain(t *testing.T) {
 		`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`:                                     {`error mounting "/a" to rootfs at "/b": mount /a:/b: not a directory`, 127},
 		`unable to start container process: error during container init: error mounting "x": permission denied`:   {`error mounting "x": permission denied`, 128},
 		`runc create failed: namespace {"time" ""} does not exist`:                                                {`this runtime has no time namespaces: runc create failed: namespace {"time" ""} does not exist`, 128},
+		`exec failed: exec: "nope": executable file not found in $PATH`:                                           {`exec: "nope": executable file not found in $PATH`, 127},
 		"something else": {"something else", 128},
 	} {
 		if got := explain(msg); got.Error() != want.said || got.Code != want.code {
