@@ -47,6 +47,27 @@ func TestTerminalLXC(t *testing.T) {
 	}
 }
 
+// TestLinesLXC: what is written to a terminal passes one that does what a terminal
+// does with lines, and no second one.
+func TestLinesLXC(t *testing.T) {
+	need.Root(t)
+	need.Program(t, "lxc-start", "Debian's lxc")
+	e := harness.Start(t)
+	image := e.Import()
+	for script, want := range map[string]string{
+		`printf 'a\nb'`:                     "a\r\nb",
+		`stty raw; printf 'a\nb'`:           "a\nb",
+		`stty -onlcr; printf 'a\nb\r\nc'`:   "a\nb\r\nc",
+		`stty raw -echo; printf 'a\r\r\nb'`: "a\r\r\nb",
+	} {
+		for _, runtime := range []string{"lade", "lxc"} {
+			if got := e.Run("run", "-t", "--rm", "--network", "none", "--runtime", runtime, image, "sh", "-c", script); got != want {
+				t.Errorf("%s: %s: %q, want %q", runtime, script, got, want)
+			}
+		}
+	}
+}
+
 // TestLastWordsLXC: LXC copies what a terminal shows, and goes on with that when
 // the container's process has ended already.
 func TestLastWordsLXC(t *testing.T) {

@@ -1,6 +1,7 @@
 package pty
 
 import (
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -71,6 +72,28 @@ func Open(dir int) (master, slave int, err error) {
 		return -1, -1, sys.Error("open", "ptmx", err)
 	}
 	return master, slave, nil
+}
+
+// KeepLines makes a terminal put out what is written to it as it is, without a
+// carriage return before each new line, whatever it is set to afterwards. The lock
+// needs CAP_SYS_ADMIN; without that it is only set so.
+//
+// Sources: termios(3); TIOCSLCKTRMIOS(2const).
+func KeepLines(fd int) error {
+	const output = unix.OPOST | unix.ONLCR
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return sys.Error("ioctl", "TCGETS", err)
+	}
+	t.Oflag &^= output
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {
+		return sys.Error("ioctl", "TCSETS", err)
+	}
+	err = unix.IoctlSetTermios(fd, unix.TIOCSLCKTRMIOS, &unix.Termios{Oflag: output})
+	if errors.Is(err, unix.EPERM) {
+		return nil
+	}
+	return sys.Error("ioctl", "TIOCSLCKTRMIOS", err)
 }
 
 // Resize sets the size in characters.

@@ -263,11 +263,19 @@ func terminal(size *specs.Box) (master, slave int, err error) {
 		return -1, -1, sys.Error("open", "/dev/pts", err)
 	}
 	defer sys.CloseAll(dir)
-	master, slave, err = pty.Open(dir)
-	if err == nil && size != nil {
+	if master, slave, err = pty.Open(dir); err != nil {
+		return -1, -1, err
+	}
+	// The monitor copies what LXC's console puts out, which has done with lines what
+	// it is to do, and sets this one to do it again.
+	if err = pty.KeepLines(slave); err == nil && size != nil {
 		err = pty.Resize(master, uint16(size.Height), uint16(size.Width))
 	}
-	return master, slave, err
+	if err != nil {
+		sys.CloseAll(master, slave)
+		return -1, -1, err
+	}
+	return master, slave, nil
 }
 
 // await waits until the container runs.
