@@ -75,6 +75,11 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if err != nil {
 		return container.Launched{}, err
 	}
+	if p.other != nil {
+		if err := e.makeLaunchUser(ctx, &user); err != nil {
+			return container.Launched{}, err
+		}
+	}
 	if netns != nil { // Connect has written those of the network
 		maps.DeleteFunc(p.out.Spec.Linux.Sysctl, func(name, _ string) bool { return strings.HasPrefix(name, "net.") })
 	}
@@ -88,6 +93,9 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 		return container.Launched{}, err
 	}
 	w.Runtime, w.Log, w.Resolver = p.other, log, resolver
+	if p.other == nil {
+		w.Next = e.nextUser(r)
+	}
 	if p.in.Edits != nil {
 		w.GroupAdd = append(slices.Clone(w.GroupAdd), p.in.Edits.Groups()...)
 	}
@@ -109,7 +117,6 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if netns != nil && p.other == nil && resolver == nil && user.net == nil && spec.Harmless(p.out.Spec, e.ownSources(r, files)) {
 		e.Networks.Harmless(r.ID)
 	}
-	e.prepareSpare(r)
 	e.linkedAnew(r)
 	laps.end("supervisor")
 	e.log.LogAttrs(ctx, slog.LevelDebug, "started", append(laps.attrs, slog.String("container", r.ID),

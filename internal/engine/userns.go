@@ -42,7 +42,9 @@ const (
 const rangeAnnotation = "lade.userns-range"
 
 // idRanges knows the ids of every container with a user namespace, and holds user
-// namespaces that were made in advance.
+// namespaces that were made in advance. That of the next container with ids of its own
+// the supervisor holds, which is told of these ids with a start: a spare range, which is
+// nobody else's, in taken[spareKey].
 type idRanges struct {
 	remap  idmap.Map // of containers that say nothing; empty: the host's
 	nested bool      // the engine is in a user namespace itself
@@ -52,10 +54,10 @@ type idRanges struct {
 	given idmap.Given                  // guarded by mu: to users of the host
 	next  uint32                       // guarded by mu: where the search for free ids begins
 	ready map[string]*readyUser        // guarded by mu: by container
-	spare *readyUser                   // guarded by mu: for the next container with ids of its own; its ids are taken[""]
 }
 
-// readyUser is a user namespace that is being made, or is.
+// readyUser is a user namespace that is being made, or is; without descriptors it is
+// the supervisor's, which finds it by its ids.
 type readyUser struct {
 	done      chan struct{}
 	user, net *os.File
@@ -183,7 +185,10 @@ func (u *idRanges) choose(id string, c *apicontainer.Config, hc *apicontainer.Ho
 		return nil, errNested()
 	}
 	if held := u.taken[spareKey]; held != nil && ns.IDs.Overlaps(held.IDs) {
-		u.useSpare(id, ns.IDs.Equal(held.IDs) && !spec.OwnsNetwork(hc))
+		if ns.IDs.Equal(held.IDs) && !spec.OwnsNetwork(hc) && (hc.Runtime == "" || hc.Runtime == DefaultRuntime) {
+			u.ready[id] = atSupervisor()
+		}
+		delete(u.taken, spareKey)
 	}
 	u.taken[id] = ns
 	return ns, nil
@@ -202,35 +207,29 @@ func errNested() error {
 	return errdefs.NotImplementedf("the engine runs in a user namespace itself, and can give containers no ids of their own: they can have its own (--userns=host), also with --privileged")
 }
 
-// spareKey is the spare namespace's in taken: no container has it.
+// spareKey is the spare range's in taken: no container has it.
 const spareKey = ""
 
-// useSpare makes the spare namespace the one for a container's start, which has
-// its ids, or gives it up when it does not fit. u.mu is held.
-func (u *idRanges) useSpare(id string, fits bool) {
-	if fits {
-		u.ready[id] = u.spare
-	} else {
-		go u.spare.drop()
-	}
-	u.spare = nil
-	delete(u.taken, spareKey)
+// atSupervisor is a namespace that the supervisor holds.
+func atSupervisor() *readyUser {
+	r := &readyUser{done: make(chan struct{})}
+	close(r.done)
+	return r
 }
 
-// reserveSpare chooses the ids of the next container, whose namespace is to be
-// made; nil: that has been done.
-func (u *idRanges) reserveSpare() (*readyUser, *container.UserNS) {
+// reserveSpare chooses the ids of the next container; nil: that has been done.
+func (u *idRanges) reserveSpare() *container.UserNS {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.spare != nil {
-		return nil, nil
+	if u.taken[spareKey] != nil {
+		return nil
 	}
 	ns, err := u.allocate(spec.AutoSize)
 	if err != nil {
-		return nil, nil // who asks next is told
+		return nil // who asks next is told
 	}
-	u.spare, u.taken[spareKey] = &readyUser{done: make(chan struct{})}, ns
-	return u.spare, ns
+	u.taken[spareKey] = ns
+	return ns
 }
 
 // allocate finds ids that nobody has: no container, no user of /etc/subuid. It
@@ -243,7 +242,7 @@ func (u *idRanges) allocate(size uint32) (*container.UserNS, error) {
 	switch held := u.taken[spareKey]; {
 	case held == nil:
 	case held.IDs.Overlaps(theirs): // the file has changed
-		u.useSpare(spareKey, false)
+		delete(u.taken, spareKey)
 	case size == spec.AutoSize:
 		return &container.UserNS{IDs: held.IDs, Own: true}, nil
 	}
@@ -356,11 +355,7 @@ func (u *idRanges) close() {
 	u.mu.Lock()
 	all := slices.Collect(maps.Values(u.ready))
 	clear(u.ready)
-	if u.spare != nil {
-		all = append(all, u.spare)
-		u.spare = nil
-		delete(u.taken, spareKey)
-	}
+	delete(u.taken, spareKey)
 	u.mu.Unlock()
 	for _, r := range all {
 		r.drop()
@@ -416,20 +411,17 @@ func (e *host) prepareUser(r *container.Record) {
 	})
 }
 
-// prepareSpare makes, beside the caller, the user namespace of the container that
-// will ask next for ids of its own: then nobody waits for it.
-func (e *host) prepareSpare(r *container.Record) {
+// nextUser returns the ids of the container that will ask next for ids of its own, for
+// the supervisor, who makes its user namespace when r has been started: then nobody
+// waits for it. nil: it knows them, or nobody is likely to ask.
+func (e *host) nextUser(r *container.Record) *idmap.Map {
 	if r.UserNS == nil || !r.UserNS.Own {
-		return
+		return nil
 	}
-	spare, ns := e.ranges.reserveSpare()
-	if spare == nil {
-		return
+	if ns := e.ranges.reserveSpare(); ns != nil {
+		return &ns.IDs
 	}
-	e.work.Go(func() {
-		defer close(spare.done)
-		spare.user, _, spare.err = e.sup.makeUser(e.ctx, ns.IDs, false)
-	})
+	return nil
 }
 
 // ownsNetwork reports whether a container needs a network namespace that belongs
@@ -473,7 +465,7 @@ func (e *host) launchUser(ctx context.Context, r *container.Record) (u launchUse
 	u.ids = r.UserNS.IDs
 	if ready := e.ranges.take(r.ID); ready != nil {
 		<-ready.done
-		if ready.err == nil && (ready.net != nil || !ownsNetwork(r)) {
+		if ready.err == nil && (ready.net != nil || !ownsNetwork(r)) && (ready.user != nil || !othersRuntime(r)) {
 			u.user, u.net = ready.user, ready.net
 			return u, nil
 		}
@@ -483,6 +475,15 @@ func (e *host) launchUser(ctx context.Context, r *container.Record) (u launchUse
 		u.user, u.net, err = e.sup.makeUser(ctx, u.ids, net)
 	}
 	return u, err
+}
+
+// makeLaunchUser makes the user namespace of a start, if that is left to the
+// supervisor, for a runtime that takes none from it.
+func (e *host) makeLaunchUser(ctx context.Context, u *launchUser) (err error) {
+	if u.user == nil && u.path == "" && !u.ids.Empty() {
+		u.user, _, err = e.sup.makeUser(ctx, u.ids, false)
+	}
+	return err
 }
 
 // makeUser asks the supervisor for a user namespace.

@@ -9,7 +9,7 @@ import (
 	"lade/internal/errdefs"
 )
 
-// ranges returns what chooses ids, with a spare namespace that is made already.
+// ranges returns what chooses ids, with a spare range, which the supervisor knows.
 func ranges(t *testing.T) (*idRanges, *container.UserNS) {
 	t.Helper()
 	u, err := newIDRanges("")
@@ -17,13 +17,12 @@ func ranges(t *testing.T) (*idRanges, *container.UserNS) {
 		t.Fatal(err)
 	}
 	u.nested = false // wherever this test runs
-	spare, ns := u.reserveSpare()
-	if spare == nil {
-		t.Fatal("no spare namespace is to be made")
+	ns := u.reserveSpare()
+	if ns == nil {
+		t.Fatal("no spare range")
 	}
-	close(spare.done)
-	if again, _ := u.reserveSpare(); again != nil {
-		t.Error("a second spare namespace")
+	if again := u.reserveSpare(); again != nil {
+		t.Error("a second spare range")
 	}
 	return u, ns
 }
@@ -37,13 +36,13 @@ func choose(t *testing.T, u *idRanges, id string, hc *apicontainer.HostConfig) *
 	return ns
 }
 
-// The spare namespace goes to the next container that asks for ids of its own and
+// The spare range goes to the next container that asks for ids of its own and
 // nothing more; nobody else has its ids.
 func TestSpareUser(t *testing.T) {
 	u, held := ranges(t)
 	first := choose(t, u, "a", &apicontainer.HostConfig{UsernsMode: "auto"})
-	if !first.IDs.Equal(held.IDs) || u.ready["a"] == nil || u.spare != nil {
-		t.Errorf("the first got %v, the spare one was of %v", first.IDs, held.IDs)
+	if !first.IDs.Equal(held.IDs) || u.ready["a"] == nil || u.taken[spareKey] != nil {
+		t.Errorf("the first got %v, the spare one was %v", first.IDs, held.IDs)
 	}
 	if second := choose(t, u, "b", &apicontainer.HostConfig{UsernsMode: "auto"}); second.IDs.Overlaps(first.IDs) || u.ready["b"] != nil {
 		t.Errorf("the second has ids of the first: %v", second.IDs)
@@ -54,7 +53,7 @@ func TestSpareUser(t *testing.T) {
 	}
 }
 
-// What needs a namespace of another kind does not get the spare one, nor do its
+// What needs a namespace of another kind does not get that of the supervisor, nor do its
 // ids go to two.
 func TestSpareUserUnfit(t *testing.T) {
 	for name, hc := range map[string]*apicontainer.HostConfig{
@@ -62,16 +61,16 @@ func TestSpareUserUnfit(t *testing.T) {
 		"network of its own": {UsernsMode: "auto", CapAdd: []string{"NET_ADMIN"}},
 	} {
 		u, held := ranges(t)
-		if ns := choose(t, u, "a", hc); !ns.IDs.Overlaps(held.IDs) || u.ready["a"] != nil || u.spare != nil {
-			t.Errorf("%s: %v, spare %v", name, ns.IDs, u.spare)
+		if ns := choose(t, u, "a", hc); !ns.IDs.Overlaps(held.IDs) || u.ready["a"] != nil || u.taken[spareKey] != nil {
+			t.Errorf("%s: %v, spare %v", name, ns.IDs, u.taken[spareKey])
 		}
 	}
 	u, held := ranges(t)
-	if ns := choose(t, u, "a", &apicontainer.HostConfig{UsernsMode: "auto:131072"}); ns.IDs.Overlaps(held.IDs) || u.spare == nil {
+	if ns := choose(t, u, "a", &apicontainer.HostConfig{UsernsMode: "auto:131072"}); ns.IDs.Overlaps(held.IDs) || u.taken[spareKey] == nil {
 		t.Errorf("a bigger one: %v", ns.IDs)
 	}
-	if _, err := u.choose("b", &apicontainer.Config{}, &apicontainer.HostConfig{UsernsMode: "auto", Privileged: true}, nil); err == nil || u.spare == nil {
-		t.Errorf("refused: %v, spare %v", err, u.spare)
+	if _, err := u.choose("b", &apicontainer.Config{}, &apicontainer.HostConfig{UsernsMode: "auto", Privileged: true}, nil); err == nil || u.taken[spareKey] == nil {
+		t.Errorf("refused: %v, spare %v", err, u.taken[spareKey])
 	}
 }
 

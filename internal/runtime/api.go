@@ -9,6 +9,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"lade/internal/linux/cgroup"
+	"lade/internal/linux/idmap"
 )
 
 // Options configure a Launcher.
@@ -81,6 +82,9 @@ type Container struct {
 	// UserNS is the user namespace to live in, with the map of Spec.Linux, or 0:
 	// what the spec says. It stays the caller's.
 	UserNS int
+	// Next are the ids of the container that will probably be started next; its user
+	// namespace is made by Restock. Empty: nothing is known of them.
+	Next idmap.Map
 	// Stdin, Stdout and Stderr become descriptors 0, 1 and 2; -1 means /dev/null.
 	// They stay the caller's and are ignored with Spec.Process.Terminal.
 	Stdin, Stdout, Stderr int

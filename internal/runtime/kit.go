@@ -8,57 +8,46 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/idmap"
-	"lade/internal/linux/ns"
-	"lade/internal/linux/pidfd"
 	"lade/internal/linux/sys"
 	"lade/internal/program"
 	"lade/internal/trace"
 )
 
-// kit is for one user namespace what the stock is for containers without: an IPC
-// namespace and file systems belong to the user namespace in which they are made.
-// It is of what the last start with a user namespace wanted, and made by Restock for
-// a namespace of NewUser's, which a container will live in soon.
+// kit is a user namespace for a container with certain ids, and for that what the stock
+// is for containers without one: an IPC namespace and file systems belong to the user
+// namespace in which they are made. It is of what the last start with a user
+// namespace wanted, and made by Restock for ids that were announced
+// (Container.Next).
 type kit struct {
-	id   ns.ID // of the user namespace
 	ids  idmap.Map
-	user int // its descriptor, ours, until the kit is made
+	user int // or 0
 	ipc  int // or 0
 	lots []lot
 }
 
-// maxKits is how many are kept, and waited for: about as many as containers are
-// started at a time.
+// maxKits is how many are kept, and how many are to be made: about as many as
+// containers are started at a time.
 const maxKits = 4
 
 func (k *kit) close() {
-	sys.CloseAll(k.user)
-	if k.ipc > 0 {
-		sys.CloseAll(k.ipc)
+	for _, fd := range []int{k.user, k.ipc} {
+		if fd > 0 {
+			sys.CloseAll(fd)
+		}
 	}
 	for _, l := range k.lots {
 		sys.CloseAll(l.fd)
 	}
 }
 
-// expect notes that a container will live in a user namespace, a descriptor that
-// stays the caller's.
-func (s *stock) expect(user int, ids idmap.Map) {
-	k := &kit{ids: ids}
-	var err error
-	if k.id, err = ns.IDOf(user); err != nil {
-		return
-	}
-	if k.user, err = unix.FcntlInt(uintptr(user), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-		return
-	}
+// expect notes the ids of a container that will be started soon.
+func (s *stock) expect(ids idmap.Map) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.wants[1].empty() {
-		sys.CloseAll(k.user)
+	if s.closed || slices.ContainsFunc(slices.Concat(s.expected, s.kits), func(k *kit) bool { return k.ids.Equal(ids) }) {
 		return
 	}
-	s.expected = keepLast(append(s.expected, k))
+	s.expected = keepLast(append(s.expected, &kit{ids: ids}))
 }
 
 // keepLast closes all but the last of a list.
@@ -70,20 +59,12 @@ func keepLast(list []*kit) []*kit {
 	return list
 }
 
-// kitOf hands over the kit of a user namespace, or nil. Nothing is made for it any
-// more.
-func (s *stock) kitOf(user int) *kit {
-	id, err := ns.IDOf(user)
-	if err != nil {
-		return nil
-	}
-	same := func(k *kit) bool { return k.id == id }
+// kitFor hands over a kit for certain ids, or nil. None is made for them any more.
+func (s *stock) kitFor(ids idmap.Map) *kit {
+	same := func(k *kit) bool { return k.ids.Equal(ids) }
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if i := slices.IndexFunc(s.expected, same); i >= 0 {
-		s.expected[i].close()
-		s.expected = slices.Delete(s.expected, i, i+1)
-	}
+	s.expected = slices.DeleteFunc(s.expected, same)
 	i := slices.IndexFunc(s.kits, same)
 	if i < 0 {
 		return nil
@@ -124,21 +105,24 @@ func (s *stock) closeKits() {
 }
 
 // makeKits makes those that are expected.
-func (l *Launcher) makeKits() error {
-	for {
-		k, wants := l.stock.nextKit()
-		if k == nil {
-			return nil
-		}
+func (l *Launcher) makeKits() {
+	for k, wants := l.stock.nextKit(); k != nil; k, wants = l.stock.nextKit() {
 		if err := l.makeKit(k, wants); err != nil {
-			k.close()
-			return err
+			l.log.Debug("no kit, or not all of it", "error", err)
 		}
-		l.stock.putKit(k)
+		if k.user > 0 {
+			l.stock.putKit(k)
+		}
 	}
 }
 
+// makeKit makes the user namespace, and as much of the rest as it can.
 func (l *Launcher) makeKit(k *kit, wants list) error {
+	user, _, err := l.NewUser(context.Background(), k.ids, false)
+	if err != nil {
+		return err
+	}
+	k.user = user
 	var inside []lot
 	for _, m := range wants.mounts {
 		switch {
@@ -149,18 +133,20 @@ func (l *Launcher) makeKit(k *kit, wants list) error {
 			if err := m.make(l); err != nil {
 				return err
 			}
-			k.lots = append(k.lots, m)
 			if err := giveDev(m.fd, k.ids); err != nil {
+				sys.CloseAll(m.fd)
 				return err
 			}
+			k.lots = append(k.lots, m)
 		}
+	}
+	if !wants.ipc && len(inside) == 0 {
+		return nil
 	}
 	if err := l.makeInside(k, wants.ipc, inside); err != nil {
 		return err
 	}
 	k.lots = append(k.lots, inside...)
-	sys.CloseAll(k.user)
-	k.user = -1
 	return nil
 }
 
@@ -225,8 +211,7 @@ func (l *Launcher) makeInside(k *kit, ipc bool, mounts []lot) (err error) {
 	p.Sys("exit_group", "", unix.SYS_EXIT_GROUP, 0)
 	r, err := l.run(context.Background(), p, program.Options{Cgroup: -1, PidNS: -1, Files: true}, "kit")
 	if err == nil {
-		_, _, _ = pidfd.Wait(r.Pidfd) // whoever reaps every child may have been here before
-		sys.CloseAll(r.Pidfd)
+		l.reap(r)
 	}
 	fds.collect(err)
 	return err

@@ -94,6 +94,9 @@ func (l *Launcher) start(ctx context.Context, c *Container, make *target) (_ *Pr
 	if b.stocks {
 		l.stock.ordered(b.wants, b.user != nil)
 	}
+	if !c.Next.Empty() && !l.o.Once {
+		l.stock.expect(c.Next)
+	}
 	b.ready.wait(ctx, r.Pidfd)
 	return &Process{
 		Pid: r.Pid, Pidfd: r.Pidfd, Console: b.master, Cgroup: b.group,

@@ -178,9 +178,7 @@ func (l *Launcher) Restock() {
 		}
 		s.put(m)
 	}
-	if err := l.makeKits(); err != nil {
-		l.log.Debug("no kit", "error", err)
-	}
+	l.makeKits()
 }
 
 // closeLater leaves it to Restock to close the descriptor of a detached mount. It

@@ -49,7 +49,6 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 	var err error
 	switch from := li.Namespaces[i].Path; {
 	case c.UserNS > 0:
-		b.kit = b.l.stock.kitOf(u.fd)
 	case from != "":
 		if u.fd, err = unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return &StartError{Code: codeFailed, Op: "namespace path", Path: from, Errno: errnoOf(err)}
@@ -60,13 +59,9 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 			return err
 		}
 	default:
-		var ok bool
-		if u.fd, ok = b.l.ahead.take(unix.CLONE_NEWUSER); ok {
-			u.inSight = b.l.ahead.inSight
-		} else if u.fd, _, err = b.l.newUser(ctx, u.ids, false); err != nil {
+		if u.fd, u.inSight, err = b.makeUser(ctx, u.ids); err != nil {
 			return err
 		}
-		b.own(u.fd)
 	}
 	var ok bool
 	if u.uid, u.gid, ok = u.ids.Host(0, 0); !ok {
@@ -74,6 +69,19 @@ func (b *builder) enterUser(ctx context.Context, c *Container) error {
 	}
 	b.user = u
 	return nil
+}
+
+// makeUser takes a user namespace that is ready for certain ids, or makes one. inSight:
+// as ahead.inSight.
+func (b *builder) makeUser(ctx context.Context, ids idmap.Map) (fd int, inSight bool, err error) {
+	if fd, ok := b.l.ahead.take(unix.CLONE_NEWUSER); ok {
+		return b.own(fd), b.l.ahead.inSight, nil
+	}
+	if b.kit = b.l.stock.kitFor(ids); b.kit != nil {
+		return b.kit.user, false, nil
+	}
+	fd, _, err = b.l.NewUser(ctx, ids, false)
+	return b.own(fd), false, err
 }
 
 // userNamespace returns where in the list of namespaces it is, or -1.
@@ -109,7 +117,7 @@ func (b *builder) makeMaps(ctx context.Context, s *specs.Spec) error {
 		if ids.Empty() || b.mapping(ids) >= 0 {
 			continue
 		}
-		fd, _, err := b.l.newUser(ctx, ids, false)
+		fd, _, err := b.l.NewUser(ctx, ids, false)
 		if err != nil {
 			return err
 		}

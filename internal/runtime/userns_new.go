@@ -19,18 +19,8 @@ import (
 // NewUser makes a user namespace with a map, and with net a network namespace
 // that belongs to it. The caller closes both; without net the second is -1.
 //
-// The next Restock makes a kit for it, unless it has a network namespace: such ones are
-// for what other runtimes start, mostly.
-//
 // Errors: Invalid for the map; Unavailable when the host has no more.
 func (l *Launcher) NewUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
-	if userFD, netFD, err = l.newUser(ctx, ids, net); err == nil && !net && !l.o.Once && !l.host.nested {
-		l.stock.expect(userFD, ids)
-	}
-	return userFD, netFD, err
-}
-
-func (l *Launcher) newUser(ctx context.Context, ids idmap.Map, net bool) (userFD, netFD int, err error) {
 	p, err := l.take()
 	if err != nil {
 		return -1, -1, err
@@ -96,9 +86,8 @@ func (l *Launcher) ended(ctx context.Context, p *program.Program, o program.Opti
 		return err
 	}
 	err = f(r.Pid)
-	_, _, werr := pidfd.Wait(r.Pidfd)
-	sys.CloseAll(r.Pidfd)
-	return errors.Join(err, werr)
+	l.reap(r)
+	return err
 }
 
 // owned makes, by p, a namespace of each kind (CLONE_NEW*) that belongs to a user
@@ -130,11 +119,12 @@ func (l *Launcher) owned(ctx context.Context, p *program.Program, user int, lo b
 	if err != nil {
 		return nil, exhausted(err)
 	}
-	_, _, err = pidfd.Wait(r.Pidfd)
-	sys.CloseAll(r.Pidfd)
-	if err != nil {
-		sys.CloseAll(fds...)
-		return nil, err
-	}
+	l.reap(r)
 	return fds, nil
+}
+
+// reap takes leave of a child that has ended.
+func (l *Launcher) reap(r program.Result) {
+	_, _, _ = pidfd.Wait(r.Pidfd) // whoever reaps every child may have been here before
+	sys.CloseAll(r.Pidfd)
 }

@@ -90,15 +90,6 @@ func At(path string) (ID, error) {
 	return ID{st.Dev, st.Ino}, nil
 }
 
-// IDOf returns which namespace a descriptor refers to.
-func IDOf(fd int) (ID, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return ID{}, sys.Error("fstat", "namespace", err)
-	}
-	return ID{st.Dev, st.Ino}, nil
-}
-
 // Same reports whether process pid is in the same namespace as the caller.
 func Same(pid int, flag uint64) (bool, error) {
 	mine, err := Of(0, flag)

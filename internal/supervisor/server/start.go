@@ -87,6 +87,9 @@ func (s *Server) start(r *request, m *wire.Start) error {
 		Rootfs: runtime.Rootfs{Lower: m.Rootfs.Lower, Upper: m.Rootfs.Upper, Work: m.Rootfs.Work, Volatile: m.Rootfs.Volatile, Path: m.Rootfs.Path, Translate: true},
 		Stdin:  l.theirs[0], Stdout: l.theirs[1], Stderr: l.theirs[2],
 	}
+	if m.Next != nil {
+		ask.Next = *m.Next
+	}
 	if m.Spec.Linux != nil {
 		ask.Rootfs.Context = m.Spec.Linux.MountLabel
 	}

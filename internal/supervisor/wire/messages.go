@@ -89,6 +89,10 @@ type Start struct {
 	// UserNS is the user namespace to live in, with the map of spec.linux (see
 	// MakeUser); none: what the spec says.
 	UserNS FD `json:"user_ns,omitempty"`
+	// Next are the ids of the container that will probably be started next: the
+	// supervisor makes its user namespace when this one has been started. nil: not
+	// known.
+	Next *idmap.Map `json:"next,omitempty"`
 	// Resolver gives the container a name server, in NetNS; nil: it has none.
 	Resolver *Resolver `json:"resolver,omitempty"`
 	Stdio    Stdio     `json:"stdio"`
