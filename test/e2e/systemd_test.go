@@ -152,7 +152,8 @@ func (s scopes) runtimes() {
 		runtimes = append(runtimes, name)
 	}
 	for _, runtime := range runtimes {
-		s.Run("run", "-d", "--name", runtime, "--runtime", runtime, "-m", "16m", "--memory-swap", "16m", "--cpus", "0.3", "--pids-limit", "8", "--init", harness.Image, "sleep", "1000")
+		s.Run("run", "-d", "--name", runtime, "--runtime", runtime, "-m", "16m", "--memory-swap", "16m", "--cpus", "0.3", "--pids-limit", "8",
+			harness.Image, "sh", "-c", "while :; do sleep 1; done") // it waits for orphans
 		g := groups{s.Engine, s.t, false}
 		holds := func(when string) {
 			s.t.Helper()
@@ -177,8 +178,8 @@ func (s scopes) runtimes() {
 			if out, err := exec.Command("systemctl", how).CombinedOutput(); err != nil {
 				s.t.Fatalf("systemctl %s: %v: %s", how, err, out)
 			}
-			holds("after " + how)
 		}
+		holds("after a reload and a restart of systemd")
 		s.Run("exec", "-d", runtime, "sh", "-c", "while :; do :; done")
 		g.soon(func() error {
 			if d := g.stats(runtime).CPUStats.ThrottlingData; d.ThrottledPeriods == 0 {
