@@ -60,7 +60,7 @@ func TestClock(t *testing.T) {
 	// Its failures do not count before it has run for half an hour.
 	c.run("begins", &container.HealthConfig{Test: []string{"CMD", "false"}, Interval: 200 * time.Millisecond, Retries: 1,
 		StartPeriod: 30 * time.Minute, StartInterval: 200 * time.Millisecond}, "", "sleep 10000")
-	c.run("stubborn", nil, "", "trap '' TERM; echo ready; while :; do sleep 1; done")
+	c.create("stubborn", nil, "", "trap '' TERM; while :; do sleep 1; done")
 	c.moment("before", 0)
 	c.moment("ahead", time.Hour)
 	c.Kill()
@@ -89,10 +89,15 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// run starts a container with a script.
+// run starts a new container with a script.
 func (c *clock) run(name string, health *container.HealthConfig, policy container.RestartPolicyMode, script string) {
 	c.t.Helper()
 	c.create(name, health, policy, script)
+	c.start(name)
+}
+
+func (c *clock) start(name string) {
+	c.t.Helper()
 	if _, err := c.client.ContainerStart(c.t.Context(), name, moby.ContainerStartOptions{}); err != nil {
 		c.t.Fatal(err)
 	}
@@ -134,6 +139,7 @@ func (c *clock) moment(name string, offset time.Duration) {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	defer cancel()
 	made := c.client.Events(ctx, moby.EventsListOptions{Filters: moby.Filters{}.Add("event", "create")})
+	c.start("stubborn")
 	c.run("fails", nil, container.RestartPolicyAlways, "exit 1")
 	if m := <-made.Messages; m.Actor.Attributes["name"] != "fails" {
 		c.t.Fatalf("%+v", m)
@@ -175,9 +181,6 @@ func (c *clock) moment(name string, offset time.Duration) {
 		}
 	case <-time.After(need.Patience(30 * time.Second)):
 		c.t.Fatalf("%s: what ignores the signal is not killed after three seconds", name)
-	}
-	if _, err := c.client.ContainerStart(c.t.Context(), "stubborn", moby.ContainerStartOptions{}); err != nil {
-		c.t.Fatal(err)
 	}
 	c.goesOn()
 	if _, err := c.client.ContainerRemove(c.t.Context(), "fails", moby.ContainerRemoveOptions{Force: true}); err != nil {
