@@ -20,8 +20,8 @@ const (
 	// alone: on "/" of a mount namespace that was empty. The rule.
 	alone place = iota
 	// beside: in a copy of the host's mounts, which goes away by pivot_root(2): on
-	// "/", or, for hooks that are to find it and may still look at the host, at its
-	// own path. The copy costs 1.2 µs for each mount of the host, and as much again
+	// "/", or, for hooks that are to find it and may still look at the host, and
+	// where the child clones binds itself, at its own path. The copy costs 1.2 µs for each mount of the host, and as much again
 	// at the end. That is also what it costs to make an empty mount namespace, so a
 	// launcher that starts one container makes none.
 	beside
@@ -116,7 +116,10 @@ func (b *builder) placeRoot(c *Container) {
 		b.p.Sys("mount", "/ private", unix.SYS_MOUNT, b.addr.empty, b.p.String("/"), b.addr.empty, unix.MS_REC|unix.MS_PRIVATE, 0)
 		b.null = result(b.p.Sys("openat", "/dev/null", unix.SYS_OPENAT, atCWD, b.p.String("/dev/null"), how))
 		at := "/"
-		if c.Prepared != nil {
+		if c.Prepared != nil || c.Ordered && b.user == nil && filepath.IsAbs(c.Rootfs.Path) {
+			// Not on the host's root: who comes back to a mount namespace, as for the
+			// order of mounts (inOrder), has what is on top there as its root, and that
+			// is not to be pivoted to (mntns_install in fs/namespace.c).
 			at = c.Rootfs.Path
 		}
 		b.labelledMasks(at) // the root covers them
