@@ -45,6 +45,14 @@ func payload(args []string) {
 		time.Sleep(time.Minute)
 	case "show":
 		show(args[1:])
+	case "cat":
+		for _, name := range args[1:] {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				fmt.Println(err)
+			}
+			os.Stdout.Write(b)
+		}
 	case "hook":
 		hook(args[1])
 	case "hello":

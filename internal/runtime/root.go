@@ -121,6 +121,8 @@ func (b *builder) placeRoot(c *Container) {
 			// order of mounts (inOrder), has what is on top there as its root, and that
 			// is not to be pivoted to (mntns_install in fs/namespace.c).
 			at = c.Rootfs.Path
+		} else {
+			b.under = result(b.p.Sys("openat", "/", unix.SYS_OPENAT, atCWD, b.p.String("/"), how|unix.O_DIRECTORY))
 		}
 		b.labelledMasks(at) // the root covers them
 		b.p.Sys("move_mount", at, unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String(at), unix.MOVE_MOUNT_F_EMPTY_PATH)
@@ -130,6 +132,12 @@ func (b *builder) placeRoot(c *Container) {
 // enterRoot makes the root the child's, and the host's files unreachable.
 func (b *builder) enterRoot(s *specs.Spec) {
 	b.internal()
+	if b.order != nil && b.under.valid() {
+		// Who enters a mount namespace has what lies on top for its root, and
+		// pivot_root(2) wants another.
+		b.sys("fchdir", "the host's root", unix.SYS_FCHDIR, b.under)
+		b.p.Sys("chroot", "the host's root", unix.SYS_CHROOT, b.addr.dot)
+	}
 	b.p.Sys("fchdir", "/", unix.SYS_FCHDIR, uint64(b.root))
 	if b.place != beside {
 		b.p.Sys("chroot", "/", unix.SYS_CHROOT, b.addr.dot)
