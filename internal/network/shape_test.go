@@ -250,6 +250,11 @@ func TestLimit(t *testing.T) {
 	if err != nil || in == nil || out == nil || in.Rate != 8e6 || out.Rate != 2e6 || in.Overlimits == 0 || out.Overlimits == 0 || in.Burst != leastBurst {
 		t.Errorf("shaping %+v, %+v, %v", in, out, err)
 	}
+	limit(netrate.Limits{In: 8e6, Out: 2e6, Burst: 60_000}.Asked())
+	if in, out, err = b.n.Shaping(x.id); err != nil || in == nil || out == nil || in.Rate != 8e6 || in.Burst != 60_000 || out.Burst != 60_000 {
+		t.Errorf("with a burst the kernel has %+v, %+v, %v", in, out, err)
+	}
+	limit(netrate.Limits{}.Asked())
 	limit(asked(0, 2e6))
 	x.unlimited("one direction", false)
 	x.limited("one direction", 2e6, true)

@@ -276,12 +276,24 @@ func (g groups) memory() {
 		g.t.Errorf("with 96 MB: exit code %d, %s", code, stderr)
 	}
 
-	g.start("held", "-m", "64m", harness.Image, "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=8 2>/dev/null; sleep 1000")
+	g.start("held", "-m", "64m", "--memory-swap", "64m", harness.Image, "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=1M count=8 2>/dev/null; sleep 1000")
 	g.soon(func() error {
 		// What is in a tmpfs is charged, and no cache that could be given up.
 		m := g.stats("held").MemoryStats
 		if m.Usage < 8<<20 || m.Usage > 64<<20 || m.Limit != 64<<20 || len(m.Stats) < 10 {
 			return fmt.Errorf("usage %d of %d, %d numbers", m.Usage, m.Limit, len(m.Stats))
+		}
+		return nil
+	})
+	// What is executed in it is killed, too, and it goes on.
+	if _, stderr, code := g.Try("exec", "held", "dd", "if=/dev/zero", "of=/dev/null", "bs=128M", "count=1"); code != 137 {
+		g.t.Errorf("an exec beyond the limit: exit code %d, %s", code, stderr)
+	}
+	g.soon(func() error {
+		until := strconv.FormatFloat(float64(time.Now().UnixMilli())/1000, 'f', 3, 64)
+		got := g.Run("events", "--since", since, "--until", until, "--filter", "container=held", "--filter", "event=oom", "--format", "{{.Action}}")
+		if got == "" || g.Run("inspect", "--format", "{{.State.Status}} {{.State.OOMKilled}}", "held") != "running true" {
+			return fmt.Errorf("events of what goes on: %q", got)
 		}
 		return nil
 	})
