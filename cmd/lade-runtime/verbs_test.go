@@ -249,6 +249,41 @@ func TestMountOptions(t *testing.T) {
 	}
 }
 
+// TestBind binds directories of the host, in the order of the configuration, with
+// and without hooks, which have the root placed elsewhere.
+func TestBind(t *testing.T) {
+	r := newRig(t, func(s *specs.Spec) {
+		s.Process.Args = []string{"/payload", "show", "mount=/tmp/a", "mount=/tmp/b", "file=/tmp/a/f", "open=/.."}
+		for _, m := range []specs.Mount{
+			{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/tmp/a", Type: "bind", Options: []string{"bind", "ro"}},
+			{Destination: "/tmp/b", Options: []string{"rbind", "shared"}},
+		} {
+			if m.Type != "tmpfs" {
+				m.Source = "source"
+			}
+			s.Mounts = append(s.Mounts, m)
+		}
+	})
+	source := filepath.Join(r.bundle, "source")
+	if err := os.Mkdir(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(source, "f"), []byte("here"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, hooks := range []*specs.Hooks{nil, {CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}, {StartContainer: []specs.Hook{{Path: "/payload", Args: []string{"/payload", "hello"}}}}} {
+		r.edit(func(s *specs.Spec) { s.Hooks = hooks })
+		got := r.run()
+		for _, want := range []string{"mount ro,relatime", "mount rw,relatime shared:", "file [here] <nil>"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%+v: %q is not in\n%s", hooks, want, got)
+			}
+		}
+		r.nothingLeft()
+	}
+}
+
 // TestUpdateDevices: to allow a device takes nothing away that every container has.
 func TestUpdateDevices(t *testing.T) {
 	r := newRig(t, func(s *specs.Spec) {

@@ -62,7 +62,6 @@ type builder struct {
 
 	ordered bool     // Container.Ordered
 	order   *inOrder // nil: mounts of the host have the numbers that they have
-	under   ref      // the host's root, if the container's covers it
 	make    *target
 
 	stocks          bool // takes from the stock, and says what it wants of it

@@ -13,6 +13,7 @@ import (
 type inOrder struct {
 	host int
 	own  ref
+	top  ref // "/" as it was, under the container's root: setns(2) leads on top of all
 }
 
 // number gives a bind mount a number of now, by a clone that the child makes:
@@ -32,6 +33,7 @@ func (b *builder) number(fd int, o *mount.Options, what string) (ref, error) {
 			proc = b.procfs()
 		}
 		b.internal()
+		b.order.top = result(b.p.Sys("openat", "/", unix.SYS_OPENAT, atCWD, b.p.String("/"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC))
 		b.order.own = result(b.sys("openat", "own mount namespace", unix.SYS_OPENAT, proc, b.p.String("self/ns/mnt"), unix.O_RDONLY|unix.O_CLOEXEC))
 	}
 	b.internal()

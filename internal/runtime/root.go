@@ -20,8 +20,8 @@ const (
 	// alone: on "/" of a mount namespace that was empty. The rule.
 	alone place = iota
 	// beside: in a copy of the host's mounts, which goes away by pivot_root(2): on
-	// "/", or, for hooks that are to find it and may still look at the host, and
-	// where the child clones binds itself, at its own path. The copy costs 1.2 µs for each mount of the host, and as much again
+	// "/", or, for hooks that are to find it and may still look at the host, at its
+	// own path. The copy costs 1.2 µs for each mount of the host, and as much again
 	// at the end. That is also what it costs to make an empty mount namespace, so a
 	// launcher that starts one container makes none.
 	beside
@@ -116,13 +116,8 @@ func (b *builder) placeRoot(c *Container) {
 		b.p.Sys("mount", "/ private", unix.SYS_MOUNT, b.addr.empty, b.p.String("/"), b.addr.empty, unix.MS_REC|unix.MS_PRIVATE, 0)
 		b.null = result(b.p.Sys("openat", "/dev/null", unix.SYS_OPENAT, atCWD, b.p.String("/dev/null"), how))
 		at := "/"
-		if c.Prepared != nil || c.Ordered && b.user == nil && filepath.IsAbs(c.Rootfs.Path) {
-			// Not on the host's root: who comes back to a mount namespace, as for the
-			// order of mounts (inOrder), has what is on top there as its root, and that
-			// is not to be pivoted to (mntns_install in fs/namespace.c).
+		if c.Prepared != nil {
 			at = c.Rootfs.Path
-		} else {
-			b.under = result(b.p.Sys("openat", "/", unix.SYS_OPENAT, atCWD, b.p.String("/"), how|unix.O_DIRECTORY))
 		}
 		b.labelledMasks(at) // the root covers them
 		b.p.Sys("move_mount", at, unix.SYS_MOVE_MOUNT, uint64(b.root), b.addr.empty, atCWD, b.p.String(at), unix.MOVE_MOUNT_F_EMPTY_PATH)
@@ -132,10 +127,10 @@ func (b *builder) placeRoot(c *Container) {
 // enterRoot makes the root the child's, and the host's files unreachable.
 func (b *builder) enterRoot(s *specs.Spec) {
 	b.internal()
-	if b.order != nil && b.under.valid() {
-		// Who enters a mount namespace has what lies on top for its root, and
-		// pivot_root(2) wants another.
-		b.sys("fchdir", "the host's root", unix.SYS_FCHDIR, b.under)
+	if b.order != nil && b.place == beside {
+		// To come back into the mount namespace has made what lies on its "/" our root:
+		// the very one that is to be pivoted to (setns(2)).
+		b.sys("fchdir", "the host's root", unix.SYS_FCHDIR, b.order.top)
 		b.p.Sys("chroot", "the host's root", unix.SYS_CHROOT, b.addr.dot)
 	}
 	b.p.Sys("fchdir", "/", unix.SYS_FCHDIR, uint64(b.root))
