@@ -61,8 +61,6 @@ const (
 	cgroupDirs // what hierarchies of version 1 are mounted on
 )
 
-func (w list) empty() bool { return !w.ipc && len(w.mounts) == 0 }
-
 // split is the inverse of joined.
 func (a lot) split() []string {
 	if a.options == "" {
