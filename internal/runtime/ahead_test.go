@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/ns"
+	"lade/internal/linux/sys"
 )
 
 // newOnce returns a launcher for c alone, and what it has made ahead; that stays
@@ -47,6 +48,7 @@ func TestAhead(t *testing.T) {
 		}
 		want[name] = fmt.Sprintf("%s:[%d]", name, st.Ino)
 	}
+	held := hold(t, made[unix.CLONE_NEWNET]) // so that no other gets its number
 	alone := *s
 	alone.l = l
 	got := alone.report(c)
@@ -63,6 +65,7 @@ func TestAhead(t *testing.T) {
 	if other.Namespaces["net"] == got.Namespaces["net"] || !slices.Equal(other.Links, got.Links) {
 		t.Errorf("the second one is in %s, with %v", other.Namespaces["net"], other.Links)
 	}
+	sys.CloseAll(held)
 	for _, kind := range []uint64{unix.CLONE_NEWNET, unix.CLONE_NEWIPC} {
 		here, err := ns.Of(0, kind)
 		if first, err2 := ns.Of(unix.Getpid(), kind); err != nil || err2 != nil || here != first {
@@ -72,9 +75,7 @@ func TestAhead(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
-	}
+	closedAgain(t, before)
 }
 
 // What is never started leaves nothing open.
@@ -88,9 +89,7 @@ func TestAheadForNothing(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
-	}
+	closedAgain(t, before)
 }
 
 // Only what the container is to have for itself is made, and nothing for one

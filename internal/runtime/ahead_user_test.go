@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lade/internal/linux/idmap"
+	"lade/internal/linux/sys"
 )
 
 // A container with a user namespace lives in the namespaces that were made ahead,
@@ -38,6 +39,8 @@ func TestAheadUser(t *testing.T) {
 			}
 			want[name] = fmt.Sprintf("%s:[%d]", name, st.Ino)
 		}
+		// While it is held, no other namespace gets its number.
+		held := []int{hold(t, made[unix.CLONE_NEWUSER]), hold(t, made[unix.CLONE_NEWNET])}
 		alone := *s
 		alone.l = l
 		got := alone.report(c)
@@ -57,6 +60,7 @@ func TestAheadUser(t *testing.T) {
 		if other.Namespaces["user"] == got.Namespaces["user"] || other.Namespaces["net"] == got.Namespaces["net"] || !slices.Equal(other.Links, got.Links) {
 			t.Errorf("the second one is in %v, with %v", other.Namespaces, other.Links)
 		}
+		sys.CloseAll(held...)
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
@@ -71,9 +75,16 @@ func TestAheadUser(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
+	closedAgain(t, before)
+}
+
+func hold(t *testing.T, fd int) int {
+	t.Helper()
+	held, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return held
 }
 
 // A user namespace that cannot be made ahead is refused by the start.
@@ -110,7 +121,5 @@ func TestNewUserOwns(t *testing.T) {
 	unix.Close(user)
 	unix.Close(net)
 	s.l.stock.closeUsed()
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
-	}
+	closedAgain(t, before)
 }

@@ -85,9 +85,7 @@ func TestKit(t *testing.T) {
 		t.Errorf("left over: %v, %d", k.lots, k.ipc)
 	}
 	s.l.Restock() // closes what the last start has left to close
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
-	}
+	closedAgain(t, before)
 }
 
 // announced runs a container that announces the ids of c, and has the kit made.
@@ -167,7 +165,5 @@ func TestKitsUnused(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Error(err)
 	}
-	if n := open(t); n != before {
-		t.Errorf("%d descriptors before, %d after", before, n)
-	}
+	closedAgain(t, before)
 }

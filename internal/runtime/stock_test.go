@@ -9,6 +9,8 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"lade/internal/need"
 )
 
 // open counts the descriptors of this process.
@@ -19,6 +21,13 @@ func open(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return len(fds)
+}
+
+// closedAgain waits until no more descriptors are open than before: those of a test's
+// pipes are closed by goroutines.
+func closedAgain(t *testing.T, before int) {
+	t.Helper()
+	need.Eventually(t, fmt.Sprintf("no more than %d descriptors are open", before), func() bool { return open(t) <= before })
 }
 
 // stockOf returns what is ready: the number of the IPC namespace, or 0, and of
