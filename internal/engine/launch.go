@@ -99,7 +99,7 @@ func (e *host) Launch(ctx context.Context, r *container.Record, attach []contain
 	if p.in.Edits != nil {
 		w.GroupAdd = append(slices.Clone(w.GroupAdd), p.in.Edits.Groups()...)
 	}
-	scopeEnd, err := e.beginScope(ctx, p.in.CgroupPath, p.out.Spec.Linux.Resources)
+	scopeEnd, err := e.beginScope(ctx, &p)
 	if err != nil {
 		return container.Launched{}, err
 	}

@@ -42,13 +42,29 @@ func (e *host) cgroupDriver() string {
 }
 
 // beginScope makes the unit of a container that is about to start, where its
-// group is to be one. end is called when the start has ended, with its error.
-func (e *host) beginScope(ctx context.Context, path string, r *specs.LinuxResources) (end func(error) error, err error) {
-	s, ok := cgroup.ParseScope(path)
+// group is to be one and its runtime does not make it: OCI runtimes do, and refuse a
+// group in which there is a process that holds it. end is called when the start has
+// ended, with its error.
+func (e *host) beginScope(ctx context.Context, p *plan) (end func(error) error, err error) {
+	s, ok := cgroup.ParseScope(p.in.CgroupPath)
 	if !ok || e.Systemd == nil {
 		return func(err error) error { return err }, nil
 	}
-	held, err := e.Systemd.Start(ctx, s, r)
+	limits := p.out.Spec.Linux.Resources
+	if p.other != nil && p.other.Kind == kindOCI {
+		return func(err error) error {
+			if err != nil {
+				return err
+			}
+			// Not every runtime tells systemd all of them (crun 1.8): the next reload
+			// would take them away.
+			if err := e.Systemd.Update(ctx, s, limits); err != nil {
+				e.log.Warn("limits are not the unit's", "unit", s.Unit(), "error", err)
+			}
+			return nil
+		}, nil
+	}
+	held, err := e.Systemd.Start(ctx, s, limits)
 	if err != nil {
 		return nil, err
 	}

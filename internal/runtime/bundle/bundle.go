@@ -13,10 +13,16 @@ import (
 // Runtime says which runtime a container has, and how it is called.
 type Runtime struct {
 	Name string   `json:"name"`
-	Kind string   `json:"kind"` // "oci" or "lxc"
+	Kind string   `json:"kind"` // KindOCI or KindLXC
 	Path string   `json:"path"` // of the program; without a slash it is looked for in PATH
 	Args []string `json:"args,omitempty"`
 }
+
+// Kinds of runtimes.
+const (
+	KindOCI = "oci" // with the command line of runc
+	KindLXC = "lxc" // the commands of liblxc
+)
 
 // Bundle is a container's directory.
 type Bundle struct {

@@ -88,8 +88,8 @@ func (b *Bundle) Prepare(c *runtime.Container, initPath string, f sys.Features, 
 			return nil, nil, err
 		}
 	}
-	// A unit's group is there already: the runtime need not talk with systemd.
-	if scope, ok := cgroup.ParseScope(linux.CgroupsPath); ok {
+	// LXC is given a unit's group that is there. OCI runtimes make the unit themselves.
+	if scope, ok := cgroup.ParseScope(linux.CgroupsPath); ok && b.Runtime.Kind == KindLXC {
 		if linux.CgroupsPath, err = scope.Path(); err != nil {
 			return nil, nil, err
 		}

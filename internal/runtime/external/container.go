@@ -36,12 +36,13 @@ type Host struct {
 
 // Container is a container of another runtime.
 type Container struct {
-	h *Host
-	b *bundle.Bundle
+	h       *Host
+	b       *bundle.Bundle
+	options []string // of the runtime, before the verb
 }
 
 // New returns the container that a bundle is for.
-func New(h *Host, b *bundle.Bundle) *Container { return &Container{h, b} }
+func New(h *Host, b *bundle.Bundle) *Container { return &Container{h: h, b: b} }
 
 // Start creates and starts the container and returns when the runtime says that
 // its command runs. On failure nothing is left of it.
@@ -84,6 +85,9 @@ func (c *Container) Start(ctx context.Context, a *runtime.Container) (_ *runtime
 		return nil, err
 	}
 	args := []string{"create", "--bundle", c.b.Dir}
+	if _, scope := cgroup.ParseScope(spec.Linux.CgroupsPath); scope {
+		c.options = []string{"--systemd-cgroup"} // a unit, which it makes, with limits as its properties
+	}
 	made, err := c.spawn(ctx, args, spec.Process, bundle.Streams{a.Stdin, a.Stdout, a.Stderr}, func(run func() error) error {
 		return c.b.Attached(root, run)
 	})

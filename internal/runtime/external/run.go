@@ -25,7 +25,7 @@ func (c *Container) run(ctx context.Context, streams bundle.Streams, input *os.F
 	}
 	defer os.Remove(log.Name())
 	defer log.Close()
-	args := slices.Concat(c.b.Runtime.Args, []string{"--root", c.b.State(), "--log", log.Name(), "--log-format", "json"}, verb)
+	args := slices.Concat(c.b.Runtime.Args, []string{"--root", c.b.State(), "--log", log.Name(), "--log-format", "json"}, c.options, verb)
 	err = c.b.Run(ctx, streams, input, c.b.Runtime.Path, args...)
 	if errors.Is(err, errdefs.NotFound) {
 		return &runtime.StartError{Code: runtime.Failed, Op: "runtime " + c.b.Runtime.Name + ": " + err.Error()}
