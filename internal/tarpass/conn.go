@@ -110,6 +110,9 @@ func (c *Conn) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	c.next = -1
+	if len(p) == 1 { // the peer may have answered all of it by now, and closed
+		return 1, nil
+	}
 	n, err = c.conn.Write(p[1:])
 	return n + 1, err
 }

@@ -222,3 +222,24 @@ func TestHeaders(t *testing.T) {
 		}
 	}
 }
+
+// TestQuickPeer: whoever answers the probe, and all that follows, and closes before
+// the prober has run again has not failed it.
+func TestQuickPeer(t *testing.T) {
+	for range 2000 {
+		a, b := pair(t)
+		go func() {
+			if b.Answer() == nil {
+				_, _ = io.WriteString(b, "all")
+			}
+			b.Close()
+		}()
+		if err := a.Ask(); err != nil {
+			t.Fatal(err)
+		}
+		if all, err := io.ReadAll(a); string(all) != "all" || err != nil {
+			t.Fatalf("%q, %v", all, err)
+		}
+		a.Close()
+	}
+}
